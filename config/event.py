@@ -14,6 +14,7 @@ transfer ledger: `who` is the party, or the user name that a client gave; `from`
                                       reason
     hash                 what: path    session, algorithm, stamp, reason
     denied               what: path    session, verb, count
+    witness              what: ledger  session, key, checkpoint, registered, reason
     session-end          what: -       session, files, bytes, ms, reason, via, credential,
                                       client, missing
 filing ledger: `who` is the publisher; `from` is the file's name in the intake
@@ -86,6 +87,10 @@ file was not sent completely, `ranges` has the first and last byte of each range
 `0-32767,65536-99999`. If the session was killed, it is not known what was sent of an open file, and
 `bytes` is null.
 
+A witness record is about a checkpoint that the party's witness has cosigned, and that is kept
+(sftpd/monitor/witnesses). `key` is the witness's public key, `registered` is true in the first
+record with it. The outcome is failed if the ledger does not extend that checkpoint.
+
 If the server itself was killed, the next one writes the missing closes and session ends, with
 `server was killed`; their counts are null. Under `sync = "always"`, a close with
 `record not synced` cancels an open whose record the disk did not confirm: the client did not get
@@ -147,6 +152,7 @@ class TransferEvent(StrEnum):
     LIST = "list"
     HASH = "hash"
     DENIED = "denied"
+    WITNESS = "witness"
     SESSION_END = "session-end"
 
 

@@ -36,6 +36,7 @@ A site is the folder that `--site DIR` or SSPS_SITE names. It holds:
     state/portal-sessions.sqlite      the sessions of the web site, without their secrets
     state/rotation.json               a rotation of all parties' credentials that is under way
     state/signer.sock                 where the daemons reach the process that signs the ledgers
+    state/cosigned/<party>/           checkpoints that the party's witness has cosigned, and its key
     state/*.lock                      locks between commands and daemons
 
 A rehearsal's site has, besides:
@@ -92,6 +93,7 @@ ANNOUNCEMENTS = STATE / "announcements.json"
 PORTAL_SESSIONS = STATE / "portal-sessions.sqlite"
 ROTATION_JOURNAL = STATE / "rotation.json"
 SIGNER_SOCKET = STATE / "signer.sock"
+COSIGNED = STATE / "cosigned"
 
 REHEARSAL_TOML = "rehearsal.toml"
 SCANNED_CSV = "scanned.csv"
@@ -111,6 +113,11 @@ def users_file(party: str) -> Path:
 def stamp_key_file() -> Path:
     """Return the file with the key that seals the digests of served files."""
     return KEYS / "stamps" / "stamp_key"
+
+
+def cosigned_folder(party: str) -> Path:
+    """Return the folder with the checkpoints that a party's witness has cosigned."""
+    return COSIGNED / party
 
 
 def original_file(sha256: str) -> Path:

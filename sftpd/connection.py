@@ -30,7 +30,7 @@ from sftpd.sandbox.sandbox import SandboxPolicy
 from sftpd.sftp.budget import Budget
 from sftpd.sftp.session import Session
 from sftpd.sftp.view import NotFound, View
-from sftpd.ssh import exec_digests, hostkeys
+from sftpd.ssh import exec_digests, exec_witness, hostkeys
 from sftpd.ssh.algorithms import Offer
 from sftpd.ssh.client_socket import ClientSocket
 from sftpd.ssh.exec_digests import Output
@@ -235,7 +235,8 @@ class Connection:
         """Return what a command prints, None to refuse it."""
         if self._view is None:
             raise AssertionError("a command before the login")
-        return exec_digests.run(command, self._view, self._monitor)
+        found = exec_witness.run(command, self._monitor)
+        return found or exec_digests.run(command, self._view, self._monitor)
 
     def record_denied(self, verb: str) -> None:
         """Record a refused request."""

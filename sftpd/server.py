@@ -55,6 +55,7 @@ from sftpd.monitor.password_change import PasswordChanges
 from sftpd.monitor.recovery import LiveFile
 from sftpd.monitor.stamps import StampChecker
 from sftpd.monitor.status_file import StatusFile
+from sftpd.monitor.witnesses import Witnesses
 from sftpd.processes import host_keys
 from sftpd.processes.forker import COMMAND as FORKER
 from sftpd.processes.forker import Forker
@@ -226,6 +227,7 @@ class Server:
             PasswordChanges(self._loop, settings.site, clock),
             lambda party: self._rate_limit(party) is not None,
             login_cpu.charge,
+            Witnesses(self._monitor.group_commit.append).answer,
         )
         self._children = Children(
             self._loop,

@@ -14,6 +14,8 @@ The text ends with the line feed before the last empty line. A signature line is
 space, the key's name, a space and base64. The base64 holds four bytes that identify the key,
 SHA-256(name || 0x0A || 0x01 || public key)[:4], and then the ed25519 signature over the text.
 
+Other kinds of signatures are ignored, such as those of witnesses (keys/ledger/cosignature).
+
 A checkpoint is a note whose text has these lines: the log's origin, the number of leaves, their
 root hash in base64 (RFC 6962), and, in an extension line of our own, the time of signing. The
 key's name is the origin.
@@ -208,6 +210,11 @@ def open_checkpoint(message: bytes, keys: Iterable[Ed25519PublicKey]) -> Checkpo
 def unverified_checkpoint(message: bytes) -> Checkpoint:
     """Return what a checkpoint says without checking signatures; ValueError if it is none."""
     return parse_checkpoint(_parse_note(message)[0])
+
+
+def unverified_parts(message: bytes) -> tuple[str, list[tuple[str, bytes]]]:
+    """Return a note's text, and name and bytes of each signature; ValueError if it is none."""
+    return _parse_note(message)
 
 
 def split_notes(messages: bytes) -> list[bytes]:

@@ -1,20 +1,22 @@
 """Checks that a site's ledgers still have the records that anchors name (keys/ledger/anchors).
 
-The anchors are in the newest anchor or start record of each ledger and in the newest segment of
-the site's change feeds. A loss that `ssps recover` has accepted does not count. If a whole site was
-restored from one backup, its anchors are as old as its ledgers. Then only the `akis` folder of a
-party's mirror shows what is missing, with `ssps audit verify --checkpoint AKIS`.
+The anchors are in the newest anchor or start record of each ledger, in the newest segment of the
+site's change feeds, and among the checkpoints that the parties' witnesses have cosigned (keys/
+ledger/cosigned). A loss that `ssps recover` has accepted does not count. If a whole site was
+restored from one backup, its anchors are as old as its ledgers. Then a witness shows what is
+missing as soon as it connects again, and so does the `akis` folder of any party's mirror, with
+`ssps audit verify --checkpoint AKIS`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 from config import layout
-from config.site import FEED, LEDGER_NAMES, LEDGERS, OPERATIONS
+from config.site import COSIGNED, FEED, LEDGER_NAMES, LEDGERS, OPERATIONS
 from keys.feed_segment import parse_segment
-from keys.ledger import anchors, note, segments, unconfirmed
+from keys.ledger import anchors, cosigned, note, segments, unconfirmed
 from keys.ledger.anchors import START, Anchor, Behind
 from keys.ledger.record import parse_record
 from keys.ledger.unconfirmed import UNCONFIRMED, Unconfirmed
@@ -30,12 +32,24 @@ _UNCONFIRMED_MARK = f'"{UNCONFIRMED}":['.encode()
 def ledgers_behind(site: Path) -> list[Behind]:
     """Return the ledgers that do not have what an anchor names, except for accepted losses."""
     ledgers = site / LEDGERS
-    accepted = anchors.accepted(ledgers / OPERATIONS)
     known: list[Anchor] = []
     for name in LEDGER_NAMES:
         if (ledgers / name).exists():
             known += anchors.last_in(ledgers / name)
-    known += _in_feeds(site)
+    return _behind(site, [*known, *_in_feeds(site), *_cosigned(site)])
+
+
+def behind_witnesses(site: Path) -> list[Behind]:
+    """Return the ledgers that do not have what a witness has cosigned, except for accepted losses.
+
+    This is quick, because it looks at nothing else.
+    """
+    return _behind(site, _cosigned(site))
+
+
+def _behind(site: Path, known: Iterable[Anchor]) -> list[Behind]:
+    ledgers = site / LEDGERS
+    accepted = anchors.accepted(ledgers / OPERATIONS)
     found = []
     for anchor in known:
         if any(each.covers(anchor.checkpoint) for each in accepted):
@@ -43,6 +57,11 @@ def ledgers_behind(site: Path) -> list[Behind]:
         if anchor.ledger in LEDGER_NAMES and (lack := anchors.behind(ledgers, anchor)):
             found.append(lack)
     return found
+
+
+def _cosigned(site: Path) -> Iterator[Anchor]:
+    keys = signed_ring.site_public_keys(site)
+    return (kept.anchor for kept in cosigned.read_all(site / COSIGNED, keys))
 
 
 def not_signed(site: Path, now: datetime) -> Iterator[tuple[str, float]]:

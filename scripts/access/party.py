@@ -11,7 +11,7 @@ from rich.table import Table
 from config import load
 from config.party import Party
 from keys.operations import ring_files
-from scripts.access import agreement, attempts, credentials, letter, parties
+from scripts.access import agreement, attempts, credentials, letter, parties, witness
 from scripts.shared import console
 
 
@@ -20,7 +20,7 @@ def party() -> None:
     """Manage the registered parties."""
 
 
-for command in (*agreement.COMMANDS, attempts.test, letter.letter):
+for command in (*agreement.COMMANDS, attempts.test, letter.letter, witness.forget_witness):
     party.add_command(command)
 
 
@@ -64,6 +64,7 @@ def show(party_id: str, as_json: bool, site: Path) -> None:
         click.echo(f"{key:12}{row[key]}")
     click.echo(f"{'addresses':12}{' '.join(row['static_ips'])}")
     click.echo(f"{'contact':12}{', '.join(filter(None, row['contact'].values())) or '-'}")
+    click.echo(f"{'witness':12}{row['witness'] or '-'}")
     for c in row["credentials"]:
         until = f"until {c['not_after']}" if c["not_after"] else "with no end"
         state = "valid" if c["valid"] else "not valid now"
@@ -89,5 +90,6 @@ def _row(site: Path, p: Party, now: datetime) -> dict[str, Any]:
             "email": p.contact.email,
             "phone": p.contact.phone,
         },
+        "witness": witness.describe(site, p.id),
         "credentials": [credentials.row(c, now) for c in held],
     }

@@ -5,16 +5,18 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
 from config.fault import Faults
-from config.site import FEED, OPERATIONS
+from config.site import COSIGNED, FEED, OPERATIONS
 from keys.feed_segment import parse_segment
-from keys.ledger import anchors, note, segments, unconfirmed
+from keys.ledger import anchors, cosignature, cosigned, note, segments, unconfirmed
 from keys.ledger.anchors import Accepted, Anchor
+from keys.ledger.cosigned import CosignedCheckpoint
 from keys.ledger.note import Checkpoint
 from keys.ledger.verify import (
     Finding,
@@ -45,7 +47,8 @@ _SourcedCheckpoint = tuple[str, bytes]
     multiple=True,
     type=click.Path(path_type=Path, exists=True),
     help="An older checkpoint that the ledger must extend: a checkpoint file, a segment of a "
-    "change feed, or the akis folder of a party's mirror. May be repeated.",
+    "change feed, the akis folder of a party's mirror, or the folder of its witness. "
+    "May be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each ledger.")
 @console.with_optional_site
@@ -64,8 +67,9 @@ def verify(
     were moved to another disk, name that folder too. The first bad record is named. The exit code
     is 1 if anything is wrong.
 
-    Each ledger is also compared with the checkpoints of it in the other ledgers and in the site's
-    change feed, which finds a ledger that was shortened together with its own checkpoint.
+    Each ledger is also compared with the checkpoints of it in the other ledgers, in the site's
+    change feed, and in those that the parties' witnesses have cosigned. This finds a ledger that
+    was shortened together with its own checkpoint.
 
     Results are verified as well, if `snapshots` is beside the folder of the ledgers: signatures and
     chain of all snapshots, each row of the newest one against its record, and each record against
@@ -90,15 +94,20 @@ def verify_all(
 ) -> list[VerificationResult]:
     """Verify ledgers, each against older checkpoints and against what the other ledgers say of it.
 
-    With `site`, whose ledgers they are, its change feed is asked too.
+    With `site`, whose ledgers they are, its change feed is asked too, and the checkpoints that the
+    parties' witnesses have cosigned.
     """
+    witnessed: list[CosignedCheckpoint] = []
     ledgers = find_ledgers(sources.ledgers)
     names = {_ledger_name(ledger.folder) for ledger in ledgers}
     by_path = {str(path): list(_read_checkpoints(path, names)) for path in checkpoint_paths}
     older = [checkpoint for found in by_path.values() for checkpoint in found]
     if site is not None:
-        # The site's change feed has checkpoints too: a shortened ledger does not match them.
-        older = list(_without_copies([*older, *_read_site_feed(site, names)]))
+        # The change feed and the parties' witnesses have checkpoints too: a shortened ledger does
+        # not match them.
+        witnessed = list(cosigned.read_all(site / COSIGNED, sources.keys))
+        seen = [(each.source, each.message) for each in witnessed]
+        older = list(_without_copies([*older, *_read_site_feed(site, names), *seen]))
     all_folders = [ledger.folder for ledger in ledgers]
     losses = _read_accepted(all_folders)
     older = [each for each in older if not _is_accepted(each[1], losses)]
@@ -121,6 +130,11 @@ def verify_all(
             verdict = verify_ledger(ledger, sources.keys, kept, progress, anchors=other)
             name = _ledger_name(ledger.folder)
             verdict.accepted += [_format_loss(each) for each in losses if each.ledger == name]
+            verdict.cosigned = [
+                _format_cosigned(each)
+                for each in witnessed
+                if each.seconds is not None and anchors.ledger_name(each.checkpoint.origin) == name
+            ]
             verdict.backwards = list(_clock_steps(ledger))
             verdict.unconfirmed = list(_unconfirmed_records(ledger))
             verdicts.append(verdict)
@@ -174,6 +188,11 @@ def _read_checkpoints(path: Path, names: set[str]) -> Iterator[_SourcedCheckpoin
         for feed in feeds.find_feeds(path):
             for file in sorted(feed.glob("*.csv")):
                 yield from _read_checkpoints(file, names)
+        for file in sorted(path.rglob("*")) if not feeds.find_feeds(path) else ():
+            if file.is_file() and file.stat().st_size <= cosignature.MAX_NOTE:
+                content = file.read_bytes()
+                if anchors.ledger_name(_origin(content)) in names:
+                    yield str(file), content
         return
     content = path.read_bytes()
     if not content.startswith(b"# ssps akis "):
@@ -271,6 +290,13 @@ def _without_copies(checkpoints: Iterable[_SourcedCheckpoint]) -> Iterator[_Sour
             yield name, checkpoint
 
 
+def _format_cosigned(kept: CosignedCheckpoint) -> str:
+    when = datetime.fromtimestamp(kept.seconds or 0, UTC).isoformat(timespec="seconds")
+    return (
+        f"{kept.checkpoint.size:,} records were cosigned by the witness of {kept.party} at {when}"
+    )
+
+
 def _format_loss(loss: Accepted) -> str:
     lost = f"records {loss.kept} to {loss.lost - 1} of {loss.origin} were lost"
     return f"{lost}; `ssps recover` accepted that (record {loss.seq} of {OPERATIONS})"
@@ -303,7 +329,7 @@ def _format_verdict(verdict: VerificationResult) -> str:
         lines.append(f"{verdict.folder}: extends {number}, from {first} to {last}")
     else:
         lines += [f"{verdict.folder}: extends {name}" for name in verdict.extends]
-    lines += [f"{verdict.folder}: {text}" for text in verdict.accepted]
+    lines += [f"{verdict.folder}: {text}" for text in (*verdict.cosigned, *verdict.accepted)]
     lines += [f"{verdict.folder}: unconfirmed: {text}" for text in verdict.unconfirmed]
     lines += [f"{verdict.folder}: {text}" for text in verdict.backwards[:_MAX_LISTED]]
     if (more := len(verdict.backwards) - _MAX_LISTED) > 0:

@@ -31,12 +31,13 @@ The child has no key and no password, so it asks the monitor:
               the client must have signed
     PASSWORD  whether a user may log in with a password
     CHANGE    to replace the initial password, which the last PASSWORD has proven, by a new one
+    WITNESS   to answer a party's witness, after the login (sftpd/monitor/witnesses)
     PROVE     signatures that prove the host keys with these numbers, after the login
 
 SIGN and PROVE are answered with `+` and the signatures, or `-`. KEY and PASSWORD are answered with
 a LoginAnswer and what belongs to it: for a login that is recorded and may begin, the Grant and the
 descriptor of the party's tree; for one that comes too early, the text of the banner. CHANGE is
-answered with `+` or `-`.
+answered with `+` or `-`, WITNESS with what the witness's command prints.
 
 The answers `~` and `#` mean `+` and `=`, and that the party's bandwidth is limited: from now on the
 child sends PACE before it sends bytes to the client. PACE is answered with a uint32, the
@@ -117,6 +118,7 @@ class MessageKind(Enum):
     REFUSE = b"R", ("user", "method", "credential", "reason")
     CHANGE = b"W", ("password",)
     PROVE = b"V", ("algorithm", "numbers")  # numbers of announced host keys, with commas
+    WITNESS = b"B", ("verb", "ledger", "key", "text")
     OPEN = b"O", ("path", "claim")  # count: size
     LIST = b"L", ("path",)
     HASH = b"H", ("algorithm", "path", "claim")
@@ -144,6 +146,7 @@ QUESTIONS: Final = frozenset(
         MessageKind.PASSWORD.letter,
         MessageKind.CHANGE.letter,
         MessageKind.PROVE.letter,
+        MessageKind.WITNESS.letter,
     }
 )
 _KINDS_BY_LETTER = {kind.letter: kind for kind in MessageKind}

@@ -11,6 +11,7 @@ count is sent with the next refusal that gets a record, or when the connection e
 """
 
 import base64
+import json
 import socket
 import time
 from bisect import bisect_left
@@ -103,6 +104,17 @@ class MonitorClient:
         texts = (_bytes(algorithm), ",".join(map(str, numbers)).encode())
         data, _ = self._ask(Message(MessageKind.PROVE, texts))
         return data[1:] if data[:1] == YES else None
+
+    def ask_for_witness(
+        self, verb: bytes, ledger: bytes, key: bytes, text: bytes
+    ) -> tuple[str, str, int]:
+        """Return output, errors and exit status of a command of the party's witness."""
+        data, _ = self._ask(Message(MessageKind.WITNESS, (verb, ledger, key, text)))
+        try:
+            found = json.loads(data)
+        except ValueError:  # the monitor has died
+            return "", "later: it cannot be answered now\n", 1
+        return found["out"], found["error"], found["status"]
 
     def probe_key(self, user: str, algorithm: str, blob: bytes) -> bool:
         """Return whether a signature by this key would be accepted; if not, that is recorded."""

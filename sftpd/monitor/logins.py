@@ -1,5 +1,7 @@
 """Answers the questions of a child that has no key and no password: SIGN, KEY, PASSWORD and others.
 
+WITNESS is passed on to sftpd/monitor/witnesses.
+
 The questions and their answers are in sftpd/ipc/messages. A child may have been taken over by its
 client, so:
 
@@ -83,6 +85,7 @@ class Logins:
         password_changes: PasswordChanges,
         is_paced: Callable[[str], bool] = lambda _: False,
         charge_login_cpu: Callable[[Address, float], object] = lambda *_: None,
+        answer_witness: Callable[[ConnectionState, tuple[bytes, ...]], bytes] = lambda *_: NO,
     ) -> None:
         self._monitor = monitor
         self._judge = judge
@@ -90,6 +93,7 @@ class Logins:
         self._password_changes = password_changes
         self._is_paced = is_paced
         self._charge_login_cpu = charge_login_cpu
+        self._answer_witness = answer_witness
         self.public_keys: Collection[str] = ()
 
     def handle(self, state: ConnectionState, message: Message, send: Send) -> None:
@@ -115,6 +119,8 @@ class Logins:
                 self._judge_password(state, message, answer, spent)
             case MessageKind.CHANGE:
                 self._change_password(state, message, answer, spent)
+            case MessageKind.WITNESS:
+                answer(Answer(self._answer_witness(state, message.texts)))
             case _:
                 self._prove(state, message, answer, spent)
 

@@ -208,8 +208,8 @@ class Monitor:
             if state.party is not None:
                 raise ProtocolViolation(f"{message.kind.name} after the login")
             self._count_login_attempt(state)
-        elif message.kind is MessageKind.PROVE and state.party is None:
-            raise ProtocolViolation("PROVE before the login")
+        elif message.kind in _QUESTIONS_AFTER_LOGIN and state.party is None:
+            raise ProtocolViolation(f"{message.kind.name} before the login")
         state.waiting = True
 
     def _check_time(self, state: ConnectionState) -> None:
@@ -510,6 +510,7 @@ def first_record(session: int) -> int:
 _ATTEMPTS = frozenset(
     kind.letter for kind in (MessageKind.KEY, MessageKind.PASSWORD, MessageKind.CHANGE)
 )
+_QUESTIONS_AFTER_LOGIN = (MessageKind.PROVE, MessageKind.WITNESS)
 # Which messages a child may send, and who handles them. Keyed by letter: an Enum hashes slowly.
 # Questions are handled by sftpd/monitor/logins.
 _Handler = Callable[[Monitor, ConnectionState, Message], bool]

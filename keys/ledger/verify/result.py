@@ -56,6 +56,7 @@ class VerificationResult:
     heads: int = 0  # checkpoints with a valid signature
     last: datetime | None = None  # when the newest checkpoint was signed
     extends: list[str] = field(default_factory=list)  # kept checkpoints that the ledger extends
+    cosigned: list[str] = field(default_factory=list)  # the parties' witnesses, and what they saw
     accepted: list[str] = field(default_factory=list)  # losses that an operator has accepted
     backwards: list[str] = field(default_factory=list)  # records older than the previous one
     unconfirmed: list[str] = field(default_factory=list)  # records that no daemon vouches for

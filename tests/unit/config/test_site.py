@@ -26,7 +26,7 @@ def test_the_names_in_a_site_are_fixed() -> None:
         "results", "feed/sonuclar", "snapshots", "snapshots/latest", "state/results.sqlite",
         "state/results-spool",
         "keys/users", "keys/tls", "state/portal.json", "state/portal-sessions.sqlite",
-        "state/announcements.json",
+        "state/announcements.json", "state/cosigned",
     }  # fmt: skip
     assert site.LEDGER_NAMES == ("transfer", "filing", "operations", "results", "access")
     assert str(site.ring_file("parti-a")) == "keys/parties/parti-a.toml"

@@ -11,16 +11,18 @@ from pathlib import Path
 import click
 import office
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from office import Ssps
 from unit.publisher.filed_site import PageFiler
 
 from config import load, registry
 from config.event import Event
 from config.sheet import Belge, Secim, Sheet
-from config.site import REGISTRY_INDEX
+from config.site import REGISTRY_INDEX, cosigned_folder
 from keys.credentials import ring
 from keys.credentials.users import Role
-from keys.ledger import anchors, segments, writer
+from keys.ledger import anchors, cosigned, segments, writer
+from keys.ledger.cosignature import Witness
 from keys.operations import announcements
 from keys.server_keys import host
 from publisher.store.quarantine import QuarantineNote, format_note
@@ -51,6 +53,7 @@ CHANGES: dict[str, list[str]] = {
     "party set-ips": ["parti-a", "192.0.2.8"],
     "party set-scope": ["parti-b", "35-izmir-2"],
     "party remove": ["parti-d"],
+    "party forget-witness": ["parti-a"],
     "key add": ["parti-a", "--password"],
     "key rotate": ["parti-a", "--public-key", "@other", "--apply"],
     "key revoke": ["parti-a", "first"],
@@ -153,6 +156,8 @@ def whole(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     add_credential(site, "parti-a", load_public_key(tmp_path / "first.pub", ""), "set up")
     host.create_key(tmp_path / "other", "other")
     (tmp_path / "other.pub").rename(tmp_path / "other")
+    key = Ed25519PrivateKey.from_private_bytes(b"w" * 32).public_key()
+    cosigned.write_key(site / cosigned_folder("parti-a"), Witness("parti-a", key))
     path = PageFiler(load.load(site)).file(SHEET, "kadikoy")
     with writer.Ledger(site / "ledgers/filing") as filing:
         filing.append(Event("filed", "publisher", "a.jpg", path, detail={"page": "a-0"}))
