@@ -66,7 +66,8 @@ EŞİTLEME
   4. Seçim gecesi boyunca, her dosyayı doğrulayarak (Python 3.9 ve paramiko ister). Kopyanın
      içinde, aşağıdaki doğrulamanın 1. ve 4. adımından sonra:
        python3 araclar/mirror.py --host {host} {mirror_port}--user {user} --key ANAHTAR \
---known-hosts araclar/known_hosts --signers allowed_signers --to . --follow
+--known-hosts araclar/known_hosts --signers allowed_signers \
+--election {election} --to . --follow
      Başarılı olursa on saniyede bir "segments 42, complete 42, waiting 0, ..." yazar: waiting 0,
      her şeyin indiğini ve doğrulandığını gösterir. `--once` ile bir kez çalışır ve 0 koduyla biter.
      araclar/ dizinindeki mirror.py, known_hosts ve allowed_signers imzalıdır.
@@ -85,7 +86,8 @@ WINDOWS
   Windows'un kendi OpenSSH'ı ile 1. ve 2. adımdaki sftp komutları aynıdır. mirror.py için:
        py -m pip install paramiko
        py araclar\\mirror.py --host {host} {mirror_port}--user {user} --key ANAHTAR \
---known-hosts araclar\\known_hosts --signers allowed_signers --to . --follow
+--known-hosts araclar\\known_hosts --signers allowed_signers \
+--election {election} --to . --follow
      Aşağıdaki doğrulamanın tümünü o yapar; imza komutu cmd.exe içinde de çalışır.
 
 DOĞRULAMA

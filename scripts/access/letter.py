@@ -77,7 +77,7 @@ mirror --parallel={lftp} / HEDEF; quit' sftp://{user}:@{host}:{port}
   mirror  araclar/mirror.py, her dosyayı doğrulayan eşitleme programı (Python 3.9, paramiko):
           python3 araclar/mirror.py --host {host} --port {port} --user {user} \\
             --key ANAHTAR --known-hosts known_hosts --signers allowed_signers \\
-            --to HEDEF --follow
+            --election {election} --to HEDEF --follow
 
 Doğrulama (kopyanın içinde, allowed_signers dosyası yanında; her adım BENIOKU.txt'de anlatılır)
 

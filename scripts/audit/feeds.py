@@ -160,6 +160,8 @@ def _chain_problem(before: _ReadSegment | None, here: _ReadSegment) -> str:
         return "" if here.segment.previous == NO_PREVIOUS else "segment 1 names a segment before it"
     if before.segment is not None and before.segment.feed != here.segment.feed:
         return f"segment {here.number} belongs to another feed, {here.segment.feed}"
+    if before.segment is not None and before.segment.election != here.segment.election:
+        return f"segment {here.number} belongs to another election, {here.segment.election}"
     if here.segment.previous != before.digest:
         return f"segment {here.number} does not follow {before.number}: it names another SHA-256"
     return ""

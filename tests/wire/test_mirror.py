@@ -119,6 +119,42 @@ def test_a_mirror_is_complete_and_a_second_run_fetches_nothing(party: Party) -> 
     assert party.opened() == before
 
 
+def test_a_feed_of_another_election_is_refused(party: Party) -> None:
+    party.file(1)
+    party.feed()
+
+    code, last = party.mirror("--election", "2018-06-24-cb-mv")
+
+    assert (code, last["error"]) == (
+        1,
+        f"VERIFICATION FAILED: akis/00000001.csv: belongs to the election {ELECTION}, not to "
+        "2018-06-24-cb-mv",
+    )
+    assert pages(party.folder) == set()
+    assert party.mirror("--election", ELECTION)[0] == 0
+
+
+def test_signed_sums_of_another_board_are_refused(party: Party) -> None:
+    party.file(1)
+    party.filer.file(KONAK, "konak")
+    party.feed()
+    mine, other = (
+        party.tree / ELECTION / place for place in ("34-istanbul-1/kadikoy-2", "35-izmir-2/konak-1")
+    )
+    files = {mine / name: (other / name).read_bytes() for name in ("SHA256SUMS", "SHA256SUMS.sig")}
+    put(files)
+
+    code, last = party.mirror()
+
+    assert (code, last["unsummed"]) == (0, 1)
+    assert not (party.folder / ELECTION / "34-istanbul-1/kadikoy-2/SHA256SUMS").exists()
+    # A copy that another client has made is refused by the commands of the readme.
+    (party.tree / "allowed_signers").write_text(sshsig.allowed_signers(KEY.public_key()))
+    command = readme.commands(ELECTION)[1]
+    done = subprocess.run(["bash", "-c", command], cwd=party.tree, capture_output=True, check=False)
+    assert done.returncode != 0
+
+
 def whole(folder: Path) -> dict[str, bytes]:
     """Return every file of a tree or a mirror, except those that only one of them has."""
     own = ("akis/son.txt", ".mirror.json", ".mirror.lock")

@@ -109,6 +109,18 @@ def test_a_rewritten_segment_breaks_the_chain(feed: Path) -> None:
     assert problems(feed) == [("parted", "segment 3 does not follow 2: it names another SHA-256")]
 
 
+def test_a_segment_of_another_election_is_reported(feed: Path) -> None:
+    number = max(int(path.stem) for path in feed.glob("0*.csv"))
+    last = feed / f"{number:08}.csv"
+    head, _, rest = last.read_bytes().partition(b"# secim: ")
+    changed = head + b"# secim: 2018-06-24-cb-mv\n" + rest.partition(b"\n")[2]
+    last.write_bytes(changed)
+    Path(f"{last}.sig").write_bytes(sshsig.sign(KEY, changed))
+
+    said = f"segment {number} belongs to another election, 2018-06-24-cb-mv"
+    assert problems(feed) == [("parted", said)]
+
+
 def test_feeds_are_found_in_a_tree_and_in_a_site(feed: Path, tmp_path: Path) -> None:
     assert find_feeds(feed) == [feed]
     assert find_feeds(tmp_path) == [feed]
