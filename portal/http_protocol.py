@@ -12,6 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_SECONDS, BODY_SECONDS = 15.0, 30.0
 MAX_HEAD = 32 * 1024  # bytes
+_LINGER = 0.1  # seconds for a client to read why it is disconnected
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"connection: close\r\n"
@@ -24,6 +25,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     _deadline: asyncio.TimerHandle | None = None
     _head = 0
+    _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock of the first request."""
@@ -37,6 +39,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Count the bytes of a head."""
+        if self._refused:
+            return
         if self._head >= 0:
             self._head += len(data)
             if self._deadline is None:
@@ -44,8 +48,10 @@ class HttpProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._head > MAX_HEAD:
             # All of it is still a head: `on_headers_complete` has not been called.
+            self._refused = True
             self.transport.write(_TOO_LARGE)
-            self.transport.close()
+            # `close` would end TLS in order, and read everything that the client still sends.
+            self._wait(_LINGER)
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -76,5 +82,4 @@ class HttpProtocol(HttpToolsProtocol):
     def _end(self) -> None:
         self._deadline = None
         transport: Any = self.transport
-        if not transport.is_closing():
-            transport.abort()
+        transport.abort()

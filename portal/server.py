@@ -12,12 +12,15 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
+import anyio.to_thread
 import structlog
 import uvicorn
+import uvloop
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -29,6 +32,7 @@ from config.settings import PortalSettings, Settings
 from config.site import ACCESS, LEDGER_NAMES, LEDGERS, SITE_TOML
 from keys.credentials.ring import Ring
 from keys.credentials.users import users_digest
+from keys.kernel import allocator
 from keys.ledger import writer
 from keys.ledger.anchors import AnchorWriter
 from keys.ledger.writer import Ledger, Unwritable
@@ -54,6 +58,10 @@ _LOCK_TIMEOUT = 15.0  # seconds to wait for an old portal that is finishing its 
 _GRACE = 10  # seconds for running requests when the portal stops
 _KEEP_ALIVE = 65  # seconds that an idle connection is kept
 _BACKLOG = 1024
+# Requests that compute at the same time only hold each other up. Those that wait for a process that
+# makes a picture, or for a slow client of a file that is made, take a thread too.
+_THREADS = 16
+_SWITCH = 0.001  # seconds after which a thread that computes gives way to the event loop
 
 _log = structlog.get_logger()
 
@@ -96,7 +104,9 @@ def serve(
     ):
         Ring("").by_password("", clock())  # makes a dummy hash, for users that do not exist
         server = Server(settings, ledger, clock, limits, poll_signer, record_new_settings)
-        asyncio.run(server.run(listening, ready))
+        allocator.return_large_blocks()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(server.run(listening, ready))
 
 
 class Server:
@@ -149,6 +159,8 @@ class Server:
             asyncio.create_task(sites.follow()),
             asyncio.create_task(self._read_first(sites)),
         ]
+        anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
+        sys.setswitchinterval(_SWITCH)
         port = listening.getsockname()[1]
         _log.info("listening", address=listening.getsockname()[0], port=port)
         self._publish()

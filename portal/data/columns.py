@@ -16,7 +16,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 
@@ -24,10 +23,12 @@ from config.ballot import EVERY_DISTRICT, Ballot, Option
 from config.result import BOX_SHEET, NUMBER_COLUMNS
 from config.sheet import Secim
 from portal.data.boxes import Boxes, BoxPlace
+from portal.data.parquet import TIME, VERSION, Places, open_columns
 from publisher.results.snapshots.snapshot import VOTES
 
 FIRST_OPTION = len(NUMBER_COLUMNS)
-Numbers = npt.NDArray[np.int32]
+Numbers = npt.NDArray[np.uint16] | npt.NDArray[np.int32]
+_MOST = np.iinfo(np.uint16).max
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def empty(layout: Layout, boxes: int) -> Columns:
     shape = (layout.width, boxes)
     return Columns(
         layout,
-        np.zeros(shape, dtype=np.int32),
+        np.zeros(shape, dtype=np.uint16),
         np.zeros(shape, dtype=np.bool_),
         np.zeros(boxes, dtype=np.int32),
         np.zeros(boxes, dtype=np.int64),
@@ -102,81 +103,78 @@ def empty(layout: Layout, boxes: int) -> Columns:
 
 
 def read(parquet: Path, boxes: Boxes, layout: Layout) -> Columns:
-    """Read the box rows of a snapshot's Parquet file; a box that `boxes` lacks is left out."""
-    with duckdb.connect() as database:
-        database.execute("SET threads = 1")
-        name = str(parquet).replace("'", "''")
-        source = f"read_parquet('{name}')"
-        rows = _rows(database, source, boxes)
+    """Read the box rows of a snapshot's Parquet file; a box that `boxes` lacks is left out.
+
+    Raises OSError if it cannot be read.
+    """
+    with open_columns(parquet, layout.common) as reader:
+        rows = _rows(reader.places(), boxes)
         known = rows >= 0
         rows = rows[known]
-        described = database.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
-        votes = [r[0].removeprefix(VOTES) for r in described if r[0].startswith(VOTES)]
-
-        def column(expression: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-            found = database.execute(f"SELECT {expression} AS c FROM {source}").fetchnumpy()["c"]
-            stated = ~np.ma.getmaskarray(found)
-            return np.ma.filled(found, 0).astype(np.int64)[known], stated[known]
-
         own_votes: dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = {}
-        for option in votes:
-            if option in layout.common:
-                continue
-            values, stated = column(f'"{VOTES}{option}"')
-            at = np.flatnonzero(stated)
-            own_votes[option] = rows[at], values[at]
+        for column in reader.columns(VOTES):
+            option = column.name.removeprefix(VOTES)
+            at = np.flatnonzero(column.stated[known])
+            own_votes[option] = rows[at], column.values[known][at]
             for district, (first, end) in boxes.district_rows.items():
                 if ((own_votes[option][0] >= first) & (own_votes[option][0] < end)).any():
                     layout = layout.with_own(district, [option])
         made = empty(layout, len(boxes))
+        numbers = made.numbers
         names = [*NUMBER_COLUMNS, *(f"{VOTES}{option}" for option in layout.common)]
-        present = {row[0] for row in described}
-        for number, stated_name in enumerate(names):
-            if stated_name in present:
-                values, stated = column(f'"{stated_name}"')
-                made.numbers[number, rows] = values
-                made.stated[number, rows] = stated
-        _place_own(made, boxes, own_votes)
-        made.version[rows] = column("surum")[0]
-        made.time[rows] = column("epoch(zaman)::BIGINT")[0]
-        with_reason = database.execute(
-            f"SELECT cevre, kurul, sandik, neden FROM {source} WHERE neden <> ''"
-        ).fetchall()
+        for column in reader.columns():
+            values = column.values[known]
+            if column.name == VERSION:
+                made.version[rows] = values
+            elif column.name == TIME:
+                made.time[rows] = values
+            else:
+                numbers = _fitting(numbers, values)
+                numbers[names.index(column.name), rows] = values
+                made.stated[names.index(column.name), rows] = column.stated[known]
+        for _, values in own_votes.values():
+            numbers = _fitting(numbers, values)
+        _place_own(layout, numbers, made.stated, boxes, own_votes)
         reasons = {
             row: reason
-            for *place, reason in with_reason
+            for *place, reason in reader.reasons()
             if (row := boxes.row_of(BoxPlace(*place))) is not None
         }
-    return Columns(layout, made.numbers, made.stated, made.version, made.time, reasons)
+    return Columns(layout, numbers, made.stated, made.version, made.time, reasons)
+
+
+def _fitting(numbers: Numbers, values: npt.NDArray[np.int64] | list[int]) -> Numbers:
+    """Return the numbers in a type that has room for `values` too.
+
+    Hardly a box has a number above 65,535, which takes two bytes.
+    """
+    if numbers.dtype == np.uint16 and np.max(values, initial=0) > _MOST:
+        return numbers.astype(np.int32)
+    return numbers
 
 
 def _place_own(
-    made: Columns,
+    layout: Layout,
+    numbers: Numbers,
+    stated: npt.NDArray[np.bool_],
     boxes: Boxes,
     own_votes: Mapping[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]],
 ) -> None:
-    start = FIRST_OPTION + len(made.layout.common)
-    for district, options in made.layout.own.items():
+    start = FIRST_OPTION + len(layout.common)
+    for district, options in layout.own.items():
         first, end = boxes.rows_of(district)
         for slot, option in enumerate(options, start):
             if option in own_votes:
                 rows, values = own_votes[option]
                 here = (rows >= first) & (rows < end)
-                made.numbers[slot, rows[here]] = values[here]
-                made.stated[slot, rows[here]] = True
+                numbers[slot, rows[here]] = values[here]
+                stated[slot, rows[here]] = True
 
 
-def _rows(database: duckdb.DuckDBPyConnection, source: str, boxes: Boxes) -> npt.NDArray[np.int64]:
-    """Return the row of each line of the file, -1 for a box that is not in `boxes`.
-
-    The file is sorted by district and board, so only the numbers are read one by one.
-    """
-    lines = database.execute(
-        f"SELECT cevre, kurul, list(sandik) FROM {source} GROUP BY ALL ORDER BY cevre, kurul"
-    )
+def _rows(places: Places, boxes: Boxes) -> npt.NDArray[np.int64]:
+    """Return the row of each line of the file, -1 for a box that is not in `boxes`."""
     found: list[npt.NDArray[np.int64]] = []
-    while (line := lines.fetchone()) is not None:
-        district, board, numbers = line
+    for district, board, numbers in places:
         first, end = boxes.rows_of(district, board)
         ranks = np.array([boxes.ranks.get(number, -1) for number in numbers], dtype=np.int64)
         there = boxes.number_rank[first:end]
@@ -201,14 +199,19 @@ def with_changes(before: Columns, changes: Iterable[Mapping[str, Any]], boxes: B
     if not newest:
         return before
     shape = (layout.width, len(boxes))
-    numbers = np.zeros(shape, dtype=np.int32)
+    changed = {
+        row: values_of(change["yeni"], layout, change["cevre"]) for row, change in newest.items()
+    }
+    numbers = np.zeros(shape, dtype=before.numbers.dtype)
+    for values in changed.values():
+        numbers = _fitting(numbers, [value or 0 for value in values])
     stated = np.zeros(shape, dtype=np.bool_)
     width = before.layout.width
     numbers[:width], stated[:width] = before.numbers, before.stated
     version, time = before.version.copy(), before.time.copy()
     reasons = dict(before.reasons)
     for row, change in newest.items():
-        values = values_of(change["yeni"], layout, change["cevre"])
+        values = changed[row]
         numbers[:, row] = [value or 0 for value in values]
         stated[:, row] = [value is not None for value in values]
         version[row] = change["surum"]

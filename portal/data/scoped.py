@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 
@@ -38,6 +37,7 @@ from portal.data.criteria import Area, Criteria, Status
 from portal.data.databases import Connection, open_catalog
 from portal.data.findings import FindingPage
 from portal.data.history import BoxHistory, box_history
+from portal.data.parquet import lines as parquet_lines
 from portal.data.sheets import SheetFile
 from portal.data.snapshots import (
     ChangeLine,
@@ -51,7 +51,6 @@ from portal.data.sums import Group, Selection, Sum
 from portal.data.view import Aggregate, AggregateKey, Correction, View
 from publisher.results.checks.finding import Check
 from publisher.results.snapshots import scoped as scoped_exports
-from publisher.results.snapshots.exports import ndjson_lines, parquet_columns, read_parquet
 from publisher.results.snapshots.snapshot import snapshot_folder
 
 PLACE_ORDER, BOX_NUMBER, MAHALLE, KIND, TURNOUT = "yer", "sandik", "mahalle", "tur", "katilim"
@@ -60,6 +59,7 @@ SORTS = (PLACE_ORDER, BOX_NUMBER, MAHALLE, KIND, VERSION, TIME, TURNOUT, *NUMBER
 _CACHED = 500  # answers of one view; one has some kilobytes
 _EXPORTS_BACK = 500  # snapshots; exports of older ones may be removed
 _PARQUET = ".parquet"
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,8 +365,23 @@ class ScopedData:
 
     def _districts(self, criteria: Criteria) -> list[str]:
         """Return the districts that a search finds boxes in, in order."""
-        boards = np.unique(self._view.boxes.board[self._rows(criteria)])
-        return list(dict.fromkeys(self._view.boxes.boards[board][0] for board in boards))
+        return self._kept("districts", criteria, lambda: self._find_districts(criteria))
+
+    def _find_districts(self, criteria: Criteria) -> list[str]:
+        boxes = self._view.boxes
+        counts = np.bincount(boxes.board[self._rows(criteria)], minlength=len(boxes.boards))
+        return list(dict.fromkeys(boxes.boards[board][0] for board in np.flatnonzero(counts)))
+
+    def _kept(self, what: str, criteria: Criteria, make: Callable[[], _T]) -> _T:
+        """Return what `make` returned for this search in this view and scope."""
+        key = (what, self._scope, criteria)
+        cache = self._view.cache
+        if key not in cache:
+            if len(cache) > _CACHED:
+                cache.clear()
+            cache[key] = make()
+        found: _T = cache[key]
+        return found
 
     def _any_in(self, cevre: str) -> bool:
         """Say whether any box of a district is in scope."""
@@ -429,6 +444,9 @@ class ScopedData:
 
     def choices(self, criteria: Criteria) -> Choices:
         """Return what can be chosen; each list is within what was chosen before it."""
+        return self._kept("choices", criteria, lambda: self._find_choices(criteria))
+
+    def _find_choices(self, criteria: Criteria) -> Choices:
         boxes = self._view.boxes
         bare = Criteria(criteria.secim)
         rows = self._rows(bare)
@@ -465,14 +483,7 @@ class ScopedData:
 
     def summary(self, criteria: Criteria) -> Summary:
         """Return how many boxes of a search are opened, and their sum with the shares."""
-        key = ("summary", self._scope, criteria)
-        cache = self._view.cache
-        found: Summary | None = cache.get(key)
-        if found is None:
-            if len(cache) > _CACHED:
-                cache.clear()
-            found = cache[key] = self._summary(criteria)
-        return found
+        return self._kept("summary", criteria, lambda: self._summary(criteria))
 
     def _summary(self, criteria: Criteria) -> Summary:
         columns = self._view.contests.get(criteria.secim)
@@ -1010,18 +1021,10 @@ class ScopedData:
         if table not in self.snapshot_tables(number):
             return
         parquet = snapshot_folder(self._view.site, number) / f"{table}{_PARQUET}"
-        with duckdb.connect() as database:
-            database.execute("SET threads = 1")
-            columns = parquet_columns(database, parquet)
-            cevre, kurul = columns.index("cevre"), columns.index("kurul")
-
-            def rows() -> Iterator[Sequence[Any]]:
-                # The condition only saves time; what may be seen is decided below.
-                for row in read_parquet(database, parquet, scoped_exports.condition(self._scope)):
-                    if self._covers(row[cevre], row[kurul]):
-                        yield row
-
-            yield from ndjson_lines(columns, rows, table)
+        # The condition only saves time; what may be seen is decided below.
+        for cevre, kurul, line in parquet_lines(parquet, scoped_exports.condition(self._scope)):
+            if self._covers(cevre, kurul):
+                yield line
 
     def remembered(self, key: Hashable, make: Callable[[], bytes]) -> bytes:
         """Return what `make` returned for this key, this view and this scope."""

@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import duckdb
-
 from config.ballot import Ballot
 from config.result import BOX_SHEET, NUMBER_COLUMNS
 from config.settings import ShareLevel
@@ -22,10 +20,10 @@ from portal.data import columns as column_store
 from portal.data.boxes import Boxes, BoxPlace
 from portal.data.columns import Columns, ballot_layout
 from portal.data.findings import FindingQueries
+from portal.data.parquet import lines
 from portal.data.sheets import SheetCounts
 from portal.data.snapshots import NO_SNAPSHOT, SnapshotInfo, changes_file, read_info
-from publisher.results.snapshots.exports import parquet_columns, read_parquet
-from publisher.results.snapshots.snapshot import AGGREGATES, VOTES, snapshot_folder
+from publisher.results.snapshots.snapshot import AGGREGATES, snapshot_folder
 
 MAX_CHANGES = 40_000  # with more, reading the Parquet file is quicker
 _FIRST_VERSION = b'"eski": null'
@@ -169,20 +167,12 @@ def _contests(boxes: Boxes, ballot: Ballot | None) -> tuple[Secim, ...]:
 
 def _read_aggregates(parquet: Path) -> dict[AggregateKey, Aggregate]:
     found: dict[AggregateKey, Aggregate] = {}
-    with duckdb.connect() as database:
-        database.execute("SET threads = 1")
-        names = parquet_columns(database, parquet)
-        for values in read_parquet(database, parquet):
-            row = dict(zip(names, values, strict=True))
-            stated = {name: row[name] for name in NUMBER_COLUMNS if row.get(name) is not None}
-            votes = {
-                name.removeprefix(VOTES): value
-                for name, value in row.items()
-                if name.startswith(VOTES) and value is not None
-            }
-            key = AggregateKey(Belge(row["belge"]), row["cevre"], row["kurul"])
-            time = datetime.fromisoformat(row["zaman"])
-            found[key] = Aggregate(key, row["surum"], row["neden"] or "", time, stated, votes)
+    for cevre, kurul, line in lines(parquet):
+        row = json.loads(line)
+        stated = {name: row[name] for name in NUMBER_COLUMNS if name in row}
+        key = AggregateKey(Belge(row["belge"]), cevre, kurul)
+        time = datetime.fromisoformat(row["zaman"])
+        found[key] = Aggregate(key, row["surum"], row["neden"], time, stated, row["oylar"])
     return found
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import structlog
 
 from config.site import original_file
-from portal.pictures.worker import MAX_BYTES
 from publisher.page import format_of
 
-CACHE_BYTES = 48 << 20
+CACHE_BYTES = 16 << 20
+MAX_BYTES = 64 << 20  # of an original
 _AT_A_TIME = 2
 _TIMEOUT = 30.0  # seconds for one picture
 _SHOWN = {"JPEG": "image/jpeg", "PNG": "image/png"}

@@ -16,7 +16,6 @@ from PIL import Image
 from publisher.reading import sandbox
 from publisher.reading.formats import rasterize
 
-MAX_BYTES = 64 << 20
 _QUALITY = 80
 
 
@@ -40,7 +39,7 @@ def main(parent: int, frame: int) -> int:
     sandbox.confine(parent)
     os.dup2(devnull, 2)  # libtiff writes content of the page to standard error
     sandbox.allow_cpu()
-    data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    data = sys.stdin.buffer.read()
     try:
         made = picture(data, frame)
     except (rasterize.Refused, IndexError):

@@ -65,16 +65,19 @@ def search(request: Request, who: Visitor, data: Data) -> Response:
     summary = data.summary(criteria)
     total = summary.total
     rivals = _rivals(data, criteria, total, options, named)
+    choices = data.choices(criteria)
     return page(
         request,
         "arama.html",
         data=data,
         criteria=criteria,
-        lists=lists(data.choices(criteria), criteria),
-        choices=data.choices(criteria),
+        lists=lists(choices, criteria),
+        choices=choices,
         summary=summary,
         table=table,
         options=options,
+        shown_numbers=lambda row: [row.numbers[name] for name, _ in NUMBERS],
+        shown_votes=lambda row: map(row.votes.get, options),
         named=named,
         columns=_columns(options, named),
         numbers=NUMBERS,
