@@ -2,13 +2,17 @@
 
 A client has HEAD_SECONDS to send the head of a request, MAX_HEAD bytes long at most, and
 BODY_SECONDS for its body. So a client that sends a byte now and then (slowloris) is disconnected,
-and a head of many megabytes is never collected.
+and a head of many megabytes is never collected. A connection beyond its address's share
+(portal/connection_share) is told so and closed.
 """
 
 import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from config.party import Address, parse_address
+from portal.connection_share import ConnectionShare
 
 HEAD_SECONDS, BODY_SECONDS = 15.0, 30.0
 MAX_HEAD = 32 * 1024  # bytes
@@ -20,9 +24,19 @@ _TOO_LARGE = (
 )
 
 
+_TOO_MANY = (
+    b"HTTP/1.1 503 Service Unavailable\r\n"
+    b"connection: close\r\n"
+    b"retry-after: 10\r\n"
+    b"content-length: 0\r\n\r\n"
+)
+
+
 class HttpProtocol(HttpToolsProtocol):
     """One connection."""
 
+    share: ConnectionShare | None = None  # of the portal, set by `sharing`
+    _address: Address | None = None  # whose connection is counted
     _deadline: asyncio.TimerHandle | None = None
     _head = 0
     _refused = False
@@ -30,11 +44,20 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock of the first request."""
         super().connection_made(transport)
+        if self.share is not None and self.client is not None:
+            address = parse_address(self.client[0])
+            if not self.share.take(address):
+                self._refuse(_TOO_MANY)
+                return
+            self._address = address
         self._wait(HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""
         self._stop_waiting()
+        if self.share is not None and self._address is not None:
+            self.share.release(self._address)
+            self._address = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -48,10 +71,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._head > MAX_HEAD:
             # All of it is still a head: `on_headers_complete` has not been called.
-            self._refused = True
-            self.transport.write(_TOO_LARGE)
-            # `close` would end TLS in order, and read everything that the client still sends.
-            self._wait(_LINGER)
+            self._refuse(_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -70,6 +90,13 @@ class HttpProtocol(HttpToolsProtocol):
         self._head = 0
         super().on_message_complete()
 
+    def _refuse(self, answer: bytes) -> None:
+        """Say why, and disconnect."""
+        self._refused = True
+        self.transport.write(answer)
+        # `close` would end TLS in order, and read everything that the client still sends.
+        self._wait(_LINGER)
+
     def _wait(self, seconds: float) -> None:
         self._stop_waiting()
         self._deadline = self.loop.call_later(seconds, self._end)
@@ -83,3 +110,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._deadline = None
         transport: Any = self.transport
         transport.abort()
+
+
+def sharing(share: ConnectionShare) -> type[HttpProtocol]:
+    """Return the protocol for connections that are counted in `share`."""
+    return type("SharingHttpProtocol", (HttpProtocol,), {"share": share})

@@ -10,6 +10,7 @@ looks after the signer and publishes which settings and users it uses (`state/po
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import sys
@@ -44,8 +45,9 @@ from portal.access.front import Front
 from portal.access.gate import check_routes
 from portal.access.limits import Limits
 from portal.access.recorder import Recorder
+from portal.connection_share import ConnectionShare
 from portal.data.sites import Sites
-from portal.http_protocol import HttpProtocol
+from portal.http_protocol import sharing
 from portal.party import site as party_site
 from portal.party.errors import answer_error
 from portal.pictures.pictures import Pictures
@@ -105,6 +107,8 @@ def serve(
         Ring("").by_password("", clock())  # makes a dummy hash, for users that do not exist
         server = Server(settings, ledger, clock, limits, poll_signer, record_new_settings)
         allocator.return_large_blocks()
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(server.run(listening, ready))
 
@@ -135,9 +139,12 @@ class Server:
         made = create_app(self._entrance)
         app: ASGIApp = Front(made, self._entrance)
         sites: Sites = made.state.sites
+        share = ConnectionShare(
+            self._entrance.registered, lambda address: address in self._entrance.portal.proxies
+        )
         config = uvicorn.Config(
             app,
-            http=HttpProtocol,
+            http=sharing(share),
             ws="none",
             lifespan="off",
             log_config=None,
