@@ -230,6 +230,65 @@ def test_a_new_certificate_is_used_without_dropping_a_connection(daemon: Daemon)
     until(lambda: certificate() != rejected, "the third certificate is used", 30)
 
 
+def test_an_open_stream_does_not_notice_a_new_certificate(daemon: Daemon) -> None:
+    browser = daemon.signed_in()
+    client = daemon.http()
+    client.cookies.update(browser.cookies())
+    with client.stream("GET", "/canli") as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "retry: 3000"
+        before = seen(daemon)
+        web_clients.make_certificate(daemon.site)
+        assert daemon.process is not None
+        os.kill(daemon.process.pid, signal.SIGHUP)
+        until(lambda: seen(daemon) != before, "the new certificate is used", 30)
+
+        assert ":" in next(line for line in lines if line)  # a comment, some seconds later
+
+
+def test_tls_and_headers_are_as_a_scanner_wants_them(daemon: Daemon) -> None:
+    with raw(daemon) as connection:
+        assert connection.compression() is None
+        cipher, version, bits = connection.cipher() or ("", "", 0)
+        assert (version, bits >= 128) == ("TLSv1.3", True), cipher
+        assert connection.selected_alpn_protocol() is None
+    answer = daemon.http().get("/giris")
+
+    assert answer.headers["strict-transport-security"] == "max-age=31536000"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+    assert "unsafe" not in answer.headers["content-security-policy"]
+    assert "server" not in answer.headers
+    for cookie in answer.headers.get_list("set-cookie"):
+        assert {"Secure", "HttpOnly", "Path=/"} <= {part.strip() for part in cookie.split(";")}
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        "POST /giris HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /giris HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcde",
+        "POST /giris HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        "GET /giris HTTP/1.1\r\nHost: x\r\n X-Folded: y\r\nContent-Length : 3\r\n\r\nabc",
+    ],
+)
+def test_a_request_with_two_lengths_leaves_no_second_request(
+    daemon: Daemon, request_text: str
+) -> None:
+    """A balancer and the portal must not see different ends of a request (request smuggling)."""
+    with raw(daemon) as connection:
+        connection.settimeout(60)
+        connection.sendall(request_text.encode() + b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n")
+        received = b""
+        with suppress(OSError):
+            while part := connection.recv(65536):
+                received += part
+
+    assert received.count(b"HTTP/1.1 ") <= 1
+    assert received.split(b" ")[1:2] in ([b"400"], [b"403"], [b"413"], [])
+
+
 def seen(daemon: Daemon) -> bytes:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
