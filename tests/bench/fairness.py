@@ -50,6 +50,7 @@ def running_server(patch: str) -> Iterator[RunningServer]:
             page = site / f"trees/{VICTIM}/pages/{number % 30}/{number}.jpg"
             page.parent.mkdir(parents=True, exist_ok=True)
             page.write_bytes(os.urandom(SIZE))
+            page.chmod(0o444)
         log = site / "log"
         script = server_script(patch, limited=True)
         with log.open("w") as errors:

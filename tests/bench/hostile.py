@@ -60,9 +60,10 @@ def prepare(tree: Path) -> None:
     """Write what the attacks use into a party's tree."""
     (tree / "many").mkdir()
     for number in range(NAMES):
-        (tree / "many" / f"cb-sandik-sonuc-s{number}.jpg").touch()
+        (tree / "many" / f"cb-sandik-sonuc-s{number}.jpg").touch(0o444)
     with (tree / "big").open("wb") as file:
         file.truncate(BIG)
+    (tree / "big").chmod(0o444)
 
 
 def reads(sftp: RawSftp) -> Iterator[bytes]:
