@@ -1,8 +1,9 @@
 """Keeps the usual print_map of the pages of each contest and sheet type, for each election.
 
 It is learned from the first 200 filed pages of each on which both copies of the karekod were read
-(publisher/print_map). A sheet type is known from its tenth page on. Only the publisher
-learns, so what was learned is kept in memory.
+(publisher/print_map). A sheet type is known from its tenth page on. Only the publisher learns, so
+what was learned is kept in memory; every tenth page is written to the catalog, and after a crash at
+most nine pages are forgotten.
 """
 
 import numpy as np
@@ -14,6 +15,7 @@ from publisher.print_map import COLUMNS, ROWS, UsualPrint
 
 LEAST_PAGES = 10
 _MOST_PAGES = 200
+_WRITTEN = 10  # every so many pages what was learned is written
 _STORED = "<u2"  # of each cell, the sum of its levels
 
 Kind = tuple[str, str, str]  # election, contest and sheet type
@@ -52,13 +54,13 @@ class PrintMaps:
             return
         usual = (before or UsualPrint(0, np.zeros((ROWS, COLUMNS), _STORED))).plus(print_map)
         self._usual[kind] = usual
-        values = {"pages": usual.pages, "sums": usual.sums.astype(_STORED).tobytes()}
-        key = dict(zip(("election", "secim", "belge"), kind, strict=True))
-        if before is None:
-            self._connection.execute(sa.insert(t.print_map), [key | values])
+        if usual.pages % _WRITTEN:
             return
+        key = dict(zip(("election", "secim", "belge"), kind, strict=True))
         chosen = sa.and_(*(t.print_map.c[name] == value for name, value in key.items()))
-        self._connection.execute(sa.update(t.print_map).where(chosen).values(values))
+        self._connection.execute(sa.delete(t.print_map).where(chosen))
+        values = {"pages": usual.pages, "sums": usual.sums.astype(_STORED).tobytes()}
+        self._connection.execute(sa.insert(t.print_map), [key | values])
 
 
 def _kind(election: str, sheet: Sheet) -> Kind:
