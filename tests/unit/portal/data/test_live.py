@@ -187,3 +187,17 @@ def test_rows_are_in_the_order_of_places_and_found_again(tmp_path: Path) -> None
     assert boxes.rank_range("a1", "a1") == (boxes.ranks["A1"], boxes.ranks["A1"] + 1)
     assert boxes.mahalles == ("", "Âfet", "Çarşı", "Moda")
     assert boxes.expected[Secim.MV].tolist() == [True, True, True, False, True, True]
+
+
+def test_a_number_that_two_bytes_cannot_hold_is_kept_whole(site: PortalSite) -> None:
+    site.publish(result(BOXES[2], gecerli=70_000))
+    live = site.live()
+    before = live.scoped(ALL).summary(MV).total.numbers["gecerli"]
+    site.publish(result(BOXES[3], gecerli=90_000), result(BOXES[4]))
+
+    live.refresh()
+
+    renewed = live.scoped(ALL).summary(MV).total.numbers["gecerli"]
+    read = site.data().summary(MV).total.numbers["gecerli"]
+    assert before == 70_000
+    assert renewed == read == 70_000 + 90_000 + 211
