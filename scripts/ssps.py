@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from scripts.shared import console
+from scripts.shared.examples import add_examples
 
 _COMMANDS = {
     "init": "scripts.site.init:init",
@@ -50,6 +51,7 @@ class _LazyGroup(click.Group):
             ctx.fail(f"No such command {cmd_name!r}.{advice}")
         module, _, attribute = _COMMANDS[cmd_name].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
+        add_examples(command, cmd_name)
         return command
 
 

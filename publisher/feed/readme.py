@@ -188,4 +188,4 @@ def commands(election: str) -> list[str]:
 
 
 def _moment(when: datetime) -> str:
-    return f"{when:%d.%m.%Y %H.%M} ({when:%z})"
+    return when.isoformat(timespec="seconds")

@@ -33,6 +33,8 @@ from publisher.catalog import catalog
 from publisher.catalog.feed_queries import FeedQueries
 from publisher.feed import readme
 from publisher.feed.feed import Feed
+from publisher.feed.published_files import PublishedFiles
+from publisher.feed.tools import Tools
 
 ELECTION = "2023-05-14-cb-mv"
 KONAK = Sheet(Secim.CB, Belge.SANDIK_SONUC, "35-izmir-2", "konak-1", "7", 1)
@@ -206,6 +208,53 @@ def test_only_changed_sums_and_readme_are_fetched_again(party: Party) -> None:
     assert fetched() == ["readme", "root"]
     (party.folder / ELECTION / "34-istanbul-1/kadikoy-2/SHA256SUMS").unlink()
     assert fetched() == ["board", "root"]
+
+
+def show_tools(party: Party, client: bytes) -> None:
+    """Show the tools in the party's tree, as the publisher does."""
+    settings = party.settings
+    files = PublishedFiles(settings.site)
+    tools = Tools(settings, files, lambda content: sshsig.sign(KEY, content), client)
+    tools.show(settings.parties, 1684080000)
+
+
+def test_the_tools_are_mirrored_and_verified_and_fetched_again_only_if_they_change(
+    party: Party,
+) -> None:
+    def fetched() -> list[str]:
+        before = len(party.server.records("open"))
+        assert party.mirror()[0] == 0
+        assert whole(party.folder) == whole(party.tree)
+        opened = (record.event.what for record in party.server.records("open")[before:])
+        return sorted(path for path in opened if path.startswith("/araclar/mirror"))
+
+    party.file(1)
+    show_tools(party, b"client 1")
+    party.feed()
+
+    assert fetched() == ["/araclar/mirror.py", "/araclar/mirror.py.sig"]
+    assert fetched() == []
+    show_tools(party, b"client 2")
+    assert fetched() == ["/araclar/mirror.py", "/araclar/mirror.py.sig"]
+    assert (party.folder / "araclar/mirror.py").read_bytes() == b"client 2"
+
+
+def test_a_tool_with_a_wrong_signature_is_not_kept(party: Party) -> None:
+    party.file(1)
+    show_tools(party, b"client 1")
+    party.feed()
+    assert party.mirror()[0] == 0
+    show_tools(party, b"client 2")
+    other = Ed25519PrivateKey.generate()
+    for name in ("SHA256SUMS.sig", "mirror.py.sig"):
+        (party.tree / "araclar" / name).unlink()
+        (party.tree / "araclar" / name).write_bytes(sshsig.sign(other, b"client 2"))
+
+    code, last = party.mirror()
+
+    assert code == 1
+    assert "araclar/SHA256SUMS" in last["error"]
+    assert (party.folder / "araclar/mirror.py").read_bytes() == b"client 1"
 
 
 def sums_of_tree(party: Party) -> dict[Path, bytes]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime, tzinfo
 
 from keys.ledger.record import Record
 from scripts.audit.report import charts
@@ -26,6 +26,7 @@ from scripts.audit.report.figures import (
 )
 from scripts.audit.report.proof import Proof
 from scripts.audit.report.words import Words
+from scripts.shared.times import format_time
 
 _MAX_SHOWN = 200  # rows of a table; the CSV file has all of them
 _MAX_POINTS = 400  # of a line in a chart
@@ -53,11 +54,8 @@ class Setting:
     signed: bool
 
     def time(self, time: datetime | None) -> str:
-        """Format a time in the zone of the election and in UTC."""
-        if time is None:
-            return "-"
-        local = time.astimezone(self.zone).isoformat(timespec="seconds")
-        return f"{local} ({time.astimezone(UTC):%H:%M:%S}Z)"
+        """Format a time in the zone of the election."""
+        return format_time(time, self.zone)
 
     def name(self, party: str) -> str:
         """Return a party's name with its id, or only the id if no name is known."""

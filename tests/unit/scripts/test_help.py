@@ -5,6 +5,7 @@ if one of them has `ssps NAME`, also as one of several: `ssps party suspend|resu
 """
 
 import re
+import shlex
 from pathlib import Path
 
 import click
@@ -52,6 +53,26 @@ def test_help_fits_the_terminal_and_is_not_cut(path: str) -> None:
 
     assert [line for line in lines if len(line) > COLUMNS] == []
     assert [line for line in lines if re.fullmatch(r"  \S+ {2,}.*\.\.\.", line)] == []
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_the_help_ends_with_an_example_that_the_command_accepts(path: str) -> None:
+    """Every option of the example is known, each needed value is there, and no word is left."""
+    context = ALL[path]
+    shown = context.get_help().splitlines()[-1].strip()
+    words = shlex.split(shown.partition(" > ")[0])
+    names = path.split()
+    assert words[: len(names)] == names
+
+    given, left, _ = context.command.make_parser(context).parse_args(words[len(names) :])
+
+    needed = {each.name for each in context.command.params if each.required}
+    assert left == []
+    assert needed <= {name for name, value in given.items() if value}
+    for each in context.command.params:
+        value = given.get(each.name or "")
+        if isinstance(value, str) and not isinstance(each.type, click.Path | click.File):
+            each.type_cast_value(context, value)
 
 
 def documented() -> set[str]:

@@ -237,9 +237,9 @@ def test_benioku_states_the_scope_and_the_opening_time(settings: Settings) -> No
 
     assert "B Partisi için" in text
     assert "Kapsamınız: 06-ankara-1 35-izmir-2/konak-1" in text
-    assert "Erişim 14.05.2023 17.00 (+0300) itibarıyla açılır" in text
+    assert "Erişim 2023-05-14T17:00:00+03:00 itibarıyla açılır" in text
     assert settings.election.title in text
     lifted = replace(
         settings, election=replace(settings.election, ban_lifts=settings.election.opens)
     )
-    assert "Yayın yasağı 14.05.2023 17.00" in readme.text(lifted, settings.parties[1])
+    assert "Yayın yasağı 2023-05-14T17:00:00+03:00" in readme.text(lifted, settings.parties[1])
