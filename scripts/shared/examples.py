@@ -32,6 +32,7 @@ EXAMPLES = {
     "results quarantine": "ssps results quarantine --csv",
     "results show": f"ssps results show {_BOX}",
     "party add": "ssps party add --form form.toml --dry-run",
+    "party forget-witness": f"ssps party forget-witness parti-a {_WHY}",
     "party letter": "ssps party letter parti-a --pdf letter.pdf",
     "party list": "ssps party list --json",
     "party remove": f"ssps party remove parti-a {_WHY}",
