@@ -55,6 +55,9 @@ access ledger: `who` is the party, or the user name that a client gave; `from` i
     call                 what: target  the same; a call of the web service
     stream               what: target  the same; what follows on it is not recorded again
     denied               what: target  user, session, status, reason, count
+staff ledger: `who` is the operator, or the name that was given; `from` is the address
+    connection-refused, login, login-refused, session-end, password, totp, page, stream, denied:
+                                      as in the access ledger
 any ledger
     anchor               what: anchor  checkpoints: the newest of the other ledgers, once a minute
     recovered            what: segment bytes

@@ -27,6 +27,7 @@ from config.settings import (
     ResultsSettings,
     Settings,
     SftpSettings,
+    StaffSettings,
     Totp,
 )
 from config.site import (
@@ -72,7 +73,8 @@ def read(site: Path, parties_toml: bytes | None = None) -> tuple[Settings | None
         faults += error.faults
     faults += _intake_faults(site, agreed.intake.folders if agreed else [])
     faults += _rehearsal_faults(site, agreed) if agreed else []
-    faults += _portal_faults(agreed.portal) if agreed and agreed.portal else []
+    for name, stated in (("portal", agreed.portal), ("staff", agreed.staff)) if agreed else ():
+        faults += _web_faults(name, stated) if stated else []
     parties = tuple(_parties(listed.party, boards, faults)) if listed else ()
     if faults or agreed is None:
         return None, faults
@@ -94,7 +96,8 @@ def read(site: Path, parties_toml: bytes | None = None) -> tuple[Settings | None
         parties=parties,
         ledger=LedgerSettings(**agreed.ledger.model_dump()),
         results=ResultsSettings(**agreed.results.model_dump()),
-        portal=_portal(site, agreed.portal) if agreed.portal else None,
+        portal=PortalSettings(**_web(site, agreed.portal)) if agreed.portal else None,
+        staff=StaffSettings(**_web(site, agreed.staff)) if agreed.staff else None,
         qr=QrSettings(agreed.qr.witnesses),
         contact=Contact(**agreed.contact.model_dump()),
         desk=DeskSettings(agreed.desk.confirmations),
@@ -106,22 +109,22 @@ def read(site: Path, parties_toml: bytes | None = None) -> tuple[Settings | None
     ), []
 
 
-def _portal(site: Path, stated: schema.Portal) -> PortalSettings:
+def _web(site: Path, stated: schema.Portal | schema.Staff) -> dict[str, Any]:
     fields = stated.model_dump()
-    host, port = fields.pop("listen")
+    fields["host"], fields["port"] = fields.pop("listen")
     for name in ("certificate", "key"):
         fields[name] = site / fields[name] if fields[name] else None
-    return PortalSettings(host, port, **fields)
+    return fields
 
 
-def _portal_faults(stated: schema.Portal) -> Iterable[Fault]:
+def _web_faults(table: str, stated: schema.Portal | schema.Staff) -> Iterable[Fault]:
     """Yield a fault if passwords would cross the network in clear text."""
     if (stated.certificate is None) != (stated.key is None):
         lacks = "certificate" if stated.certificate is None else "key"
-        yield Fault(SITE_TOML, f"portal.{lacks}", "is missing, name both certificate and key")
+        yield Fault(SITE_TOML, f"{table}.{lacks}", "is missing, name both certificate and key")
     elif not (stated.certificate or stated.proxies or ip_address(stated.listen[0]).is_loopback):
         wrong = "is missing: name the PEM files of certificate and key, or list the balancers"
-        yield Fault(SITE_TOML, "portal.certificate", f"{wrong} that do TLS in portal.proxies")
+        yield Fault(SITE_TOML, f"{table}.certificate", f"{wrong} that do TLS in {table}.proxies")
 
 
 def _intake_faults(site: Path, folders: list[str]) -> Iterable[Fault]:

@@ -6,7 +6,7 @@ zone. If a value is wrong, a ValueError says what to write; config/load adds the
 
 import re
 from datetime import datetime
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -91,6 +91,15 @@ def _balancers(value: object) -> tuple[Address, ...]:
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise ValueError('write a list of addresses, such as ["192.0.2.1"]')
     return tuple(_one_address(text) for text in value)
+
+
+def _networks(value: object) -> tuple[IPv4Network | IPv6Network, ...]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ValueError('write a list of networks, such as ["10.20.0.0/16"]')
+    try:
+        return tuple(ip_network(text) for text in value)
+    except ValueError as error:
+        raise ValueError(f'{error}, write networks such as "10.20.0.0/16"') from None
 
 
 def _one_address(text: str) -> Address:
@@ -211,6 +220,19 @@ class Portal(_Strict):
     calls_per_minute: _Count = 6000
 
 
+class Staff(_Strict):
+    """`[staff]`."""
+
+    listen: Annotated[tuple[str, int], BeforeValidator(_listen)] = ("127.0.0.1", 8444)
+    certificate: Annotated[str, Field(min_length=1)] | None = None
+    key: Annotated[str, Field(min_length=1)] | None = None
+    proxies: Annotated[tuple[Address, ...], BeforeValidator(_balancers)] = ()
+    networks: Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)] = ()
+    address: Annotated[str, Field(pattern=r"^(https?://[A-Za-z0-9.:\[\]-]+)?$")] = ""
+    idle_minutes: Annotated[float, Field(strict=True, ge=1, le=1440)] = 30.0
+    session_hours: Annotated[float, Field(strict=True, gt=0, le=168)] = 12.0
+
+
 class Rehearsal(_Strict):
     """`[[rehearsal]]`, one of the parties' test days."""
 
@@ -243,6 +265,7 @@ class Site(_Strict):
     ledger: Ledger = Ledger()
     results: Results = Results()
     portal: Portal | None = None
+    staff: Staff | None = None
     rehearsal: list[Rehearsal] = []
     qr: Qr = Qr()
     desk: Desk = Desk()

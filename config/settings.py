@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 
 from config import litter
@@ -170,6 +170,28 @@ class PortalSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StaffSettings:
+    """Where the staff site listens, and its limits; the fields are those of PortalSettings.
+
+    `networks` are the networks that operators come from; without any, every address may come that
+    no party has registered.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8444
+    certificate: Path | None = None
+    key: Path | None = None
+    proxies: tuple[Address, ...] = ()
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    address: str = ""
+    idle_minutes: float = 30.0
+    session_hours: float = 12.0
+
+
+WebSettings = PortalSettings | StaffSettings
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All settings of one site.
 
@@ -188,6 +210,7 @@ class Settings:
     ledger: LedgerSettings = LedgerSettings()
     results: ResultsSettings = ResultsSettings()
     portal: PortalSettings | None = None
+    staff: StaffSettings | None = None
     contact: Contact = field(default_factory=Contact)
     digests: tuple[tuple[str, str], ...] = ()
     warnings: tuple[Fault, ...] = ()

@@ -11,7 +11,8 @@ A site is the folder that `--site DIR` or SSPS_SITE names. It holds:
     keys/stamps/stamp_key             the key that seals the digests of served files
     keys/parties/<party>.toml         the ring of a party: its SFTP credentials
     keys/users/<party>.toml           a party's users of the web site and the web service
-    keys/tls/                         the portal's certificate and its key, if they are kept here
+    keys/operators.toml               the operators of the staff site
+    keys/tls/                         certificates of portal and staff site, if they are kept here
     store/ab/cd/<sha256>              the original bytes of every page, written once, never changed
     trees/<party>/                    what that party sees as /; config/layout has the paths in it
     feed/                             change feeds and sums, before they are linked into trees/
@@ -21,6 +22,7 @@ A site is the folder that `--site DIR` or SSPS_SITE names. It holds:
     ledgers/{transfer,filing,operations}/    the record of downloads, of filing, of changes
     ledgers/results/                  the record of results and snapshots
     ledgers/access/                   the record of the web site and the web service
+    ledgers/staff/                    the record of the staff site
     rehearsals/<id>/                  a site of its own for each test day, unless it names a folder
     state/registry.sqlite             the imported registry
     state/catalog.sqlite              what was filed where
@@ -34,6 +36,8 @@ A site is the folder that `--site DIR` or SSPS_SITE names. It holds:
     state/portal.json                 which settings and users the running portal uses
     state/announcements.json          what the operator announces on the entry page of the portal
     state/portal-sessions.sqlite      the sessions of the web site, without their secrets
+    state/staff.json                  which settings and operators the running staff site uses
+    state/staff-sessions.sqlite       the sessions of the staff site, without their secrets
     state/rotation.json               a rotation of all parties' credentials that is under way
     state/signer.sock                 where the daemons reach the process that signs the ledgers
     state/cosigned/<party>/           checkpoints that the party's witness has cosigned, and its key
@@ -44,6 +48,7 @@ A rehearsal's site has, besides:
     rehearsal.toml                    what its election was made from
     scanned.csv                       the pages that were scanned
     clients/                          for each party, the files that its client needs
+    clients/staff.json                accounts of the staff site
 
 To open a file, use `site / TREES / party.id`; in a message, write `str(TREES / party.id)`. These
 names are a fixed interface: operators, backups and checks outside this repository use them. Product
@@ -62,6 +67,7 @@ HOST_KEYS = KEYS / "host"
 SIGNING_KEYS = KEYS / "signing"
 RINGS = KEYS / "parties"
 USERS = KEYS / "users"
+OPERATORS = KEYS / "operators.toml"
 TLS = KEYS / "tls"
 STORE = Path("store")
 TREES = Path("trees")
@@ -75,8 +81,8 @@ REHEARSALS = Path("rehearsals")
 
 LEDGERS = Path("ledgers")
 TRANSFER, FILING, OPERATIONS = "transfer", "filing", "operations"
-RESULTS_LEDGER, ACCESS = "results", "access"
-LEDGER_NAMES = (TRANSFER, FILING, OPERATIONS, RESULTS_LEDGER, ACCESS)
+RESULTS_LEDGER, ACCESS, STAFF = "results", "access", "staff"
+LEDGER_NAMES = (TRANSFER, FILING, OPERATIONS, RESULTS_LEDGER, ACCESS, STAFF)
 
 STATE = Path("state")
 REGISTRY_INDEX = STATE / "registry.sqlite"
@@ -91,6 +97,8 @@ PUBLISHER_STATE = STATE / "publishing.json"
 PORTAL_STATE = STATE / "portal.json"
 ANNOUNCEMENTS = STATE / "announcements.json"
 PORTAL_SESSIONS = STATE / "portal-sessions.sqlite"
+STAFF_STATE = STATE / "staff.json"
+STAFF_SESSIONS = STATE / "staff-sessions.sqlite"
 ROTATION_JOURNAL = STATE / "rotation.json"
 SIGNER_SOCKET = STATE / "signer.sock"
 COSIGNED = STATE / "cosigned"
@@ -98,6 +106,7 @@ COSIGNED = STATE / "cosigned"
 REHEARSAL_TOML = "rehearsal.toml"
 SCANNED_CSV = "scanned.csv"
 CLIENTS = Path("clients")
+STAFF_CLIENTS = CLIENTS / "staff.json"
 
 
 def ring_file(party: str) -> Path:
@@ -106,8 +115,8 @@ def ring_file(party: str) -> Path:
 
 
 def users_file(party: str) -> Path:
-    """Return the file with a party's users of the web site and the web service."""
-    return USERS / f"{party}.toml"
+    """Return the file with a party's users; of no party, the file with the site's operators."""
+    return USERS / f"{party}.toml" if party else OPERATORS
 
 
 def stamp_key_file() -> Path:

@@ -1,4 +1,4 @@
-"""The portal's TLS: versions, ciphers, and the certificate, which can be replaced while it runs.
+"""The TLS of portal and staff site: versions, ciphers, and a certificate that can be replaced.
 
 TLS 1.2 and 1.3, only with forward secrecy and authenticated encryption, as Mozilla's intermediate
 profile asks. A new certificate is loaded into the context that is in use: connections that are open
@@ -9,10 +9,10 @@ import ssl
 from collections.abc import Iterator
 
 from config.fault import Fault, Faults
-from config.settings import PortalSettings
+from config.settings import WebSettings
 
 
-def tls_context(portal: PortalSettings) -> ssl.SSLContext | None:
+def tls_context(portal: WebSettings) -> ssl.SSLContext | None:
     """Return the context for new connections, None if a balancer does TLS; Faults if it is bad."""
     if portal.certificate is None:
         return None
@@ -25,7 +25,7 @@ def tls_context(portal: PortalSettings) -> ssl.SSLContext | None:
     return context
 
 
-def load_certificate(context: ssl.SSLContext, portal: PortalSettings) -> None:
+def load_certificate(context: ssl.SSLContext, portal: WebSettings) -> None:
     """Load the files into the context, which running connections do not notice."""
     if portal.certificate is None or portal.key is None:
         return
@@ -38,7 +38,7 @@ def load_certificate(context: ssl.SSLContext, portal: PortalSettings) -> None:
         raise Faults([Fault(str(portal.certificate), "", wrong)]) from None
 
 
-def certificate_faults(portal: PortalSettings) -> Iterator[Fault]:
+def certificate_faults(portal: WebSettings) -> Iterator[Fault]:
     """Yield what is wrong with the certificate and its key."""
     try:
         tls_context(portal)

@@ -123,12 +123,19 @@ def pages(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def running_rehearsal(
-    folder: Path, *, boxes: int = 12, parties: int = 3, seed: int = 1, web_port: int | None = None
+    folder: Path,
+    *,
+    boxes: int = 12,
+    parties: int = 3,
+    seed: int = 1,
+    web_port: int | None = None,
+    staff_port: int | None = None,
 ) -> Iterator[RunningSite]:
     """Make a rehearsal site and run it."""
     site, port = folder / "site", free_port()
     words = ["--boxes", boxes, "--parties", parties, "--seed", seed, "--port", port]
     words += ["--web-port", web_port] if web_port else []
+    words += ["--staff-port", staff_port] if staff_port else []
     subprocess.run(
         [*SSPS, "rehearse", "init", str(site), *map(str, words)], check=True, capture_output=True
     )

@@ -94,7 +94,7 @@ class Portal:
     """A portal in this process."""
 
     site: Path
-    entrance: Entrance
+    entrance: Any  # an Entrance, or a StaffEntrance
     app: Front
     runner: asyncio.Runner
     now: datetime = OPEN

@@ -15,6 +15,9 @@ and `decide_user` and `recheck_user` apply the same rules to them. A user also h
 its credential opens one service only (Genelge md. 3/d). Its initial password always has to be
 changed.
 
+The operators of the staff site belong to no party and work before the opening as well;
+`decide_operator` and `recheck_operator` have their rules.
+
 `decide` is called each time a client offers a credential. A public key must also be proved by a
 signature, which the caller verifies. All refusals look the same to the client, with one exception:
 a client with the right credential, at a registered address, learns why it may not come in now
@@ -32,7 +35,15 @@ from config.fault import Faults
 from config.party import Address, Party
 from config.settings import Settings
 from keys.credentials.ring import Credential, CredentialKind, Ring, fingerprint
-from keys.credentials.users import Role, Service, State, User, Users, split_login_name
+from keys.credentials.users import (
+    OPERATORS,
+    Role,
+    Service,
+    State,
+    User,
+    Users,
+    split_login_name,
+)
 
 RingOf = Callable[[str], Ring]
 UsersOf = Callable[[str], Users]
@@ -106,6 +117,14 @@ class AdmittedUser:
     user: User
     credential: Credential
     rehearsal: Rehearsal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AdmittedOperator:
+    """An operator of the staff site is admitted with that credential."""
+
+    user: User
+    credential: Credential
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +315,49 @@ def recheck_user(
     if reason is None and rehearsal != (stage.id if isinstance(stage, Rehearsal) else ""):
         return Reason.REHEARSAL if rehearsal else Reason.NOT_YET_OPEN
     return reason
+
+
+def decide_operator(
+    operators_of: Callable[[], Users], name: str, password: str, now: datetime
+) -> AdmittedOperator | Refused:
+    """Decide on the password that someone offers as the operator `name`.
+
+    If the reason is MUST_CHANGE, the operator may do nothing but set a password of its own.
+    """
+    held, cause = Users(OPERATORS), ""
+    try:
+        held = operators_of()
+    except Faults as faults:
+        cause = str(faults)
+    # Also without an operator, so that an unknown one takes about the same time.
+    user = held.named(name)
+    credential = (user or User(name, Role.OPERATOR)).by_password(password, now)
+    if cause:
+        return Refused(Reason.KEYS_UNREADABLE, cause=cause)
+    if user is None:
+        return Refused(Reason.UNKNOWN_USER)
+    if credential is None:
+        return Refused(Reason.CREDENTIAL)
+    if user.state is not State.ACTIVE:
+        return Refused(Reason.USER_STATE, credential)
+    if not credential.chosen:
+        return Refused(Reason.MUST_CHANGE, credential)
+    return AdmittedOperator(user, credential)
+
+
+def recheck_operator(held: Users, name: str, credential_name: str, now: datetime) -> Reason | None:
+    """Return why an admitted operator is no longer admitted, None if it still is."""
+    user = held.named(name)
+    if user is None:
+        return Reason.UNKNOWN_USER
+    credential = user.credential(credential_name)
+    if credential is None:
+        return Reason.CREDENTIAL
+    if not credential.valid_at(now):
+        return Reason.CREDENTIAL_TIME
+    if user.state is not State.ACTIVE:
+        return Reason.USER_STATE
+    return None if credential.chosen else Reason.MUST_CHANGE
 
 
 def _user_reason(

@@ -1,4 +1,4 @@
-"""Plans changes of a party's users: each function takes the users and returns new ones.
+"""Plans changes of a party's users, or of the operators: each takes users and returns new ones.
 
 Nothing here reads the clock or writes to disk. A change that is not possible raises ValueError,
 whose text says why.
@@ -16,6 +16,7 @@ from keys.credentials.users import (
     State,
     User,
     Users,
+    login_name,
     name_fault,
 )
 
@@ -30,13 +31,13 @@ def add(old: Users, name: str, role: Role, initial: Credential) -> Users:
     before = old.named(name)
     if before is not None and before.state is not State.PASSIVE:
         raise ValueError(
-            f"{old.party} already has the user {name}: give it a new password with "
-            f"`ssps user reset {old.party}.{name}`"
+            f"{_whose(old)} already has the user {name}: give it a new password with "
+            f"`{_command(old, 'reset', login_name(old.party, name))}`"
         )
     others = [u for u in old.users if u.name != name and u.state is not State.PASSIVE]
     same = [u for u in others if u.role.service is role.service]
     most = MAX_SERVICE_USERS if role is Role.SERVICE else MAX_WEB_USERS
-    if len(same) >= most:
+    if role.service is not Service.STAFF and len(same) >= most:
         what = "user of the web service" if role.service is Service.API else "users of the web site"
         raise ValueError(
             f"{old.party} already has {len(same)} {what}, at most {most} are allowed (Genelge "
@@ -66,7 +67,7 @@ def set_state(old: Users, name: str, state: State) -> Users:
     if user.state is State.PASSIVE:
         raise ValueError(
             f"{name} is passive since the last election: define it again with "
-            f"`ssps user add {old.party} {name}`"
+            f"`{_command(old, 'add', old.party, name)}`"
         )
     return _replaced(old, replace(user, state=state))
 
@@ -118,8 +119,16 @@ def _named(old: Users, name: str) -> User:
     found = old.named(name)
     if found is None:
         names = ", ".join(user.name for user in old.users) or "none"
-        raise ValueError(f"{old.party} has no user {name}, its users are: {names}")
+        raise ValueError(f"{_whose(old)} has no user {name}, its users are: {names}")
     return found
+
+
+def _whose(old: Users) -> str:
+    return old.party or "the staff site"
+
+
+def _command(old: Users, *words: str) -> str:
+    return " ".join(("ssps", "user" if old.party else "operator", *filter(None, words)))
 
 
 def _active(old: Users, name: str) -> User:

@@ -19,6 +19,10 @@ A party has at most ten web users and one user of the web service (Genelge md. 5
 service user can use only the web service, and a web user only the web site (md. 3/d).
 The representative is a web user that stays active between two elections (md. 5/d); the others
 become passive, and are defined again for the next one.
+
+The operators of the staff site are users of no party: their file is `keys/operators.toml`, with
+`party = ""`, and they log in with their name alone. Their roles are operator, supervisor and
+auditor; each needs a second factor.
 """
 
 import base64
@@ -36,28 +40,39 @@ from keys.credentials import ring
 from keys.credentials.ring import Credential, CredentialKind, Ring
 
 MAX_WEB_USERS, MAX_SERVICE_USERS = 10, 1
+OPERATORS = ""  # the party of the operators
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.ASCII)
 _MAX_NAME = 32
 
 
 class Service(StrEnum):
-    """One of the two services of the portal; each has credentials of its own."""
+    """A service with credentials of its own: the two of the portal, and the staff site."""
 
     WEB = "web"
     API = "service"
+    STAFF = "staff"
 
 
 class Role(StrEnum):
-    """What a user is in its party."""
+    """What a user is in its party, or an operator at the staff site."""
 
     WEB = "web"
     REPRESENTATIVE = "representative"
     SERVICE = "service"
+    OPERATOR = "operator"
+    SUPERVISOR = "supervisor"
+    AUDITOR = "auditor"
 
     @property
     def service(self) -> Service:
         """The only service that a user with this role may use."""
+        if self in STAFF_ROLES:
+            return Service.STAFF
         return Service.API if self is Role.SERVICE else Service.WEB
+
+
+PARTY_ROLES = (Role.WEB, Role.REPRESENTATIVE, Role.SERVICE)
+STAFF_ROLES = (Role.OPERATOR, Role.SUPERVISOR, Role.AUDITOR)
 
 
 class State(StrEnum):
@@ -90,7 +105,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Users:
-    """All users of one party, in the order they were added."""
+    """All users of one party, in the order they were added; of no party, the operators."""
 
     party: str
     users: tuple[User, ...] = ()
@@ -101,8 +116,8 @@ class Users:
 
 
 def login_name(party: str, name: str) -> str:
-    """Return the name with which a user logs in: `parti-a.ayse`."""
-    return f"{party}.{name}"
+    """Return the name with which a user logs in: `parti-a.ayse`, or `ayse` of an operator."""
+    return f"{party}.{name}" if party else name
 
 
 def split_login_name(text: str) -> tuple[str, str]:
@@ -170,6 +185,9 @@ def parse_users(text: str) -> Users:
             raise ValueError(f"user {number}: {error}") from None
     if len({user.name for user in found}) < len(found):
         raise ValueError("two users have the same name")
+    allowed = STAFF_ROLES if data["party"] == OPERATORS else PARTY_ROLES
+    if odd := next((user for user in found if user.role not in allowed), None):
+        raise ValueError(f"{odd.name}: the role {odd.role} does not belong in this file")
     return Users(data["party"], tuple(found))
 
 

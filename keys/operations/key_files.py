@@ -16,6 +16,7 @@ from pathlib import Path
 from config.event import Outcome
 from config.site import KEYS as FOLDER
 from config.site import LEDGERS, OPERATIONS, RINGS, USERS
+from config.site import OPERATORS as OPERATORS_FILE
 from keys.ledger import segments
 from keys.ledger.record import Record, parse_record, seq_of
 
@@ -94,9 +95,9 @@ def names(stated: object, name: str) -> bool:
     return _parse(stated).get(name, REMOVED) != REMOVED
 
 
-def is_of_party(name: str) -> bool:
-    """Say whether that name, relative to the site, is the name of a ring or a file of users."""
-    return Path(name).parent in (RINGS, USERS)
+def holds_credentials(name: str) -> bool:
+    """Say whether that name, relative to the site, is of a ring, or of users or operators."""
+    return Path(name).parent in (RINGS, USERS) or Path(name) == OPERATORS_FILE
 
 
 def server_key_files(site: Path) -> dict[str, str]:
@@ -107,7 +108,7 @@ def server_key_files(site: Path) -> dict[str, str]:
     found = {}
     for path in sorted((site / FOLDER).rglob("*")):
         name = path.relative_to(site)
-        if name.parts[1] in (RINGS.name, USERS.name):
+        if name.parts[1] in (RINGS.name, USERS.name) or name == OPERATORS_FILE:
             continue
         if "draft" in name.parts or path.name.startswith("."):
             continue

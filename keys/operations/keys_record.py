@@ -65,5 +65,7 @@ def record_if_changed(operations: Ledger, site: Path, who: str, origin: str, why
 
 def _server_keys_on_record(known: KeyFilesOnRecord) -> dict[str, str]:
     return {
-        name: digest for name, digest in known.digests.items() if not key_files.is_of_party(name)
+        name: digest
+        for name, digest in known.digests.items()
+        if not key_files.holds_credentials(name)
     }

@@ -1,13 +1,14 @@
 """Publishes what a running server uses, so that a command can check that a change took effect.
 
-The SFTP server replaces `state/serving.json`, and the portal `state/portal.json`, whenever anything
-in it changes:
+The SFTP server replaces `state/serving.json`, the portal `state/portal.json` and the staff site
+`state/staff.json`, whenever anything in it changes:
 
     {"announced": ["SHA256:…"], "damaged": ["parti-b"], "faults": ["site.toml: …"],
      "host_keys": ["SHA256:…"], "parties": {"parti-a": "<digest>"},
      "pid": 4711, "rings": {"parti-a": "<digest>"}}
 
-    rings         for each party, `ring_digest` of the ring in use; of the portal, `users_digest`
+    rings         for each party, `ring_digest` of the ring in use; of the portal, `users_digest`;
+                  of the staff site, that of the operators, as ""
     damaged       parties whose file cannot be used; the last good one is in use
     parties       for each party, `party_digest` of its settings in use
     host_keys     fingerprints of the host keys in use
@@ -32,11 +33,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from config.party import Party
-from config.site import PORTAL_STATE, SERVER_STATE, STATE, lock_file
+from config.site import PORTAL_STATE, SERVER_STATE, STAFF_STATE, STATE, lock_file
 from keys import files
 
-RUN, SERVE, PUBLISH, PORTAL = "run", "serve", "publish", "portal"
-STATE_FILES = {SERVE: SERVER_STATE, PORTAL: PORTAL_STATE}
+RUN, SERVE, PUBLISH, PORTAL, STAFF = "run", "serve", "publish", "portal", "staff"
+STATE_FILES = {SERVE: SERVER_STATE, PORTAL: PORTAL_STATE, STAFF: STAFF_STATE}
 _flock = struct.Struct("hhqqi4x")
 
 

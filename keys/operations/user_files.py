@@ -81,8 +81,10 @@ def _signed(site: Path, new: Users) -> bytes:
 
 
 def _refused(party: str, cause: str) -> Faults:
+    command = "ssps user" if party else "ssps operator"
+    again = f"{command} remove --all {party}".strip()
     message = (
-        f"was not written by `ssps user`, so it is not used ({cause}): restore it from a copy, or "
-        f"start again without users with `ssps user remove --all {party}`"
+        f"was not written by `{command}`, so it is not used ({cause}): restore it from a copy, or "
+        f"start again without users with `{again}`"
     )
     return Faults([Fault(str(users_file(party)), "", message)])

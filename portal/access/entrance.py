@@ -16,11 +16,9 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-import structlog
-
-from config.event import AccessEvent, Event, Outcome, Value
+from config.event import AccessEvent, Event, Value
 from config.fault import Faults
 from config.party import Address, Party
 from config.settings import PortalSettings, Settings, Totp
@@ -28,25 +26,20 @@ from config.site import PORTAL_SESSIONS
 from keys.credentials import admission
 from keys.credentials.admission import AdmittedUser, Reason, Refused
 from keys.credentials.users import Service, User, Users, split_login_name
-from portal.access.accounts import Accounts
 from portal.access.identity import Identity
 from portal.access.limits import Limits
 from portal.access.recorder import Recorder
-from portal.access.sessions import Lifetimes, Session, Sessions, Stage
-from portal.access.totp import TotpCodes
+from portal.access.sessions import Session, Stage
+from portal.access.site_entrance import (
+    MAX_LOGIN,
+    MAX_PASSWORD,
+    Entering,
+    SiteEntrance,
+    Wait,
+)
 
 REMEMBERED = 300.0  # seconds
 _MAX_REMEMBERED = 4096
-_MAX_PASSWORD, _MAX_LOGIN = 1024, 100  # characters; a longer one is never right
-
-_log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Too many attempts or calls: the client has to wait that many seconds."""
-
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +50,15 @@ class _Remembered:
     until: float
 
 
-class Entrance:
+class Entrance(SiteEntrance):
     """The entrance of one portal; it belongs to one event loop."""
+
+    service = Service.WEB
+    cookie, form_cookie = "__Host-ssps", "__Host-ssps-form"
+    refusal_text = (
+        "Bu adresten SSPS'ye erişilemez. Erişim yalnız partinizin bildirdiği sabit adreslerden "
+        "açıktır.\n"
+    )
 
     def __init__(
         self,
@@ -68,15 +68,8 @@ class Entrance:
         monotonic: Callable[[], float] = time.monotonic,
         limits: Limits | None = None,
     ) -> None:
-        self.settings = settings
-        self.recorder = recorder
-        self.clock = clock
+        super().__init__(settings, recorder, clock, monotonic, limits, PORTAL_SESSIONS)
         self._monotonic = monotonic
-        self.accounts = Accounts(settings.site)
-        self.limits = Limits(monotonic) if limits is None else limits
-        self.sessions = Sessions(settings.site / PORTAL_SESSIONS, clock, self._lifetimes)
-        self.codes = TotpCodes()
-        self.stopping = asyncio.Event()  # answers without an end stop when it is set
         self._key = secrets.token_bytes(32)
         self._remembered: dict[bytes, _Remembered] = {}
 
@@ -87,51 +80,26 @@ class Entrance:
             raise AssertionError("a portal without [portal] does not start")
         return self.settings.portal
 
+    @property
+    def web(self) -> PortalSettings:
+        """The settings of the portal."""
+        return self.portal
+
     def registered(self, address: Address) -> bool:
         """Say whether any party has registered `address`."""
         return any(party.registered(address) for party in self.settings.parties)
 
     # Logins to the web site.
 
-    async def log_in(
-        self, login: str, password: str, address: Address
-    ) -> tuple[str, Session] | Refused | Wait:
-        """Check a password; begin a session in the stage that comes first for this user."""
-        if seconds := self.limits.login_wait(address, login):
-            return Wait(seconds)
+    async def decide_login(self, login: str, password: str, address: Address) -> Entering | Refused:
+        """Check a password, and say in which stage the session of its user begins."""
         found = await self._decide(login, password, Service.WEB, address)
-        must_change = isinstance(found, Refused) and found.reason is Reason.MUST_CHANGE
-        if isinstance(found, Refused) and not must_change:
-            await self._refuse(login, found, Service.WEB, address)
-            return found
-        party_id, name = split_login_name(login)
-        credential = found.credential
-        if credential is None:
-            raise AssertionError("an admitted user has a credential")
         if isinstance(found, AdmittedUser):
-            party_id, name = found.party.id, found.user.name
             stage = self.first_stage(found.party, found.user)
-        else:
-            stage = Stage.PASSWORD
-        rehearsal = self._stage()
-        token, session = self.sessions.begin(
-            party_id, name, credential.fingerprint, rehearsal, stage
-        )
-        detail: dict[str, Value] = {
-            "user": f"{party_id}.{name}",
-            "session": session.number,
-            "credential": credential.fingerprint,
-            "service": str(Service.WEB),
-            "stage": str(stage),
-            "rehearsal": rehearsal,
-        }
-        event = Event(AccessEvent.LOGIN, party_id, str(address), "", detail=detail)
-        try:
-            await self.recorder.record(event)
-        except BaseException:
-            self.sessions.end(token)
-            raise
-        return token, session
+            return Entering(found.party.id, found.user.name, found.credential, stage)
+        if found.reason is not Reason.MUST_CHANGE or found.credential is None:
+            return found
+        return Entering(*split_login_name(login), found.credential, Stage.PASSWORD)
 
     def first_stage(self, party: Party, user: User) -> Stage:
         """Return the first stage after a right password that the user chose itself."""
@@ -145,17 +113,28 @@ class Entrance:
             return Stage.ENROL
         return Stage.FULL if user.terms else Stage.TERMS
 
+    def stage_after_password(self, identity: Identity) -> Stage | None:
+        """Return the stage after a user set its own password, None if it has to come later."""
+        party, user = self.settings.party(identity.party), self.user(identity)
+        early = self.settings.stage(self.clock()) is None
+        if party is None or user is None or early or identity.service is Service.API:
+            # A service user has no page (md. 3/d); the others wait for the opening.
+            return None
+        return self.first_stage(party, user)
+
+    def stage_after_code(self, identity: Identity) -> Stage:
+        """Return the stage after the code of the second factor."""
+        user = self.user(identity)
+        return Stage.FULL if user is not None and user.terms else Stage.TERMS
+
     async def _decide(
         self, login: str, password: str, service: Service, address: Address
     ) -> AdmittedUser | Refused:
-        if len(login) > _MAX_LOGIN or len(password) > _MAX_PASSWORD:
+        if len(login) > MAX_LOGIN or len(password) > MAX_PASSWORD:
             login, password = "", "-"
         party_id, _ = split_login_name(login)
-        try:
-            known = self.settings.party(party_id) is not None
-            held: Users | Faults = self.accounts.in_force(party_id) if known else Users(party_id)
-        except Faults as faults:
-            held = faults
+        known = self.settings.party(party_id) is not None
+        held = self.users_of(party_id) if known else Users(party_id)
 
         def users_of(_: str) -> Users:
             if isinstance(held, Faults):
@@ -174,37 +153,19 @@ class Entrance:
                 self.clock(),
             )
 
-    async def _refuse(self, login: str, found: Refused, service: Service, address: Address) -> None:
-        self.limits.login_failed(address, found.reason)
+    def recorded_party(self, login: str) -> str:
+        """Return the party in a login name, or the name itself if there is no such party."""
         party, _ = split_login_name(login)
-        known = self.settings.party(party) is not None
-        name = login.strip()[:_MAX_LOGIN]
-        detail: dict[str, Value] = {
-            "user": name,
-            "service": str(service),
-            "reason": str(found.reason),
-            "credential": found.credential.fingerprint if found.credential else None,
-        }
-        if found.cause:
-            _log.error("login-impossible", user=name, cause=found.cause)
-        event = Event(
-            AccessEvent.LOGIN_REFUSED,
-            party if known else name,
-            str(address),
-            "",
-            Outcome.REFUSED,
-            detail,
-        )
-        await self.recorder.record(event)
+        return party if self.settings.party(party) is not None else login
 
     # Requests of a session, and calls of the web service.
 
-    def identify(self, session: Session, address: Address) -> Identity | Reason:
-        """Return who uses a session from `address`, or why it may not go on."""
+    def recheck(self, session: Session, address: Address) -> Reason | None:
+        """Return why a session may not go on from `address`, None if it may."""
         if self.settings.party(session.party) is None:
             return Reason.UNKNOWN_USER
         held, _ = self.accounts.look_up(session.party)
-        reason = admission.recheck_user(
+        return admission.recheck_user(
             self.settings,
             held or Users(session.party),
             session.user,
@@ -213,13 +174,6 @@ class Entrance:
             address,
             self.clock(),
             session.rehearsal,
-        )
-        if session.stage is Stage.PASSWORD and reason in (Reason.MUST_CHANGE, Reason.NOT_YET_OPEN):
-            reason = None
-        if reason is not None:
-            return reason
-        return self._identity(
-            session.party, session.user, session.credential, address, session.number
         )
 
     async def identify_call(
@@ -238,7 +192,7 @@ class Entrance:
                 Service.API,
                 address,
                 self.clock(),
-                self._stage(),
+                self.current_rehearsal(),
             )
             if reason is None:
                 login_name = f"{known.party}.{known.name}"
@@ -250,7 +204,7 @@ class Entrance:
             return Wait(seconds)
         found = await self._decide(login, password, Service.API, address)
         if isinstance(found, Refused):
-            await self._refuse(login, found, Service.API, address)
+            await self.refuse(login, found, Service.API, address)
             return found
         name, credential = found.user.name, found.credential.fingerprint
         detail: dict[str, Value] = {
@@ -258,7 +212,7 @@ class Entrance:
             "session": None,
             "credential": credential,
             "service": str(Service.API),
-            "rehearsal": self._stage(),
+            "rehearsal": self.current_rehearsal(),
         }
         event = Event(AccessEvent.LOGIN, found.party.id, str(address), "", detail=detail)
         await self.recorder.record(event)
@@ -286,6 +240,12 @@ class Entrance:
         party = self.settings.party(identity.party)
         return reason is None and party is not None and party.scope == identity.scope
 
+    def identity_of(self, session: Session, address: Address) -> Identity:
+        """Return all that a route gets of an admitted user."""
+        return self._identity(
+            session.party, session.user, session.credential, address, session.number
+        )
+
     def _identity(
         self, party_id: str, name: str, credential: str, address: Address, session: int | None
     ) -> Identity:
@@ -294,7 +254,7 @@ class Entrance:
         if party is None or user is None:
             raise AssertionError("only an admitted user has an identity")
         stage = self.settings.stage(self.clock())
-        rehearsal = self._stage()
+        rehearsal = self.current_rehearsal()
         folder = self.settings.site
         if rehearsal:
             folder = next(r.folder for r in self.settings.rehearsals if r is stage)
@@ -302,13 +262,8 @@ class Entrance:
             party.id, name, user.role, party.scope, address, folder, credential, session, rehearsal
         )
 
-    def _stage(self) -> str:
+    def current_rehearsal(self) -> str:
+        """Return the id of the rehearsal that is open now, nothing if none is."""
         stage = self.settings.stage(self.clock())
         ids = (r.id for r in self.settings.rehearsals if r is stage)
         return next(ids, "")
-
-    def _lifetimes(self) -> Lifetimes:
-        portal = self.portal
-        return Lifetimes(
-            timedelta(minutes=portal.idle_minutes), timedelta(hours=portal.session_hours)
-        )

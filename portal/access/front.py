@@ -1,4 +1,4 @@
-"""The outermost layer of the portal: addresses, sizes, other sites' requests, and headers.
+"""The outermost layer of a site: addresses, sizes, other sites' requests, and headers.
 
 It runs before any route, so it also covers pages that do not exist, and files such as the style
 sheet:
@@ -6,8 +6,9 @@ sheet:
 1. The client's address is that of its connection. If that is a balancer of `[portal] proxies`, it
    is the last address of X-Forwarded-For, which the balancer added; the header of anybody else is
    ignored.
-2. An address that no party has registered gets a short refusal, the same for every path
-   (Genelge md. 4/b-2). It is recorded, at most once a second for each address.
+2. An address that may not come gets a short refusal, the same for every path. At the portal that
+   is one that no party has registered (Genelge md. 4/b-2). It is recorded, at most once a second
+   for each address.
 3. A body may have MAX_BODY bytes. No page takes more.
 4. A browser that says that another site made it send a form is refused.
 5. Every answer gets the headers that keep a browser from running anything but our own files, and
@@ -27,14 +28,10 @@ from config.event import AccessEvent, Event, Outcome, Value
 from config.party import Address, parse_address
 from keys.credentials.penalties import Source, source_of
 from keys.ledger.writer import Unwritable
-from portal.access.entrance import Entrance
+from portal.access.site_entrance import SiteEntrance
 
 MAX_BODY = 64 * 1024  # bytes
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
-_REFUSED = (
-    "Bu adresten SSPS'ye erişilemez. Erişim yalnız partinizin bildirdiği sabit adreslerden "
-    "açıktır.\n"
-)
 _MAX_SOURCES = 1024
 _CONTENT_POLICY = "; ".join(
     (
@@ -67,7 +64,7 @@ class Front:
     """The outermost ASGI application; it serves `app` behind the rules above."""
 
     def __init__(
-        self, app: ASGIApp, entrance: Entrance, monotonic: Callable[[], float] = time.monotonic
+        self, app: ASGIApp, entrance: SiteEntrance, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._app = app
         self._refusals = _Refusals(entrance, monotonic)
@@ -85,7 +82,7 @@ class Front:
         address, via = self._address(scope, headers)
         if address is None or not self._entrance.registered(address):
             await self._refusals.note(address, via)
-            await _answer(send, 403, _REFUSED)
+            await _answer(send, 403, self._entrance.refusal_text)
             return
         scope.setdefault("state", {})["address"] = address
         if scope["method"] not in _SAFE_METHODS and _from_another_site(headers):
@@ -103,7 +100,7 @@ class Front:
     ) -> tuple[Address | None, Address | None]:
         """Return the client's address, and the balancer that passed the request on, if any."""
         peer = parse_address(scope["client"][0])
-        if peer not in self._entrance.portal.proxies:
+        if peer not in self._entrance.web.proxies:
             return peer, None
         stated = headers.getlist("x-forwarded-for")
         try:
@@ -115,7 +112,7 @@ class Front:
 class _Refusals:
     """Records refused addresses, at most once a second each."""
 
-    def __init__(self, entrance: Entrance, monotonic: Callable[[], float]) -> None:
+    def __init__(self, entrance: SiteEntrance, monotonic: Callable[[], float]) -> None:
         self._entrance = entrance
         self._monotonic = monotonic
         self._last: dict[Source | None, tuple[float, int]] = {}

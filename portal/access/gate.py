@@ -30,6 +30,7 @@ with `add_routes`.
 import base64
 import binascii
 from collections.abc import Awaitable, Callable, Coroutine
+from enum import StrEnum
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -41,13 +42,14 @@ from fastapi.routing import APIRoute
 
 from config.event import AccessEvent, Event, Outcome, Value
 from keys.credentials.admission import Reason, Refused
-from keys.credentials.users import Service
+from keys.credentials.users import Role, Service, login_name
 from keys.ledger.writer import Unwritable
-from portal.access.entrance import Entrance, Wait
+from portal.access.entrance import Entrance
 from portal.access.identity import Identity
 from portal.access.sessions import Stage, is_form_token
+from portal.access.site_entrance import SiteEntrance, Wait
 
-COOKIE, FORM_COOKIE, FORM_FIELD = "__Host-ssps", "__Host-ssps-form", "form"
+FORM_FIELD = "form"
 LOGIN_PAGE = "/giris"
 STAGE_PAGES = {
     Stage.PASSWORD: "/parola",
@@ -57,7 +59,7 @@ STAGE_PAGES = {
 }
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _MAX_TARGET = 2000  # characters of a path and query in a record
-_PUBLIC, _SIGNED_IN = "__ssps_public__", "__ssps_service__"
+_PUBLIC, _SIGNED_IN, _ROLES = "__ssps_public__", "__ssps_service__", "__ssps_roles__"
 F = TypeVar("F", bound=Callable[..., Any])
 
 _log = structlog.get_logger()
@@ -85,11 +87,14 @@ class ToLogin(Refusal):
 
 
 def signed_in(
-    service: Service = Service.WEB, stage: Stage = Stage.FULL
+    service: Service = Service.WEB,
+    stage: Stage = Stage.FULL,
+    roles: frozenset[Role] | None = None,
 ) -> Callable[[Request], Awaitable[Identity]]:
-    """Return the dependency that admits the users of one service.
+    """Return the dependency that admits the users of one service, or those with one of `roles`.
 
-    For the web site, the session has to be in that stage of its login.
+    Of a web site, the session has to be in that stage of its login. For a user with another role
+    the page does not exist.
     """
 
     async def identified(request: Request) -> Identity:
@@ -98,13 +103,16 @@ def signed_in(
         else:
             identity = await _identify_session(request, stage)
         request.state.identity = identity
+        if roles is not None and identity.role not in roles:
+            raise Refusal(404, "role", "Böyle bir sayfa yok, ya da görme yetkiniz yok.")
         return identity
 
     setattr(identified, _SIGNED_IN, service)
+    setattr(identified, _ROLES, roles)
     return identified
 
 
-def record(request: Request, event: AccessEvent, what: str | None = None, **detail: Value) -> None:
+def record(request: Request, event: StrEnum, what: str | None = None, **detail: Value) -> None:
     """Have a record written before the answer to this request is sent.
 
     Without `what`, it is the path and the query that the client asked for. The gate adds the user.
@@ -142,7 +150,14 @@ class GatedRoute(APIRoute):
     @property
     def service(self) -> Service | None:
         """The service whose users it admits, None if it is public."""
-        return _service_of(self.dependant)
+        found: Service | None = _stated(self.dependant, _SIGNED_IN)
+        return found
+
+    @property
+    def roles(self) -> frozenset[Role] | None:
+        """The roles that it admits, None if it admits every user of its service."""
+        found: frozenset[Role] | None = _stated(self.dependant, _ROLES)
+        return found
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler of FastAPI inside the gate."""
@@ -188,8 +203,14 @@ def check_routes(app: FastAPI, unrecorded: frozenset[str] = frozenset()) -> None
         raise AssertionError(f"{getattr(route, 'path', route)} does not pass the gate")
 
 
-def entrance_of(request: Request) -> Entrance:
-    """Return the entrance of the portal that answers this request."""
+def entrance_of(request: Request) -> SiteEntrance:
+    """Return the entrance of the site that answers this request."""
+    found: SiteEntrance = request.app.state.entrance
+    return found
+
+
+def portal_entrance_of(request: Request) -> Entrance:
+    """Return the entrance of the portal, for a call of its web service."""
     found: Entrance = request.app.state.entrance
     return found
 
@@ -201,9 +222,10 @@ def target_of(request: Request) -> str:
     return "".join(c if c.isprintable() else "\ufffd" for c in text[:_MAX_TARGET])
 
 
-def _service_of(dependant: Dependant) -> Service | None:
+def _stated(dependant: Dependant, name: str) -> Any:
+    """Return what `signed_in` has noted under that name, wherever a route depends on it."""
     for inner in dependant.dependencies:
-        found: Service | None = getattr(inner.call, _SIGNED_IN, None) or _service_of(inner)
+        found = getattr(inner.call, name, None) or _stated(inner, name)
         if found is not None:
             return found
     return None
@@ -211,7 +233,7 @@ def _service_of(dependant: Dependant) -> Service | None:
 
 async def _identify_session(request: Request, stage: Stage) -> Identity:
     entrance = entrance_of(request)
-    token = request.cookies.get(COOKIE, "")
+    token = request.cookies.get(entrance.cookie, "")
     session = entrance.sessions.find(token) if token else None
     if session is None:
         raise ToLogin(_login_page(request))
@@ -239,18 +261,16 @@ async def _end_session(request: Request, token: str, reason: Reason) -> None:
         return
     entrance.sessions.end(token)
     detail: dict[str, Value] = {
-        "user": f"{session.party}.{session.user}",
+        "user": login_name(session.party, session.user),
         "session": session.number,
         "reason": str(reason),
     }
-    origin = str(request.state.address)
-    await entrance.recorder.record(
-        Event(AccessEvent.SESSION_END, session.party, origin, "", detail=detail)
-    )
+    who, origin = session.party or session.user, str(request.state.address)
+    await entrance.recorder.record(Event(AccessEvent.SESSION_END, who, origin, "", detail=detail))
 
 
 async def _identify_call(request: Request) -> Identity:
-    entrance = entrance_of(request)
+    entrance = portal_entrance_of(request)
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     login, password = _basic(value) if scheme.lower() == "basic" else ("", "")
     if scheme.lower() == "bearer":
@@ -320,7 +340,7 @@ async def _write(request: Request) -> None:
     origin, target = str(request.state.address), target_of(request)
     events = []
     for event, what, detail in request.state.records:
-        who = "" if identity is None else identity.party
+        who = "" if identity is None else identity.party or identity.user
         user: dict[str, Value] = {}
         if identity is not None:
             user = {"user": identity.login, "session": identity.session}

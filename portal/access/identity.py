@@ -15,7 +15,7 @@ class Identity:
     `site` is the folder with the data that the user may see: the election's, or that of the
     rehearsal with the id `rehearsal`. Every query must be limited to `scope`. `credential` is the
     fingerprint of the password, and `session` the number of the session, None for a call of the web
-    service.
+    service. Of an operator of the staff site, `party` is empty.
     """
 
     party: str

@@ -1,7 +1,8 @@
 """Changes that a user makes to its own account: its password, the terms, the second factor.
 
 Each is a record in the operations ledger before it takes effect, as for an operator's command;
-`who` of that record is the party. The hash of the password is stored, never the password.
+`who` of that record is the party, or the operator. The hash of the password is stored, never the
+password.
 """
 
 import socket
@@ -75,9 +76,12 @@ def _change(
     detail: dict[str, Value],
 ) -> None:
     login = login_name(party, name)
+    if not party:
+        command = command.replace("user", "operator")
+    here = socket.gethostname()
     with (
         writer.Ledger(site / LEDGERS / OPERATIONS, clock, _LOCK_TIMEOUT) as operations,
-        record_change(operations, command, party, socket.gethostname(), login, why) as record,
+        record_change(operations, command, party or name, here, login, why) as record,
     ):
         old = user_files.load(site, party)
         record.before = users.describe(old)

@@ -1,4 +1,4 @@
-"""The files of the site that anybody at a registered address may have: style, script, pictures.
+"""The files of a site that anybody at an allowed address may have: style, script, pictures.
 
 Their addresses have a digest of their content, so browsers may keep them for a year.
 """
@@ -6,20 +6,17 @@ Their addresses have a digest of their content, so browsers may keep them for a 
 import hashlib
 import mimetypes
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
-from fastapi import Request, Response
+from fastapi import APIRouter, Request, Response
 
 from portal.access.gate import Refusal, gated_router, public
 
-_FOLDER = Path(__file__).parent / "static"
+STATIC = Path(__file__).parent / "static"
 HELP_FOLDER = Path(__file__).parent / "help"
 _KINDS = {".js": "text/javascript", ".webp": "image/webp"}
 _FOREVER = "public, max-age=31536000, immutable"
 _DIGITS = 16
-
-router = gated_router()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,30 +26,40 @@ class _Asset:
     digest: str
 
 
-@cache
-def _assets() -> dict[str, _Asset]:
-    found = {}
-    for path in (*sorted(_FOLDER.iterdir()), *sorted(HELP_FOLDER.glob("*.webp"))):
-        if path.name.startswith("."):
-            continue
-        content = path.read_bytes()
-        guessed = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        kind = _KINDS.get(path.suffix, guessed)
-        digest = hashlib.sha256(content).hexdigest()[:_DIGITS]
-        found[path.name] = _Asset(content, kind, digest)
-    return found
+class Assets:
+    """The files of one site, read once; of two files with one name, the later folder's counts."""
+
+    def __init__(self, *folders: Path, pictures: Path | None = None) -> None:
+        found = [path for folder in folders for path in sorted(folder.iterdir())]
+        found += sorted(pictures.glob("*.webp")) if pictures else []
+        self._found = {path.name: _read(path) for path in found if not path.name.startswith(".")}
+
+    def address(self, name: str) -> str:
+        """Return the address of a file, with the digest of its content."""
+        return f"/dosya/{self._found[name].digest}/{name}"
+
+    def router(self) -> APIRouter:
+        """Return the router that sends the files."""
+        made = gated_router()
+
+        @made.get("/dosya/{digest}/{name}")
+        @public
+        def asset(request: Request, digest: str, name: str) -> Response:
+            """Send one file."""
+            found = self._found.get(name)
+            if found is None or found.digest != digest:
+                raise Refusal(404, "missing", "Böyle bir dosya yok.")
+            headers = {"cache-control": _FOREVER}
+            return Response(found.content, media_type=found.media_type, headers=headers)
+
+        return made
 
 
-def address(name: str) -> str:
-    """Return the address of a file, with the digest of its content."""
-    return f"/dosya/{_assets()[name].digest}/{name}"
+def _read(path: Path) -> _Asset:
+    content = path.read_bytes()
+    guessed = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    kind = _KINDS.get(path.suffix, guessed)
+    return _Asset(content, kind, hashlib.sha256(content).hexdigest()[:_DIGITS])
 
 
-@router.get("/dosya/{digest}/{name}")
-@public
-def asset(request: Request, digest: str, name: str) -> Response:
-    """Send one file."""
-    found = _assets().get(name)
-    if found is None or found.digest != digest:
-        raise Refusal(404, "missing", "Böyle bir dosya yok.")
-    return Response(found.content, media_type=found.media_type, headers={"cache-control": _FOREVER})
+PARTY_ASSETS = Assets(STATIC, pictures=HELP_FOLDER)

@@ -1,6 +1,7 @@
 """Renders the pages: Jinja2 templates that escape everything, and numbers and times in Turkish."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from fractions import Fraction
 from functools import cache
@@ -15,13 +16,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from config import turkish
-from portal.access.gate import COOKIE, FORM_COOKIE, entrance_of
+from portal.access.gate import entrance_of
+from portal.access.identity import Identity
 from portal.access.sessions import Stage, form_token
 from portal.data import titles
 from portal.data.boxes import BoxPlace
-from portal.party import assets, checks
+from portal.party import checks
+from portal.party.assets import PARTY_ASSETS, Assets
 
-_TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 _TURKEY = ZoneInfo("Europe/Istanbul")
 PAGES = (
     ("/", "Genel durum"),
@@ -64,6 +67,18 @@ HELP_OF = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a site looks: folders with templates, the first one first, assets, and the menu."""
+
+    templates: tuple[Path, ...]
+    assets: Assets
+    menu: Callable[[Identity | None], Sequence[tuple[str, str]]]
+
+
+PARTY_LOOK = Look((TEMPLATES,), PARTY_ASSETS, lambda _: PAGES)
+
+
 def page(
     request: Request,
     template: str,
@@ -75,28 +90,33 @@ def page(
     entrance = entrance_of(request)
     identity = getattr(request.state, "identity", None)
     session = getattr(request.state, "session", None)
-    cookie = request.cookies.get(COOKIE if identity is not None else FORM_COOKIE, "")
-    rendered = render(
-        template,
-        request=request,
-        path=request.url.path,
-        identity=identity,
-        party=entrance.settings.party(identity.party) if identity is not None else None,
-        election=entrance.settings.election,
-        rehearsal=identity.rehearsal if identity is not None else "",
-        form_token=form_token(getattr(request.state, "token", "") or cookie),
-        now=entrance.clock(),
-        signed_in=session is not None and session.stage is Stage.FULL,
-        menu=PAGES,
-        help_page=HELP_OF.get(getattr(request.scope.get("route"), "path", ""), ""),
-        **{"data": None, **context},
+    name = entrance.cookie if identity is not None else entrance.form_cookie
+    cookie = request.cookies.get(name, "")
+    look: Look = request.app.state.look
+    rendered = (
+        _environment(look)
+        .get_template(template)
+        .render(
+            request=request,
+            path=request.url.path,
+            identity=identity,
+            party=entrance.settings.party(identity.party) if identity is not None else None,
+            election=entrance.settings.election,
+            rehearsal=identity.rehearsal if identity is not None else "",
+            form_token=form_token(getattr(request.state, "token", "") or cookie),
+            now=entrance.clock(),
+            signed_in=session is not None and session.stage is Stage.FULL,
+            menu=look.menu(identity),
+            help_page=HELP_OF.get(getattr(request.scope.get("route"), "path", ""), ""),
+            **{"data": None, **context},
+        )
     )
     return HTMLResponse(rendered, status, headers)
 
 
 def render(template: str, **context: Any) -> str:
-    """Render a template, such as a feed, that is no page of a user."""
-    return _environment().get_template(template).render(**context)
+    """Render a template of the web site, such as a feed, that is no page of a user."""
+    return _environment(PARTY_LOOK).get_template(template).render(**context)
 
 
 def number(value: int | None) -> str:
@@ -149,9 +169,9 @@ def box_url(place: BoxPlace, query: str = "") -> str:
 
 
 @cache
-def _environment() -> Environment:
+def _environment(look: Look) -> Environment:
     made = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+        loader=FileSystemLoader(look.templates),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -164,7 +184,7 @@ def _environment() -> Environment:
         percent=percent,
         number_cells=number_cells,
         difference_items=difference_items,
-        asset=assets.address,
+        asset=look.assets.address,
         district=titles.district,
         board=titles.board,
         kinds=titles.KINDS,

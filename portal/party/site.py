@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 
 from portal.access.gate import add_routes
-from portal.party import assets
+from portal.party.assets import PARTY_ASSETS
 from portal.party.pages import (
     aggregates,
     box,
@@ -18,8 +18,9 @@ from portal.party.pages import (
 )
 
 ROUTERS = (
-    assets.router,
+    PARTY_ASSETS.router(),
     entry.router,
+    entry.party_router,
     home.router,
     search.router,
     box.router,

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from config.event import AccessEvent
 from config.sheet import SandikTuru, Secim
 from keys.credentials.users import Service
-from portal.access.gate import Refusal, entrance_of, record, signed_in
+from portal.access.gate import Refusal, portal_entrance_of, record, signed_in
 from portal.access.identity import Identity
 from portal.data.criteria import Area, BadCriterion, Criteria, Status, parse
 from portal.data.live import LiveData
@@ -109,5 +109,5 @@ def raw_answer(
 
 def limit_headers(request: Request) -> dict[str, str]:
     """Return the headers that publish the rate limit."""
-    calls = entrance_of(request).portal.calls_per_minute
+    calls = portal_entrance_of(request).portal.calls_per_minute
     return {"RateLimit-Policy": f'"calls";q={calls};w=60'}

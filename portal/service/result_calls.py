@@ -7,7 +7,7 @@ from fastapi import Query, Request, Response
 from pydantic import Field
 
 from config.sheet import Secim
-from portal.access.gate import entrance_of, gated_router, public
+from portal.access.gate import entrance_of, gated_router, portal_entrance_of, public
 from portal.data import ids
 from portal.data.boxes import BoxPlace
 from portal.data.criteria import Criteria
@@ -77,7 +77,7 @@ async def health() -> dict[str, str]:
 @router.get("/elections")
 async def elections(request: Request, who: Caller, data: Data) -> Response:
     """Return the election that is open now, its contests, and the limits of this service."""
-    entrance = entrance_of(request)
+    entrance = portal_entrance_of(request)
     stage = entrance.settings.stage(entrance.clock()) or entrance.settings.election
     lifts = entrance.settings.election.ban_lifts
     contests = []

@@ -12,7 +12,15 @@ from config import load
 from config.settings import Settings
 from keys.credentials import user_changes
 from keys.credentials.ring import Credential
-from keys.credentials.users import Role, State, User, Users, login_name, split_login_name
+from keys.credentials.users import (
+    PARTY_ROLES,
+    Role,
+    State,
+    User,
+    Users,
+    login_name,
+    split_login_name,
+)
 from keys.operations import user_files
 from scripts.access import credentials, form, parties
 from scripts.access.user_change import Edit, UserChange
@@ -40,7 +48,7 @@ def user() -> None:
 @click.argument("name")
 @click.option(
     "--role",
-    type=click.Choice([str(role) for role in Role]),
+    type=click.Choice([str(role) for role in PARTY_ROLES]),
     default=str(Role.WEB),
     show_default=True,
     help="What the user is: representative is the web user that stays active between elections, "

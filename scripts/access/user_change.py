@@ -1,4 +1,4 @@
-"""A change of a party's users: what the commands of `ssps user` have in common."""
+"""A change of users: what the commands of `ssps user` and `ssps operator` have in common."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +23,9 @@ class Edit:
 
 
 class UserChange(Change[Users]):
-    """One command on the users of one party. `edit` raises ValueError if it is not possible.
+    """One command on the users of one party, or on the operators.
+
+    `edit` raises ValueError if the change is not possible.
 
     With `start_again` a file that is refused, because no command has written it, counts as empty.
     """
@@ -38,16 +40,17 @@ class UserChange(Change[Users]):
         *,
         start_again: bool = False,
     ) -> None:
-        super().__init__(command, party, why)
-        self._site, self._edit, self._start_again = site, edit, start_again
+        super().__init__(command, party or "operators", why)
+        self._site, self._party = site, party
+        self._edit, self._start_again = edit, start_again
 
     def read(self) -> Users:
-        """Return the party's users."""
+        """Return the users."""
         try:
-            return user_files.load(self._site, self.what)
+            return user_files.load(self._site, self._party)
         except Faults:
             if self._start_again:
-                return Users(self.what)
+                return Users(self._party)
             raise
 
     def describe(self, old: Users) -> Value:
@@ -59,7 +62,7 @@ class UserChange(Change[Users]):
         try:
             edit = self._edit(old)
         except ValueError as error:
-            raise console.fault(str(users_file(self.what)), "", str(error)) from None
+            raise console.fault(str(users_file(self._party)), "", str(error)) from None
         if edit.new == old and not self._start_again:
             return None
 
@@ -78,13 +81,13 @@ class UserChange(Change[Users]):
         )
 
     def wait(self, new: Users) -> bool:
-        """Wait until the portal uses the new users."""
+        """Wait until the portal, or the staff site, uses the new users."""
         return server_reload.wait_for_users(self._site, new)
 
 
 def _preview(old: Users, new: Users) -> Iterator[str]:
     """Yield a line for each user: + is added, ~ is changed, - is removed."""
-    yield f"{new.party}:"
+    yield f"{new.party or 'operators'}:"
     before, after = {u.name: u for u in old.users}, {u.name: u for u in new.users}
     for name, user in before.items():
         if name not in after:

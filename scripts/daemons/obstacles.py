@@ -94,9 +94,10 @@ def port_faults(settings: Settings, *, privileged: bool) -> Iterator[Fault]:
         listening["sftp.listen"] = (sftp.host, sftp.port)
         if sftp.metrics is not None:
             listening["sftp.metrics"] = sftp.metrics
-    web = settings.portal
-    if web is not None and server_state.holder(settings.site, server_state.PORTAL) is None:
-        listening["portal.listen"] = (web.host, web.port)
+    parts = {server_state.PORTAL: settings.portal, server_state.STAFF: settings.staff}
+    for part, web in parts.items():
+        if web is not None and server_state.holder(settings.site, part) is None:
+            listening[f"{part}.listen"] = (web.host, web.port)
     for key, (host, port) in listening.items():
         try:
             _try_listening(host, port)
@@ -106,13 +107,13 @@ def port_faults(settings: Settings, *, privileged: bool) -> Iterator[Fault]:
             yield Fault(SITE_TOML, key, _port_fault(host, port, error))
 
 
-def portal_faults(settings: Settings) -> Iterator[Fault]:
-    """Yield what keeps the portal from starting: its certificate and the key of that."""
-    if settings.portal is None:
-        return
-    from portal.tls import certificate_faults
+def web_faults(settings: Settings) -> Iterator[Fault]:
+    """Yield what keeps portal and staff site from starting: a certificate and the key of that."""
+    for web in (settings.portal, settings.staff):
+        if web is not None:
+            from portal.tls import certificate_faults
 
-    yield from certificate_faults(settings.portal)
+            yield from certificate_faults(web)
 
 
 def _try_listening(host: str, port: int) -> None:

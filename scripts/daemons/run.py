@@ -1,8 +1,9 @@
 """`ssps run`, `publish` and `serve`: start the daemons, together or each by itself.
 
-`ssps run` also starts the portal (scripts/daemons/portal) if the settings have one. On SIGHUP it
-reads the settings again. If they are valid, server and portal reload them without ending their
-sessions, and the publisher is restarted; if not, all continue with the old ones.
+`ssps run` also starts the portal (scripts/daemons/portal) and the staff site if the settings have
+them. On SIGHUP it reads the settings again. If they are valid, server, portal and staff site reload
+them without ending their sessions, and the publisher is restarted; if not, all continue with the
+old ones.
 """
 
 import os
@@ -34,16 +35,22 @@ from sftpd.sandbox import sandbox
 
 _RECORD_TIMEOUT = 10.0  # seconds; meanwhile the supervisor restarts no daemon
 FORKER = (sys.executable, "-P", "-m", "scripts.daemons.sessions")
-RELOAD_SIGNALS = {"publish": signal.SIGTERM, "serve": signal.SIGHUP, "portal": signal.SIGHUP}
+RELOAD_SIGNALS = {
+    "publish": signal.SIGTERM,
+    "serve": signal.SIGHUP,
+    "portal": signal.SIGHUP,
+    "staff": signal.SIGHUP,
+}
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 @click.command()
 @console.with_site
 def run(site: Path) -> None:
-    """Run publisher, server and portal, and restart them if they die.
+    """Run all daemons of the site, and restart them if they die.
 
-    The portal runs if site.toml has [portal].
+    These are publisher and server, the portal if site.toml has [portal], and the staff site if it
+    has [staff].
 
     Stops with exit code 1 if a restart could not help: a fault of the settings, no registry, an
     intake folder that does not exist, a port that is taken.
@@ -57,17 +64,19 @@ def run(site: Path) -> None:
         *sandbox.faults(settings.sftp, sandbox.kernel(), os.geteuid()),
         *obstacles.publisher_faults(settings),
         *obstacles.port_faults(settings, privileged=True),
-        *obstacles.portal_faults(settings),
+        *obstacles.web_faults(settings),
     ]
     if found:
         raise Faults(found)  # restarting the daemons again and again would not fix them
     configure_logging("run")
     starts.record_start(settings, server_state.RUN, starts.prepare(settings))
     log_warnings(settings)
+    optional = {server_state.PORTAL: settings.portal, server_state.STAFF: settings.staff}
+    absent = {part for part, stated in optional.items() if stated is None}
     commands = {
         part: [sys.executable, "-P", "-m", "scripts.ssps", part, "--site", str(site)]
         for part in RELOAD_SIGNALS
-        if part != server_state.PORTAL or settings.portal is not None
+        if part not in absent
     }
     stop_timeout = settings.sftp.drain_seconds + KILL_MARGIN
     with server_state.claim(site, server_state.RUN):

@@ -4,7 +4,8 @@ clients/known_hosts                 the server's host keys, as OpenSSH's clients
 clients/<party>/id_ed25519          the private key with which a party logs in
 clients/<party>/allowed_signers     the keys that sign the feed and the sums
 clients/<party>/web.json            its users of the portal (scripts/rehearsal/web_clients)
-clients/ca.pem                      the authority of the portal's certificate
+clients/staff.json                  its accounts of the staff site (scripts/rehearsal/staff_clients)
+clients/ca.pem                      the authority of the certificate of portal and staff site
 scanned.csv                         name, SHA-256, karekod and kind of each scanned page
 
 Each party has two registered addresses: ADDRESS, which is every party's, and a loopback address of

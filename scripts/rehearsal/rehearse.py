@@ -44,6 +44,7 @@ from scripts.rehearsal.rehearsal_site import (
     own_address,
     scanned_pages,
 )
+from scripts.rehearsal.staff_clients import staff_toml, write_staff_clients
 from scripts.rehearsal.synthetic import election as synthetic
 from scripts.rehearsal.synthetic import scanner
 from scripts.rehearsal.synthetic.result_batches import RehearsalResults, deliver_batch
@@ -87,6 +88,11 @@ def rehearse() -> None:
     help="Port of the web site and the web service. Default: there are none.",
 )
 @click.option(
+    "--staff-port",
+    type=click.IntRange(1, 65535),
+    help="Port of the staff site. Default: there is none.",
+)
+@click.option(
     "--like",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Use the parties of this site, whose server serves the rehearsal on a test day.",
@@ -98,6 +104,7 @@ def init(
     seed: int,
     port: int,
     web_port: int | None,
+    staff_port: int | None,
     like: Path | None,
     site: Path,
 ) -> None:
@@ -105,13 +112,14 @@ def init(
 
     It has an imported registry and parties with a key each: the first has the scope all, the
     last one district. DIR/clients has the files that each party's client needs, with
-    --web-port also the users of the web site.
+    --web-port also the users of the web site, with --staff-port accounts of the staff site.
     """
     opened = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=1)
     site_toml = SITE_TEMPLATE.format(
         id="prova-cb-mv", title=_TITLE, opens=opened.isoformat(), listen=f"{ADDRESS}:{port}"
     )
     site_toml += portal_toml(web_port) if web_port else ""
+    site_toml += staff_toml(staff_port) if staff_port else ""
     districts = synthetic.districts(synthetic.entries(boxes, seed))
     theirs = (like / PARTIES_TOML).read_text(encoding="utf-8") if like else None
     create_site(site, site_toml, theirs or _parties_toml(parties, districts), _WHY)
@@ -124,9 +132,12 @@ def init(
     ballot_file.write_text(ballot_csv(synthetic.CONTESTS, districts), encoding="utf-8")
     import_ballot(site, ballot_file, _WHY)
     _write_client_files(site, port)
-    if web_port:
+    if web_port or staff_port:
         make_certificate(site)
+    if web_port:
         write_web_clients(site, web_port)
+    if staff_port:
+        write_staff_clients(site, staff_port)
     if like is not None:
         click.echo(f"{site}: {sheets} sheets of {boxes} boxes for the parties of {like}. Next:")
         click.echo(f"  ssps publish --site {site} &")
@@ -139,6 +150,8 @@ def init(
     click.echo(f"  {client_command(site, 'parti-a', port)}")
     if web_port:
         click.echo(f"  https://{ADDRESS}:{web_port}, with {CLIENTS}/parti-a/web.json")
+    if staff_port:
+        click.echo(f"  https://{ADDRESS}:{staff_port}, with {CLIENTS}/staff.json")
 
 
 def _write_client_files(site: Path, port: int) -> None:

@@ -34,7 +34,7 @@ from scripts.rehearsal.rehearsal_site import ADDRESS
 from scripts.shared import change, console
 
 _WHY = "rehearsal"
-_CERTIFICATE, _KEY, _CA = TLS / "portal.crt", TLS / "portal.key", CLIENTS / "ca.pem"
+CERTIFICATE, PRIVATE_KEY, AUTHORITY = TLS / "portal.crt", TLS / "portal.key", CLIENTS / "ca.pem"
 _DAYS = 365
 _WEB_USERS = ("web-1", "web-2")
 _SERVICE, _NEW = "servis", "yeni"
@@ -48,8 +48,8 @@ def kit_file(site: Path, party: str) -> Path:
 def portal_toml(port: int) -> str:
     """Return the table of site.toml for a portal at that port."""
     return (
-        f'\n[portal]\nlisten = "{ADDRESS}:{port}"\ncertificate = "{_CERTIFICATE}"\n'
-        f'key = "{_KEY}"\naddress = "https://{ADDRESS}:{port}"\n'
+        f'\n[portal]\nlisten = "{ADDRESS}:{port}"\ncertificate = "{CERTIFICATE}"\n'
+        f'key = "{PRIVATE_KEY}"\naddress = "https://{ADDRESS}:{port}"\n'
     )
 
 
@@ -82,10 +82,10 @@ def make_certificate(site: Path) -> None:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    files.replace(site / _KEY, private)
+    files.replace(site / PRIVATE_KEY, private)
     pem = serialization.Encoding.PEM
-    files.replace(site / _CERTIFICATE, leaf.public_bytes(pem))
-    files.replace(site / _CA, root.public_bytes(pem), 0o644)
+    files.replace(site / CERTIFICATE, leaf.public_bytes(pem))
+    files.replace(site / AUTHORITY, root.public_bytes(pem), 0o644)
 
 
 def write_web_clients(site: Path, port: int) -> None:
@@ -102,7 +102,7 @@ def write_web_clients(site: Path, port: int) -> None:
         }
         content = {
             "site": f"https://{ADDRESS}:{port}",
-            "ca": str((site / _CA).absolute()),
+            "ca": str((site / AUTHORITY).absolute()),
             "secim_id": election_number(settings.election.id),
             "users": [users[name] for name in _WEB_USERS],
             "service": users[_SERVICE],

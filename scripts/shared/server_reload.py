@@ -1,7 +1,7 @@
 """Asks the daemons to reload, and waits until the running server reports the change in force.
 
-The SFTP server and the portal each write what they use to a file (keys/operations/server_state); a
-command compares that file with what it has just written.
+The SFTP server, the portal and the staff site each write what they use to a file
+(keys/operations/server_state); a command compares that file with what it has just written.
 """
 
 import os
@@ -16,13 +16,17 @@ import click
 from config.fault import Fault, Faults
 from keys.credentials import ring
 from keys.credentials.ring import Ring
-from keys.credentials.users import Users, users_digest
+from keys.credentials.users import OPERATORS, Users, users_digest
 from keys.operations import server_state
 from keys.operations.server_state import ServerState
 
 TIMEOUT = 10.0  # seconds; the server looks for new rings three times a second
 _POLL_INTERVAL = 0.05
-_NAMES = {server_state.SERVE: "server", server_state.PORTAL: "portal"}
+_NAMES = {
+    server_state.SERVE: "server",
+    server_state.PORTAL: "portal",
+    server_state.STAFF: "staff site",
+}
 
 
 def wait_for_rings(site: Path, *changed: Ring) -> bool:
@@ -36,13 +40,14 @@ def wait_for_rings(site: Path, *changed: Ring) -> bool:
 
 
 def wait_for_users(site: Path, *changed: Users) -> bool:
-    """Wait until the portal uses these users; see `wait_until_in_force`."""
+    """Wait until the portal, or the staff site, uses these users; see `wait_until_in_force`."""
     wanted = {new.party: users_digest(new) for new in changed}
+    operators = OPERATORS in wanted
     return wait_until_in_force(
         site,
         lambda state: all(state.rings.get(p) == wanted[p] for p in wanted),
-        f"users of {', '.join(wanted)}",
-        server_state.PORTAL,
+        "operators" if operators else f"users of {', '.join(wanted)}",
+        server_state.STAFF if operators else server_state.PORTAL,
     )
 
 
@@ -50,7 +55,7 @@ def reload_daemons(site: Path) -> bool:
     """Send SIGHUP so that the settings are read again; return whether a daemon was running."""
     asked = False
     supervisor = server_state.holder(site, server_state.RUN)
-    alone = (server_state.SERVE, server_state.PORTAL)
+    alone = (server_state.SERVE, server_state.PORTAL, server_state.STAFF)
     for pid in [supervisor] if supervisor else [server_state.holder(site, part) for part in alone]:
         if pid is not None:
             with suppress(ProcessLookupError):
@@ -67,10 +72,11 @@ def reload_daemons(site: Path) -> bool:
 
 
 def wait_for_settings(site: Path, applied: Callable[[ServerState], bool], what: str) -> bool:
-    """Wait until the server, and the portal if one runs, use new settings; see below."""
+    """Wait until the server, and portal and staff site if they run, use new settings; see below."""
     in_force = wait_until_in_force(site, applied, what)
-    if server_state.holder(site, server_state.PORTAL) is not None:
-        wait_until_in_force(site, applied, what, server_state.PORTAL)
+    for part in (server_state.PORTAL, server_state.STAFF):
+        if server_state.holder(site, part) is not None:
+            wait_until_in_force(site, applied, what, part)
     return in_force
 
 
@@ -87,8 +93,8 @@ def wait_until_in_force(
     """
     end = time.monotonic() + TIMEOUT
     state, name = None, _NAMES[part]
-    # `ssps run` always has the server as a child, but a portal only if the settings have one.
-    alone = part == server_state.PORTAL
+    # `ssps run` always has the server as a child, the others only if the settings have them.
+    alone = part != server_state.SERVE
     while time.monotonic() < end:
         pid = server_state.holder(site, part)
         state = server_state.read(site, part)

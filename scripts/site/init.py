@@ -89,6 +89,15 @@ max_sessions_per_party = 32      # rclone alone opens twelve
 # totp = "required"              # every web user needs a second factor
 # calls_per_minute = 6000        # limit for each user of the web service
 
+# [staff]                        # the staff site, for YSK's own people; without it there is none
+# listen = "127.0.0.1:8444"      # never an address that parties reach
+# networks = ["10.20.0.0/16"]    # where operators come from; default: no address of a party
+# certificate = "keys/tls/staff.crt"
+# key = "keys/tls/staff.key"
+# proxies = ["192.0.2.1"]        # instead of a certificate: the balancers that do TLS
+# idle_minutes = 30
+# session_hours = 12
+
 # [contact]                        # whom the parties call; printed in letters and BENIOKU.txt
 # name = "Secim Bilisim Destek"
 # email = "destek@example.org"
@@ -346,7 +355,7 @@ def find_faults(site: Path) -> Iterator[Fault]:
             # `_registry_faults` says more about a registry that was not imported yet.
             if fault.file != str(REGISTRY_INDEX) or not (site / REGISTRY_CSV).exists():
                 yield fault
-        yield from obstacles.portal_faults(settings)
+        yield from obstacles.web_faults(settings)
         yield from obstacles.scope_faults(settings)
     yield from host.faults(site)
     yield from _ring_faults(site, {p.id for p in settings.parties} if settings else None)

@@ -3,7 +3,7 @@
 Nothing runs as root. The daemons run as the system user `ssps`, who owns the site. Scanners are in
 the group `ssps-scan`, which may write to the intake and nowhere else. Operators work as the same
 user: `sudo -u ssps ssps ...`. The units are made from the templates in scripts/units. All share one
-systemd sandbox. Only server and portal have network access. Server and portal may use ports below
+systemd sandbox. Only server, portal and staff site have network access, and may use ports below
 1024; the server may also change the root directory of its sessions (CAP_SYS_CHROOT). The publisher
 may ask the kernel whether a scanner still writes to a file (CAP_LEASE).
 """
@@ -26,16 +26,18 @@ from scripts.shared import console
 
 USER, SCANNERS = "ssps", "ssps-scan"
 FOLDER = Path("/etc/systemd/system")
-PORTAL_UNIT = "ssps-portal.service"
+PORTAL_UNIT, STAFF_UNIT = "ssps-portal.service", "ssps-staff.service"
 SHARE = Path("/usr/local/share")
-UNITS = ("ssps.target", "ssps-publish.service", "ssps-serve.service", PORTAL_UNIT)
+UNITS = ("ssps.target", "ssps-publish.service", "ssps-serve.service", PORTAL_UNIT, STAFF_UNIT)
 _MARGIN = 10  # seconds from the end of the server's draining to SIGKILL
 _SITE_MODE = 0o751
 _INTAKE_MODE = 0o2770  # setgid: a new file belongs to the scanners' group
 
 
 def units(site: Path, settings: Settings, executable: Path) -> Mapping[str, str]:
-    """Return the text of each unit by its name; that of the portal only if the site has one."""
+    """Return the text of each unit by its name; of portal and staff site if the site has them."""
+    web = {PORTAL_UNIT: settings.portal, STAFF_UNIT: settings.staff}
+    absent = {name for name, stated in web.items() if stated is None}
     source = files("scripts") / "units"
     stands_for = {
         "@SANDBOX@": (source / "sandbox.conf").read_text(encoding="utf-8").rstrip(),
@@ -44,11 +46,13 @@ def units(site: Path, settings: Settings, executable: Path) -> Mapping[str, str]
         "@SITE@": str(site),
         "@WRITABLE@": " ".join(map(str, _outside_site(site, [site, *settings.intake.folders]))),
         "@SERVED@": " ".join(str(site / folder) for folder in (LEDGERS, STATE, KEYS)),
-        "@PORTAL@": f" {PORTAL_UNIT}" if settings.portal is not None else "",
+        "@WEB@": "".join(f" {name}" for name in web if name not in absent),
         "@DRAIN@": str(round(settings.sftp.drain_seconds) + _MARGIN),
     }
     made = {}
-    for name in UNITS if settings.portal is not None else UNITS[:-1]:
+    for name in UNITS:
+        if name in absent:
+            continue
         text = (source / name).read_text(encoding="utf-8")
         for mark, value in stands_for.items():
             text = text.replace(mark, value)

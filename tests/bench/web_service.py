@@ -65,7 +65,7 @@ from keys.credentials.users import Role, User, Users  # noqa: E402
 from keys.ledger.writer import utc_now  # noqa: E402
 from keys.server_keys import host  # noqa: E402
 from portal.access.accounts import Accounts  # noqa: E402
-from portal.access.gate import COOKIE  # noqa: E402
+from portal.access.entrance import Entrance  # noqa: E402
 from portal.access.sessions import Lifetimes, Sessions, Stage  # noqa: E402
 from portal.data.criteria import Area, Criteria  # noqa: E402
 from portal.data.live import LiveData  # noqa: E402
@@ -148,7 +148,7 @@ def _begin_sessions(site: Path) -> list[str]:
                 token, _ = sessions.begin(
                     f"parti-{party}", user.name, credential.fingerprint, "", Stage.FULL
                 )
-                found.append(f"{COOKIE}={token}")
+                found.append(f"{Entrance.cookie}={token}")
     finally:
         sessions.close()
     return found

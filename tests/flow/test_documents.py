@@ -17,7 +17,14 @@ DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "
 LINK = re.compile(r"\]\(([^)#:]+)\)")
 PATH = re.compile(r"`((?:config|keys|publisher|sftpd|portal|scripts|tests|docs)/[\w./-]*)`")
 # Paths of a site that begin like paths of this repository.
-OF_A_SITE = {"keys/", "keys/parties/", "keys/host/", "keys/users/", "results/"}
+OF_A_SITE = {
+    "keys/",
+    "keys/parties/",
+    "keys/host/",
+    "keys/users/",
+    "keys/operators.toml",
+    "results/",
+}
 
 
 def documents() -> list[Path]:

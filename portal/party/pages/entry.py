@@ -34,10 +34,7 @@ from keys.ledger.writer import LedgerBusy, Unwritable
 from keys.operations import server_state
 from keys.server_keys import host
 from portal.access import own_account, totp
-from portal.access.entrance import Entrance, Wait
 from portal.access.gate import (
-    COOKIE,
-    FORM_COOKIE,
     LOGIN_PAGE,
     STAGE_PAGES,
     Refusal,
@@ -49,6 +46,7 @@ from portal.access.gate import (
 )
 from portal.access.identity import Identity
 from portal.access.sessions import Session, Stage, form_token, is_form_token
+from portal.access.site_entrance import SiteEntrance, Wait
 from portal.party.announced import announced
 from portal.party.qr import svg
 from portal.party.rendering import minute, page
@@ -64,7 +62,7 @@ _PROBLEMS = {
 _BUSY = "Şu anda kaydedilemedi. Biraz sonra yeniden deneyin."
 _FAILURES = (LedgerBusy, Unwritable, Faults, OSError)
 
-router = gated_router()
+router, party_router = gated_router(), gated_router()
 _log = structlog.get_logger()
 
 
@@ -86,7 +84,7 @@ async def log_in(
 ) -> Response:
     """Check name and password, and begin a session."""
     entrance = entrance_of(request)
-    if not is_form_token(request.cookies.get(FORM_COOKIE, ""), form):
+    if not is_form_token(request.cookies.get(entrance.form_cookie, ""), form):
         return _login_form(request, sonra, 403, wrong="Form eskimiş, yeniden deneyin.")
     found = await entrance.log_in(kullanici, parola, request.state.address)
     if isinstance(found, Wait):
@@ -98,7 +96,7 @@ async def log_in(
         told = _times(request, _STATES.get(found.reason, "")) if early else ""
         return _login_form(request, sonra, 403, wrong="" if told else _WRONG, told=told)
     token, session = found
-    return _go_on(token, session.stage, sonra)
+    return _go_on(entrance, token, session.stage, sonra)
 
 
 @router.post("/cikis")
@@ -108,7 +106,7 @@ async def log_out(request: Request, who: Annotated[Identity, Depends(signed_in()
     record(request, AccessEvent.SESSION_END, "", reason="closed")
     entrance.sessions.end(request.state.token)
     response = RedirectResponse(LOGIN_PAGE, 303)
-    _clear_cookie(response, COOKIE)
+    _clear_cookie(response, entrance.cookie)
     return response
 
 
@@ -135,21 +133,17 @@ async def set_initial_password(
         record(request, AccessEvent.DENIED, reason="password")
         return page(request, "parola.html", 422, wrong=wrong, first=True)
     record(request, AccessEvent.PASSWORD, who.login)
-    party = entrance.settings.party(who.party)
-    user = entrance.accounts.in_force(who.party).named(who.user)
-    early = entrance.settings.stage(entrance.clock()) is None
-    if party is None or user is None or early or who.service is Service.API:
-        # A service user has no page beyond this one (md. 3/d); the others wait for the opening.
+    stage = entrance.stage_after_password(who)
+    if stage is None:
         entrance.sessions.end(request.state.token)
         state = "servis" if who.service is Service.API else "degisti"
         response: Response = RedirectResponse(f"{LOGIN_PAGE}?durum={state}", 303)
-        _clear_cookie(response, COOKIE)
+        _clear_cookie(response, entrance.cookie)
         return response
-    stage = entrance.first_stage(party, user)
-    return _go_on(_advance(request, entrance, stage), stage)
+    return _go_on(entrance, _advance(request, entrance, stage), stage)
 
 
-@router.get("/hesap")
+@party_router.get("/hesap")
 def account_page(request: Request, who: Annotated[Identity, Depends(signed_in())]) -> Response:
     """Show one's own account."""
     record(request, AccessEvent.PAGE)
@@ -193,7 +187,7 @@ async def change_password(
         record(request, AccessEvent.DENIED, reason="password")
         return page(request, "parola.html", 422, wrong=wrong, first=False)
     record(request, AccessEvent.PASSWORD, who.login)
-    return _go_on(_advance(request, entrance, Stage.FULL), Stage.FULL)
+    return _go_on(entrance, _advance(request, entrance, Stage.FULL), Stage.FULL)
 
 
 @router.get("/dogrulama")
@@ -213,22 +207,17 @@ async def check_code(
 ) -> Response:
     """Check the code of the second factor."""
     entrance = entrance_of(request)
-    party = entrance.settings.party(who.party)
-    user = entrance.accounts.in_force(who.party).named(who.user)
+    user = entrance.user(who)
     if seconds := entrance.limits.login_wait(who.address, f"{who.login} kod"):
         headers = {"Retry-After": str(max(1, round(seconds)))}
         raise Refusal(429, "too-many", "Çok fazla deneme yapıldı.", headers)
-    if (
-        party is None
-        or user is None
-        or not entrance.codes.accept(who.login, user.totp, kod, entrance.clock())
-    ):
+    if user is None or not entrance.codes.accept(who.login, user.totp, kod, entrance.clock()):
         entrance.limits.login_failed(who.address, Reason.CREDENTIAL)
         record(request, AccessEvent.DENIED, reason="code")
         return page(request, "dogrulama.html", 403, wrong="Kod yanlış ya da süresi geçmiş.")
     record(request, AccessEvent.TOTP, who.login, state="accepted")
-    stage = entrance.stage_after_totp(party, user)
-    return _go_on(_advance(request, entrance, stage), stage)
+    stage = entrance.stage_after_code(who)
+    return _go_on(entrance, _advance(request, entrance, stage), stage)
 
 
 @router.get("/ikinci-adim")
@@ -251,14 +240,14 @@ async def enrol(
     return await _enrol(request, who, gizli, kod, required=True)
 
 
-@router.get("/hesap/ikinci-adim")
+@party_router.get("/hesap/ikinci-adim")
 def factor_page(request: Request, who: Annotated[Identity, Depends(signed_in())]) -> Response:
     """Show the second factor of one's account."""
     record(request, AccessEvent.PAGE)
     return _enrol_form(request, who, required=False)
 
 
-@router.post("/hesap/ikinci-adim")
+@party_router.post("/hesap/ikinci-adim")
 async def change_factor(
     request: Request,
     who: Annotated[Identity, Depends(signed_in())],
@@ -282,7 +271,7 @@ async def change_factor(
     return RedirectResponse("/hesap/ikinci-adim", 303)
 
 
-@router.get("/kosullar")
+@party_router.get("/kosullar")
 def terms_page(
     request: Request, who: Annotated[Identity, Depends(signed_in(stage=Stage.TERMS))]
 ) -> Response:
@@ -291,7 +280,7 @@ def terms_page(
     return page(request, "kosullar.html", wrong="", edition=TERMS_EDITION)
 
 
-@router.post("/kosullar")
+@party_router.post("/kosullar")
 async def accept_terms(
     request: Request,
     who: Annotated[Identity, Depends(signed_in(stage=Stage.TERMS))],
@@ -317,7 +306,7 @@ async def accept_terms(
         record(request, AccessEvent.DENIED, reason="busy")
         return page(request, "kosullar.html", 503, wrong=_BUSY, edition=TERMS_EDITION)
     record(request, AccessEvent.TERMS, TERMS_EDITION)
-    return _go_on(_advance(request, entrance, Stage.FULL), Stage.FULL)
+    return _go_on(entrance, _advance(request, entrance, Stage.FULL), Stage.FULL)
 
 
 _STATES = {Reason.NOT_YET_OPEN: "erken", Reason.CLOSED: "kapali", Reason.SERVICE: "servis"}
@@ -356,7 +345,7 @@ class ShownService:
 
 def _services(request: Request) -> list[ShownService]:
     settings = entrance_of(request).settings
-    address = entrance_of(request).portal.address or f"https://{request.url.netloc}"
+    address = entrance_of(request).web.address or f"https://{request.url.netloc}"
     public = settings.sftp.public_address or (urlsplit(address).hostname, settings.sftp.port)
     return [
         ShownService("Web sitesi", address),
@@ -396,7 +385,8 @@ def _login_form(
     told: str = "",
     headers: dict[str, str] | None = None,
 ) -> Response:
-    cookie = request.cookies.get(FORM_COOKIE) or secrets.token_urlsafe(24)
+    name = entrance_of(request).form_cookie
+    cookie = request.cookies.get(name) or secrets.token_urlsafe(24)
     response = page(
         request,
         "giris.html",
@@ -411,14 +401,14 @@ def _login_form(
         state=_state(request),
         login_token=form_token(cookie),
     )
-    _set_cookie(response, FORM_COOKIE, cookie)
+    _set_cookie(response, name, cookie)
     return response
 
 
-def _go_on(token: str, stage: Stage, back: str = "/") -> Response:
+def _go_on(entrance: SiteEntrance, token: str, stage: Stage, back: str = "/") -> Response:
     where = _own_path(back) if stage is Stage.FULL else STAGE_PAGES[stage]
     response = RedirectResponse(where, 303)
-    _set_cookie(response, COOKIE, token)
+    _set_cookie(response, entrance.cookie, token)
     return response
 
 
@@ -428,7 +418,7 @@ def _own_path(text: str) -> str:
     return text if own and "\\" not in text else "/"
 
 
-def _advance(request: Request, entrance: Entrance, stage: Stage) -> str:
+def _advance(request: Request, entrance: SiteEntrance, stage: Stage) -> str:
     session: Session = request.state.session
     user = entrance.accounts.in_force(session.party).named(session.user)
     chosen = [c for c in user.credentials if c.chosen] if user else []
@@ -437,14 +427,14 @@ def _advance(request: Request, entrance: Entrance, stage: Stage) -> str:
 
 
 async def _set_password(
-    request: Request, entrance: Entrance, who: Identity, new: str, again: str
+    request: Request, entrance: SiteEntrance, who: Identity, new: str, again: str
 ) -> str:
     """Replace the password; return what is wrong with the new one, nothing if it was done."""
     if new != again:
         return "İki parola aynı değil."
     if problem := passwords.problem(who.user, "", new):
         return _PROBLEMS[problem]
-    if who.party in new.casefold():
+    if who.party and who.party in new.casefold():
         return _PROBLEMS[Problem.REUSED]
     user = entrance.accounts.in_force(who.party).named(who.user)
     async with entrance.limits.hashing:
@@ -497,11 +487,9 @@ async def _enrol(
     request: Request, who: Identity, secret: str, code: str, *, required: bool
 ) -> Response:
     entrance = entrance_of(request)
-    party = entrance.settings.party(who.party)
-    user = entrance.accounts.in_force(who.party).named(who.user)
+    user = entrance.user(who)
     if (
-        party is None
-        or user is None
+        user is None
         or user.totp
         or not totp.is_secret(secret)
         or not entrance.codes.accept(who.login, secret, code, entrance.clock())
@@ -516,11 +504,11 @@ async def _enrol(
     record(request, AccessEvent.TOTP, who.login, state="set")
     if not required:
         return RedirectResponse("/hesap/ikinci-adim", 303)
-    stage = Stage.FULL if user.terms else Stage.TERMS
-    return _go_on(_advance(request, entrance, stage), stage)
+    stage = entrance.stage_after_code(who)
+    return _go_on(entrance, _advance(request, entrance, stage), stage)
 
 
-async def _store_totp(entrance: Entrance, who: Identity, secret: str) -> str:
+async def _store_totp(entrance: SiteEntrance, who: Identity, secret: str) -> str:
     try:
         await asyncio.to_thread(
             own_account.set_totp,

@@ -54,7 +54,7 @@ def home(request: Request, who: Visitor, data: Data) -> Response:
         criteria=criteria,
         summary=found,
         lines=lines,
-        tiles=list(_tiles(lines)),
+        tiles=tiles_of(lines),
         rows=tile_map.ROWS,
         columns=tile_map.COLUMNS,
         announcements=announced(entrance_of(request).settings.site),
@@ -63,7 +63,8 @@ def home(request: Request, who: Visitor, data: Data) -> Response:
     )
 
 
-def _tiles(lines: list[CoverageLine]) -> list[Tile]:
+def tiles_of(lines: list[CoverageLine]) -> list[Tile]:
+    """Return the map's tiles, one for each province."""
     found = []
     for plate, (x, y) in tile_map.PLACES.items():
         here = [line for line in lines if line.cevre.partition("-")[0] == plate]

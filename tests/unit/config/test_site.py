@@ -27,8 +27,10 @@ def test_the_names_in_a_site_are_fixed() -> None:
         "state/results-spool",
         "keys/users", "keys/tls", "state/portal.json", "state/portal-sessions.sqlite",
         "state/announcements.json", "state/cosigned",
+        "keys/operators.toml", "clients/staff.json",
+        "state/staff.json", "state/staff-sessions.sqlite",
     }  # fmt: skip
-    assert site.LEDGER_NAMES == ("transfer", "filing", "operations", "results", "access")
+    assert site.LEDGER_NAMES == ("transfer", "filing", "operations", "results", "access", "staff")
     assert str(site.ring_file("parti-a")) == "keys/parties/parti-a.toml"
     assert str(site.original_file("9f86d081")) == "store/9f/86/9f86d081"
     assert str(site.lock_file("publish")) == "state/publish.lock"

@@ -27,6 +27,7 @@ from keys.operations import announcements
 from keys.server_keys import host
 from publisher.store.quarantine import QuarantineNote, format_note
 from scripts.access.key import add_credential, load_public_key
+from scripts.access.operator import add_operator
 from scripts.access.user import add_user
 from scripts.shared import console
 from scripts.shared.change import Mode
@@ -72,6 +73,11 @@ CHANGES: dict[str, list[str]] = {
     "user remove": ["parti-a.ayse"],
     "portal announce add": ["Prova 10 Mayıs'ta."],
     "portal announce withdraw": ["1"],
+    "operator add": ["ayse"],
+    "operator suspend": ["ayse"],
+    "operator resume": ["ayse"],
+    "operator reset": ["ayse"],
+    "operator remove": ["ayse"],
     "absent add": [BOX, "--reason", "burnt"],
     "absent remove": [BOX],
     "desk identify": [HELD, "2000000001"],
@@ -92,6 +98,7 @@ READS = {
     "party letter",
     "user list",
     "portal announce list",
+    "operator list",
     "key list",
     "registry find",
     "key host show",
@@ -115,7 +122,7 @@ READS = {
     "audit gap",
     "audit export",
 }
-DAEMONS = {"run", "publish", "serve", "portal"}  # each writes its own ledger
+DAEMONS = {"run", "publish", "serve", "portal", "staff"}  # each writes its own ledger
 REHEARSALS = {
     "rehearse init",
     "rehearse scan",
@@ -254,7 +261,11 @@ def content(site: Path) -> dict[str, bytes]:
 
 
 # What an earlier change of CHANGES makes is not there in a dry run, and the other way round.
-OF_A_DRY_RUN = {"party remove": ["parti-a"], "user add": ["parti-a", "banu"]}
+OF_A_DRY_RUN = {
+    "party remove": ["parti-a"],
+    "user add": ["parti-a", "banu"],
+    "operator add": ["banu"],
+}
 
 
 @pytest.mark.slow
@@ -265,6 +276,7 @@ def test_a_dry_run_changes_nothing_and_records_nothing(
     host.prepare_next(whole / "keys/signing")
     add_user(whole, "parti-a", "ayse", Role.WEB, "Yedi-Kule-Kapisi-17", "set up", Mode())
     announcements.write(whole, announcements.added((), "x", datetime.now(UTC)))
+    add_operator(whole, "ayse", Role.OPERATOR, "Yedi-Kule-Kapisi-17", "set up", Mode())
     before = content(whole)
 
     for name in DRY_RUNS:

@@ -79,7 +79,8 @@ def test_a_login_name_is_party_and_name(text: str, found: tuple[str, str]) -> No
 
 
 def test_each_role_has_one_service() -> None:
-    assert [role.service for role in Role] == [Service.WEB, Service.WEB, Service.API]
+    web, staff = [Service.WEB] * 2, [Service.STAFF] * 3
+    assert [role.service for role in Role] == [*web, Service.API, *staff]
 
 
 def test_a_party_has_ten_web_users_and_one_of_the_web_service() -> None:

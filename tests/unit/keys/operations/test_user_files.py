@@ -89,4 +89,4 @@ def test_server_keys_on_record_do_not_name_users(site: Path) -> None:
     named = key_files.server_key_files(site)
 
     assert [name for name in named if "users" in name] == []
-    assert key_files.is_of_party("keys/users/parti-a.toml")
+    assert key_files.holds_credentials("keys/users/parti-a.toml")

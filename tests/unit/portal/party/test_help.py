@@ -9,7 +9,7 @@ from web_site import AWAY, Portal
 
 from portal.access.gate import GatedRoute
 from portal.party import site
-from portal.party.assets import HELP_FOLDER, address
+from portal.party.assets import HELP_FOLDER, PARTY_ASSETS
 from portal.party.pages.help import labels
 from portal.party.rendering import HELP_OF, HELP_PAGES, PAGES
 
@@ -75,4 +75,4 @@ def test_each_screen_links_to_its_page(portal: Portal) -> None:
     assert 'href="/yardim/genel-durum">Yardım' in browser.get("/").text
     assert browser.get("/yardim/yok").status_code == 404
     assert portal.client(AWAY).get("/yardim").status_code == 403
-    assert address("sandik.webp").endswith("/sandik.webp")
+    assert PARTY_ASSETS.address("sandik.webp").endswith("/sandik.webp")

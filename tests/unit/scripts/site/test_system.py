@@ -17,7 +17,7 @@ EXPOSURE_OF = {"ssps-serve.service": 2.1}
 
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
-    toml = office.SITE_TOML + '[portal]\nlisten = "127.0.0.1:443"\n'
+    toml = office.SITE_TOML + '[portal]\nlisten = "127.0.0.1:443"\n[staff]\n'
     site = office.site(tmp_path / "srv", toml)
     folder = tmp_path / "units"
     folder.mkdir()
@@ -40,7 +40,8 @@ def test_systemd_analyze_accepts_the_units(written: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["ssps-publish.service", "ssps-serve.service", "ssps-portal.service"]
+    "unit",
+    ["ssps-publish.service", "ssps-serve.service", "ssps-portal.service", "ssps-staff.service"],
 )
 def test_systemd_analyze_rates_the_sandbox_as_tight(written: Path, unit: str) -> None:
     scored = subprocess.run(
@@ -78,14 +79,17 @@ def test_the_kernel_ends_a_session_and_not_the_server_when_memory_runs_out(writt
     assert {"OOMPolicy=continue", "MemoryMax=80%", "OOMScoreAdjust=-500"} <= set(lines)
 
 
-def test_a_site_without_a_portal_has_no_unit_for_it(written: Path, tmp_path: Path) -> None:
+def test_a_site_without_portal_and_staff_site_has_no_units_for_them(
+    written: Path, tmp_path: Path
+) -> None:
     site = office.site(tmp_path / "other")
 
     made = system.units(site, load.load(site), Path("/bin/true"))
 
     assert "ssps-portal.service" not in made
-    assert "portal" not in made["ssps.target"]
-    assert "ssps-portal.service" in (written / "ssps.target").read_text()
+    assert "ssps-staff.service" not in made
+    assert "portal" not in made["ssps.target"] and "staff" not in made["ssps.target"]
+    assert "ssps-portal.service ssps-staff.service" in (written / "ssps.target").read_text()
 
 
 def test_the_publisher_may_write_an_intake_outside_the_site(tmp_path: Path) -> None:

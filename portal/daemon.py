@@ -1,0 +1,275 @@
+"""A web daemon: one event loop that serves an application, and what it does besides.
+
+    SIGHUP             reload `site.toml`, `parties.toml` and the certificate; a file with a fault
+                       changes nothing, and no connection is dropped
+    SIGTERM, SIGINT    finish the requests that are running, and stop
+
+It alone writes its ledger, which another process signs. Once a second it syncs the ledger, looks
+after the signer and publishes which settings and users it uses (keys/operations/server_state). The
+portal (portal/server) and the staff site (portal/staff/server) are such daemons.
+"""
+
+import asyncio
+import os
+import resource
+import signal
+import socket
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+import anyio.to_thread
+import structlog
+import uvicorn
+import uvloop
+from fastapi import FastAPI
+
+from config import load
+from config.fault import Fault, Faults
+from config.settings import Settings, WebSettings
+from config.site import LEDGER_NAMES, LEDGERS, SITE_TOML
+from keys.credentials.ring import Ring
+from keys.credentials.users import users_digest
+from keys.kernel import allocator
+from keys.ledger import writer
+from keys.ledger.anchors import AnchorWriter
+from keys.ledger.writer import Ledger, Unwritable
+from keys.operations import server_state
+from keys.operations.server_state import ServerState
+from portal import tls
+from portal.access.front import Front
+from portal.access.site_entrance import SiteEntrance
+from portal.connection_share import ConnectionShare
+from portal.http_protocol import sharing
+
+INTERVAL = 0.3  # seconds between two looks at the users
+SECOND = 1.0
+_LOCK_TIMEOUT = 15.0  # seconds to wait for an old process that is finishing its requests
+_GRACE = 10  # seconds for running requests when the daemon stops
+_KEEP_ALIVE = 65  # seconds that an idle connection is kept
+_BACKLOG = 1024
+# Requests that compute at the same time only hold each other up. Those that wait for a process that
+# makes a picture, or for a slow client of a file that is made, take a thread too.
+_THREADS = 16
+_SWITCH = 0.001  # seconds after which a thread that computes gives way to the event loop
+
+_log = structlog.get_logger()
+Work = Callable[[], object]
+
+
+class Daemon(ABC):
+    """One daemon; `part` is its name, of its table in site.toml and of its lock."""
+
+    part: str
+    ledger: str
+
+    def __init__(
+        self,
+        entrance: SiteEntrance,
+        poll_signer: Work,
+        record_new_settings: Callable[[Settings], object],
+    ) -> None:
+        self.entrance = entrance
+        self._recorder = entrance.recorder
+        self._poll_signer = poll_signer
+        self._record_new_settings = record_new_settings
+        ledgers = entrance.settings.site / LEDGERS
+        self._anchors = AnchorWriter(ledgers, self.ledger, LEDGER_NAMES)
+        self._faults: tuple[str, ...] = ()
+        self._published: ServerState | None = None
+        self._context = tls.tls_context(entrance.web)
+
+    @abstractmethod
+    def create_app(self) -> FastAPI:
+        """Make the application."""
+
+    @abstractmethod
+    def tasks(self, app: FastAPI) -> Sequence[Coroutine[Any, Any, object]]:
+        """Return what else runs while the daemon does."""
+
+    @abstractmethod
+    def holders(self, settings: Settings) -> Sequence[str]:
+        """Return the parties whose users log in here."""
+
+    @abstractmethod
+    def web_of(self, settings: Settings) -> WebSettings | None:
+        """Return the daemon's own settings."""
+
+    @abstractmethod
+    def with_web(self, settings: Settings, web: WebSettings) -> Settings:
+        """Return settings with other ones of the daemon's own."""
+
+    def serve(self, listening: socket.socket, ready: Callable[[int], None]) -> None:
+        """Serve in an event loop of its own; see `run`."""
+        allocator.return_large_blocks()
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self.run(listening, ready))
+
+    async def run(self, listening: socket.socket, ready: Callable[[int], None]) -> None:
+        """Serve on the socket `listening` until a signal says to stop."""
+        made = self.create_app()
+        entrance = self.entrance
+        share = ConnectionShare(
+            entrance.registered, lambda address: address in entrance.web.proxies
+        )
+        config = uvicorn.Config(
+            Front(made, self.entrance),
+            http=sharing(share),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=_KEEP_ALIVE,
+            timeout_graceful_shutdown=_GRACE,
+        )
+        config.load()
+        config.ssl = self._context
+        server = uvicorn.Server(config)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
+        tasks = [
+            asyncio.create_task(every(INTERVAL, self._publish)),
+            asyncio.create_task(every(SECOND, self._look_after)),
+            asyncio.create_task(every(INTERVAL, self._stop_streams(server))),
+            *map(asyncio.create_task, self.tasks(made)),
+        ]
+        anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
+        sys.setswitchinterval(_SWITCH)
+        port = listening.getsockname()[1]
+        _log.info("listening", address=listening.getsockname()[0], port=port)
+        self._publish()
+        ready(port)
+        try:
+            await server.serve(sockets=[listening])
+        finally:
+            for task in tasks:
+                task.cancel()
+            with suppress(OSError):
+                await self._recorder.sync()
+            self.entrance.sessions.close()
+
+    def _stop_streams(self, server: uvicorn.Server) -> Work:
+        def check() -> None:
+            if server.should_exit:
+                self.entrance.stopping.set()
+
+        return check
+
+    async def _look_after(self) -> None:
+        self._poll_signer()
+        self.entrance.sessions.remove_ended()
+        try:
+            if (event := self._anchors.next_event()) is not None:
+                await self._recorder.record(event)
+            await self._recorder.sync()
+        except (OSError, Unwritable) as error:
+            _log.error("ledger-not-synced", cause=str(error))
+
+    def _publish(self) -> None:
+        """Write the daemon's state file if anything in it has changed."""
+        settings = self.entrance.settings
+        found = {p: self.entrance.accounts.look_up(p) for p in self.holders(settings)}
+        state = ServerState(
+            os.getpid(),
+            {party: users_digest(held) for party, (held, _) in found.items() if held},
+            tuple(party for party, (_, damaged) in found.items() if damaged),
+            {party.id: server_state.party_digest(party) for party in settings.parties},
+            faults=self._faults,
+        )
+        if state == self._published:
+            return
+        try:
+            server_state.write(settings.site, state, self.part)
+        except OSError as error:
+            _log.error("status-file-not-written", cause=str(error))
+        else:
+            self._published = state
+
+    def _reload(self) -> None:
+        old = self.entrance.settings
+        try:
+            new, faults = load.read(old.site)
+            if new is None:
+                raise Faults(faults)
+            web, before = self.web_of(new), self.web_of(old)
+            if web is None or before is None:
+                removed = f"was removed: put it back, or stop `ssps {self.part}`"
+                raise Faults([Fault(SITE_TOML, self.part, removed)])
+            if self._context is not None:
+                tls.load_certificate(self._context, web)
+            self._record_new_settings(new)
+        except writer.LedgerBusy:
+            asyncio.get_running_loop().call_later(INTERVAL, self._reload)
+            return
+        except Faults as error:
+            for fault in error.faults:
+                _log.error("settings-rejected", cause=str(fault))
+            self._faults = tuple(map(str, error.faults))
+            self._publish()
+            return
+        except Exception:
+            _log.exception("settings-unreadable")
+            return
+        for key, was, now in self._fixed(old, new, before, web):
+            if was != now:
+                _log.warning("restart-needed", key=key)
+        kept = replace(web, host=before.host, port=before.port)
+        election = replace(new.election, id=old.election.id)
+        changed = replace(new, ledger=old.ledger, election=election)
+        self.entrance.settings = self.with_web(changed, kept)
+        _log.info("settings-reloaded", parties=len(new.parties))
+        self._faults = ()
+        self._publish()
+
+    def _fixed(
+        self, old: Settings, new: Settings, before: WebSettings, after: WebSettings
+    ) -> list[tuple[str, object, object]]:
+        """Return the settings that need a restart: key, old value, new value."""
+        part = self.part
+        return [
+            ("election.id", old.election.id, new.election.id),
+            (f"{part}.listen", (before.host, before.port), (after.host, after.port)),
+            (f"{part}.certificate", before.certificate is None, after.certificate is None),
+            ("ledger", old.ledger, new.ledger),
+        ]
+
+
+@contextmanager
+def opened(
+    settings: Settings, web: WebSettings, part: str, ledger: str, clock: writer.Clock
+) -> Iterator[tuple[Ledger, socket.socket]]:
+    """Open the ledger and the socket of a daemon, and claim its place in the site."""
+    policy = writer.write_policy(settings.ledger)
+    with (
+        Ledger(settings.site / LEDGERS / ledger, clock, _LOCK_TIMEOUT, policy) as opened_ledger,
+        server_state.claim(settings.site, part),
+        _listen(web) as listening,
+    ):
+        Ring("").by_password("", clock())  # makes a dummy hash, for users that do not exist
+        yield opened_ledger, listening
+
+
+async def every(seconds: float, work: Work) -> None:
+    """Do some work again and again, and log what fails."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            found = work()
+            if asyncio.iscoroutine(found):
+                await found
+        except Exception:
+            _log.exception("portal-task-failed")
+
+
+def _listen(web: WebSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in web.host else socket.AF_INET
+    return socket.create_server(
+        (web.host, web.port), family=family, backlog=_BACKLOG, dualstack_ipv6=web.host == "::"
+    )

@@ -1,0 +1,1 @@
+"""The pages of the staff site, each with the addresses that it answers."""

@@ -1,0 +1,69 @@
+"""The staff site's process: an event loop behind one gate; listener and ledger are its own.
+
+portal/daemon says what it does besides, and on which signals.
+"""
+
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+from typing import Any
+
+from fastapi import FastAPI
+
+from config.fault import Fault, Faults
+from config.settings import Settings, StaffSettings, WebSettings
+from config.site import SITE_TOML
+from config.site import STAFF as LEDGER
+from keys.credentials.users import OPERATORS
+from keys.ledger import writer
+from keys.operations.server_state import STAFF
+from portal import daemon
+from portal.access.limits import Limits
+from portal.access.recorder import Recorder
+from portal.daemon import Daemon, Work
+from portal.staff.entrance import StaffEntrance
+from portal.staff.site import create_app
+
+
+def serve(
+    settings: Settings,
+    *,
+    clock: writer.Clock = writer.utc_now,
+    ready: Callable[[int], None] = lambda port: None,
+    limits: Limits | None = None,
+    poll_signer: Work = lambda: None,
+    record_new_settings: Callable[[Settings], object] = lambda settings: None,
+) -> None:
+    """Serve until SIGTERM or SIGINT; the arguments are those of portal/server."""
+    if settings.staff is None:
+        raise Faults([Fault(SITE_TOML, "staff", "is missing: add the table [staff]")])
+    with daemon.opened(settings, settings.staff, STAFF, LEDGER, clock) as (ledger, listening):
+        entrance = StaffEntrance(settings, Recorder(ledger), clock, limits=limits)
+        server = Server(entrance, poll_signer, record_new_settings)
+        server.serve(listening, ready)
+
+
+class Server(Daemon):
+    """A running staff site."""
+
+    part, ledger = STAFF, LEDGER
+    entrance: StaffEntrance
+
+    def create_app(self) -> FastAPI:
+        """Make the application."""
+        return create_app(self.entrance)
+
+    def tasks(self, app: FastAPI) -> Sequence[Coroutine[Any, Any, object]]:
+        """Return what follows the site's data."""
+        return (app.state.sites.follow(),)
+
+    def holders(self, settings: Settings) -> Sequence[str]:
+        """Return the party of the operators."""
+        return (OPERATORS,)
+
+    def web_of(self, settings: Settings) -> WebSettings | None:
+        """Return the settings of the staff site."""
+        return settings.staff
+
+    def with_web(self, settings: Settings, web: WebSettings) -> Settings:
+        """Return settings with other ones of the staff site."""
+        return replace(settings, staff=web) if isinstance(web, StaffSettings) else settings

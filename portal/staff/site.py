@@ -1,0 +1,57 @@
+"""All pages of the staff site, as one list of routers, and how it looks."""
+
+from pathlib import Path
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from keys.credentials.users import Role
+from portal.access.gate import GatedRoute, add_routes, check_routes
+from portal.access.identity import Identity
+from portal.data.sites import Sites
+from portal.party.assets import STATIC, Assets
+from portal.party.errors import answer_error
+from portal.party.pages import entry
+from portal.party.rendering import TEMPLATES, Look
+from portal.pictures.pictures import Pictures
+from portal.staff.entrance import StaffEntrance
+from portal.staff.pages import account, wall
+from portal.staff.roles import check_roles
+
+_FOLDER = Path(__file__).parent
+_ASSETS = Assets(STATIC, _FOLDER / "static")
+_MENU: tuple[tuple[str, str, frozenset[Role]], ...] = (("/", "Durum", wall.ROLES),)
+ROUTERS = (
+    _ASSETS.router(),
+    entry.router,
+    account.router,
+    wall.router,
+)
+
+
+def _menu(who: Identity | None) -> list[tuple[str, str]]:
+    return [(path, text) for path, text, roles in _MENU if who is not None and who.role in roles]
+
+
+LOOK = Look((_FOLDER / "templates", TEMPLATES), _ASSETS, _menu)
+
+
+def create_app(entrance: StaffEntrance) -> FastAPI:
+    """Make the application; AssertionError if a route has no gate or names no roles."""
+    app = FastAPI(title="SSPS personel", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.entrance = entrance
+    app.state.look = LOOK
+    app.state.pictures = Pictures()
+    app.state.sites = Sites(lambda: entrance.settings.results.share_level)
+    add_routes(app, *ROUTERS)
+    for kind in (HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, _answer_error)
+    check_routes(app)
+    own_account = {r.path for r in entry.router.routes if isinstance(r, GatedRoute)}
+    check_roles(app, frozenset(own_account))
+    return app
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    return answer_error(request, error)

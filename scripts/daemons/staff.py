@@ -1,0 +1,54 @@
+"""`ssps staff`: start the staff site."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from config.fault import Fault, Faults
+from config.settings import Settings
+from config.site import SITE_TOML, STAFF
+from keys.kernel.process import forbid_inspection
+from keys.operations import server_state
+from scripts.daemons import settings_record, starts
+from scripts.daemons.run import load_ready_settings, log_warnings
+from scripts.shared import console, signer_client
+from scripts.shared.json_log import configure_logging
+
+
+@click.command()
+@console.with_site
+def staff(site: Path) -> None:
+    """Run the staff site, which records every view and action.
+
+    YSK's own people (`ssps operator`) identify quarantined pages there, and see the coverage.
+    SIGHUP reloads the settings and the certificate, SIGTERM stops.
+    """
+    settings = load_ready_settings(site)
+    if settings.staff is None:
+        wrong = "is missing: add [staff], it listens on 127.0.0.1:8444 unless `listen` says else"
+        raise Faults([Fault(SITE_TOML, "staff", wrong)])
+    configure_logging(server_state.STAFF)
+    log_warnings(settings)
+    run_staff(settings)
+
+
+def run_staff(settings: Settings, **how: Any) -> None:
+    """Run the staff site with its signer until SIGTERM; `how` is passed to portal.staff.server."""
+    from portal.staff.server import serve as run
+
+    forbid_inspection()
+    site = settings.site
+    # Before the signer is asked: it would wait for the other process's ledger.
+    server_state.refuse_second(site, server_state.STAFF)
+    # Another process signs these records: the staff site never uses the key for them.
+    starts.record_start(settings, server_state.STAFF, signed=False)
+    with signer_client.running_signer(site, STAFF, settings.ledger) as signer:
+
+        def record_new_settings(new_settings: Settings) -> None:
+            log_warnings(new_settings)
+            settings_record.record_if_changed(
+                new_settings, "loaded by ssps staff", wait_seconds=0, signed=False
+            )
+
+        run(settings, poll_signer=signer.poll, record_new_settings=record_new_settings, **how)
