@@ -18,12 +18,13 @@ transfer ledger: `who` is the party, or the user name that a client gave; `from`
     session-end          what: -       session, files, bytes, ms, reason, via, credential,
                                       client, missing
 filing ledger: `who` is the publisher; `from` is the file's name in the intake
-    filed                what: path    page, frame, frames, sha256, karekod, version, parties,
-                                       copies, witnesses, witnesses_asked, engine, evidence, ms,
-                                       identified_by, identifies, confirmations, errand, absent
+    filed                what: path    page, frame, frames, sha256, karekod, version, filed_at,
+                                       parties, copies, pixels, witnesses, witnesses_asked, engine,
+                                       evidence, ms, identified_by, identifies, confirmations,
+                                       errand, why, ruled_at, absent
     duplicate            what: path    page, sha256, karekod, pixels
     quarantined          what: folder  page, sha256, reason
-    split                what: store   page, sha256, extracts
+    split                what: store   page, sha256, extracts, filed_at
     rejected             what: folder  errand, reason; `who` is the operator, `from` the host
     absent, expected     what: place   errand, karekod, reason, why; `who`, `from` as in rejected
 operations ledger: `who` is the operator; `from` is the host
@@ -112,6 +113,11 @@ rule is 2, and a site can lower it to 1. `identified_by` names the operators who
 machine could read, `identifies` is the file in quarantine, and `errand` their request. `absent` in
 a filed record is the reason that was given when the sheet was recorded as absent. An `expected`
 record cancels an absent record.
+
+The records of a page also have `decided_at`, and `source_stamp` and `stamp`, the inode, size and
+mtime of the file in the intake and in the spool: from them the catalog can be rebuilt
+(publisher/fsck/rebuild_catalog). `filed_at` is the mtime that clients see, in seconds since 1970. A
+page that operators identified has their `why`, and `ruled_at`.
 
 A file of several pages is split, and `what` is the file itself, which stays in the store. Each page
 becomes a file and gets a record of its own: filed, duplicate or quarantined, with `original`, the

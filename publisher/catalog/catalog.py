@@ -142,7 +142,7 @@ class Catalog(Database):
 
     def path_of_pixels(self, digest: str, sheet: Sheet) -> str | None:
         """Return the path at which a sheet is filed with the same pixels."""
-        values = {"digest": digest, **_sheet(sheet)}
+        values = {"digest": digest, **sheet_columns(sheet)}
         return self._connection.scalar(statements.PATH_OF_PIXELS, values)
 
     def usual_extent(self, belge: Belge, copy: str) -> forms.UsualExtent | None:
@@ -169,7 +169,7 @@ class Catalog(Database):
 
     def latest_version(self, sheet: Sheet) -> int:
         """Return the number of the latest version of a sheet, 0 if none is filed."""
-        return self._connection.scalar(statements.LATEST_VERSION, _sheet(sheet)) or 0
+        return self._connection.scalar(statements.LATEST_VERSION, sheet_columns(sheet)) or 0
 
     # Decisions.
 
@@ -188,7 +188,7 @@ class Catalog(Database):
         """
         rows = [
             {
-                **_sheet(one.entry.sheet),
+                **sheet_columns(one.entry.sheet),
                 "arrival": page.arrival.id,
                 "frame": one.frame,
                 "version": one.version,
@@ -209,7 +209,11 @@ class Catalog(Database):
             state=STORED,
             outcome=FILED,
             what=filed.sheets[0].path,
-            evidence={"witnesses": filed.needed_readings, "person": dict(person)},
+            evidence={
+                "witnesses": filed.needed_readings,
+                "person": dict(person),
+                **({"pixels": page.result.pixels} if page.result.pixels else {}),
+            },
         )
 
     def add_unfiled(self, page: Page, decision: Duplicate | Quarantined, now: datetime) -> None:
@@ -452,7 +456,8 @@ def filings(
         after = rows[-1].id
 
 
-def _sheet(sheet: Sheet) -> dict[str, str | int]:
+def sheet_columns(sheet: Sheet) -> dict[str, str | int]:
+    """Return the columns of a filing that name its sheet."""
     return {
         "secim": sheet.secim.value,
         "belge": sheet.belge.value,

@@ -38,6 +38,7 @@ class FilingRow(NamedTuple):
     frame: int
     karekod: str
     version: int
+    filed_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def as_unrecorded_decision(row: Any) -> UnrecordedDecision:
 
 def _filing_row(row: Any) -> FilingRow:
     original = Original(row.filing, row.original, row.path)
-    return FilingRow(original, row.frame, row.karekod, row.version)
+    return FilingRow(original, row.frame, row.karekod, row.version, row.filed_at)
 
 
 def as_arrival(row: Any) -> Arrival:

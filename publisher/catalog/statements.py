@@ -76,6 +76,7 @@ UNRECORDED_DECISIONS = (
         t.filing.c.frame,
         t.filing.c.karekod,
         t.filing.c.version,
+        t.filing.c.filed_at,
     )
     .outerjoin(t.filing, (t.filing.c.arrival == t.arrival.c.id) & t.filing.c.seq.is_(None))
     .where(t.arrival.c.seq.is_(None), t.arrival.c.state.in_((t.STORED, t.READ)))

@@ -21,6 +21,7 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
 
 import structlog
@@ -322,9 +323,15 @@ class Filer:
             detail["sha256"] = row.sha256
         if origin := self._catalog.origin_of_extract(row.arrival.id):
             detail["original"], detail["original_page"] = origin
+        detail |= {
+            "decided_at": row.decided_at.astimezone(UTC).isoformat(timespec="microseconds"),
+            "stamp": str(row.stamp),
+            "source_stamp": str(row.arrival.stamp),
+        }
         match row.outcome:
             case states.SPLIT:
                 detail["extracts"] = row.evidence["extracts"]
+                detail["filed_at"] = int(row.decided_at.timestamp())
                 return Event(FilingEvent.SPLIT, WHO, row.arrival.name, row.what, detail=detail)
             case states.FILED:
                 assert row.filing is not None  # noqa: S101 - the row of a filing has one
@@ -358,6 +365,7 @@ class Filer:
             "frames": row.evidence["frames"],
             "karekod": filing.karekod,
             "version": filing.version,
+            "filed_at": filing.filed_at,
             "parties": shown,
             "copies": agreement.copies,
             "witnesses": agreement.agreeing,
@@ -367,6 +375,8 @@ class Filer:
             "ms": row.evidence["ms"],
             **row.evidence.get("person", {}),
         }
+        if pixels := row.evidence.get("pixels"):
+            detail["pixels"] = pixels
         if absent := absences.absence_of_sheet(self._catalog.connection, sheet, filing.karekod):
             log.warning("absent-sheet-arrived", path=original.path, recorded=absent.reason)
             detail["absent"] = absent.reason

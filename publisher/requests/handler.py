@@ -179,6 +179,8 @@ class RequestHandler:
             "identifies": file,
             "confirmations": confirmations,
             "errand": request.id,
+            "why": request.why,
+            "ruled_at": _timestamp(now),
         }
         self._catalog.add_arrivals([page.arrival])
         self._catalog.add_filings(page, filed, mtime, now, person)

@@ -1,26 +1,32 @@
-"""`ssps verify`: check that the parts of a site agree. `ssps rebuild`: rebuild a party's folder."""
+"""`ssps verify`: check that a site's parts agree. `ssps rebuild`: rebuild a folder or catalog."""
 
 import json
 import os
+import sqlite3
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import click
+import sqlalchemy as sa
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from config import load
 from config.event import Value
-from config.site import PARTIES_TOML, STORE, TREES
-from publisher.fsck import rebuild
+from config.settings import Settings
+from config.site import CATALOG, FILING, LEDGERS, PARTIES_TOML, STORE, TREES
+from keys.ledger.writer import Ledger, LedgerBusy, write_policy
+from publisher.catalog import counts
+from publisher.fsck import rebuild, rebuild_catalog
 from publisher.fsck.finding import Finding
 from publisher.fsck.repair import SEAL, Repair, failed_line
 from publisher.fsck.verify import verify as verify_site
 from publisher.requests import queue
 from publisher.requests.queue import Answer
-from scripts.shared import change, console, request
+from scripts.shared import change, console, request, signing
 
 _REPAIRS_PER_REQUEST = 500
 _FOLDERS_PER_REQUEST = 4  # of the 256 in store/
@@ -134,18 +140,36 @@ def _describe_tree(tree: Path) -> str | None:
 
 
 @click.command("rebuild")
-@click.argument("party_id", metavar="PARTY")
+@click.argument("party_id", metavar="[PARTY]", required=False)
+@click.option("--catalog", is_flag=True, help="Rebuild the catalog instead; no publisher may run.")
 @change.mode_options()
-@console.why_option("What happened to the folder.")
+@console.why_option("What happened to the folder or the catalog.")
 @click.option("--grace", type=click.FloatRange(0), default=_GRACE_SECONDS, hidden=True)
 @console.with_site
-def rebuild_(party_id: str, mode: change.Mode, why: str, grace: float, site: Path) -> None:
-    """Rebuild PARTY's folder from the catalog and the store.
+def rebuild_(
+    party_id: str | None, catalog: bool, mode: change.Mode, why: str, grace: float, site: Path
+) -> None:
+    """Rebuild PARTY's folder, or the catalog.
+
+    The folder is rebuilt from the catalog and the store, and the catalog from the ledgers.
 
     The new folder replaces the old one at once: a client sees either one or the other. Files of
     the old folder that are not in the store are moved to quarantine. The publisher may run
     meanwhile.
+
+    With --catalog, the catalog is rebuilt from the filing ledger, the operations ledger, the store
+    and the trees. The publisher must be stopped. The old catalog stays, as
+    state/catalog.sqlite.before. Run `ssps audit verify` first, and `ssps verify` afterwards.
     """
+    if catalog == (party_id is not None):
+        raise click.UsageError("name one PARTY, or give --catalog")
+    if party_id is None:
+        _rebuild_catalog(site, why, mode)
+    else:
+        _rebuild_tree(party_id, mode, why, grace, site)
+
+
+def _rebuild_tree(party_id: str, mode: change.Mode, why: str, grace: float, site: Path) -> None:
     settings = load.load(site)
     party = settings.party(party_id)
     if party is None or not party.mirrors:
@@ -174,3 +198,53 @@ def rebuild_(party_id: str, mode: change.Mode, why: str, grace: float, site: Pat
     request.print_answer_or_exit(answer)
     if quarantined:
         click.echo(f"moved to quarantine, because they are not in the store: {quarantined} files")
+
+
+def _rebuild_catalog(site: Path, why: str, mode: change.Mode) -> None:
+    settings = load.load(site)
+    folder = site / LEDGERS / FILING
+    if not folder.is_dir():
+        raise console.fault(str(LEDGERS / FILING), "", "there is no filing ledger to rebuild from")
+    try:
+        # The lock of the ledger keeps out a publisher until the new catalog is in place.
+        with Ledger(folder, policy=write_policy(settings.ledger)) as ledger:
+            signing.mark_unconfirmed(site, FILING, ledger)
+            change.carry_out(site, _CatalogRebuild(settings, why, ledger.next_seq), mode)
+    except LedgerBusy:
+        wrong = "the publisher runs, stop it first: `ssps publish`, or `ssps run`"
+        raise console.fault(str(CATALOG), "", wrong) from None
+
+
+class _CatalogRebuild(change.Change[list[str]]):
+    """Replaces the catalog by one that is rebuilt from the ledgers."""
+
+    def __init__(self, settings: Settings, why: str, records: int) -> None:
+        super().__init__("rebuild", str(CATALOG), why)
+        self._settings = settings
+        self._records = records
+
+    def read(self) -> list[str]:
+        """Return what the catalog has, nothing if it is missing or damaged."""
+        with (
+            suppress(sa.exc.SQLAlchemyError, sqlite3.Error),
+            counts.open_read_only(self._settings.site) as connection,
+        ):
+            if connection is not None:
+                return rebuild_catalog.summary(connection).lines()
+        return []
+
+    def describe(self, old: list[str]) -> Value:
+        return old or None
+
+    def plan(self, old: list[str]) -> change.Plan[list[str]]:
+        """Build the new catalog beside the old one."""
+        with Progress(console=console.err, transient=True) as bar:
+            task = bar.add_task("records", total=self._records)
+            built = rebuild_catalog.build(
+                self._settings, lambda done: bar.update(task, completed=done + 1)
+            )
+        new = built.lines()
+        preview = [f"{CATALOG}: now {', '.join(old) or 'missing or damaged'}"]
+        preview.append(f"{CATALOG}: rebuilt {', '.join(new)}")
+        site = self._settings.site
+        return change.Plan(new, preview, lambda: new, lambda: rebuild_catalog.put_in_place(site))

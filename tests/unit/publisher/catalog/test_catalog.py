@@ -88,8 +88,8 @@ def test_a_file_with_two_sheets_is_done_when_both_are_recorded(opened: Catalog) 
 
     first, second = opened.unrecorded_decisions()
     assert (first.what, second.what) == (PATH, "mv")
-    assert first.filing == FilingRow(Original(1, "1" * 64, PATH), 1, CB, 1)
-    assert second.filing == FilingRow(Original(2, "1" * 64, "mv"), 3, MV, 1)
+    assert first.filing == FilingRow(Original(1, "1" * 64, PATH), 1, CB, 1, 1684080000)
+    assert second.filing == FilingRow(Original(2, "1" * 64, "mv"), 3, MV, 1, 1684080000)
 
     assert opened.mark_recorded("a1", 7, 3)
     assert not opened.mark_recorded("a1", 8, 3), "it is already recorded"
@@ -125,7 +125,7 @@ def test_an_unrecorded_decision_has_everything_that_carrying_it_out_needs(
     filed, quarantined = opened.unrecorded_decisions()
 
     assert filed.arrival == arrival(1)
-    assert filed.filing == FilingRow(Original(1, "1" * 64, PATH), 1, CB, 1)
+    assert filed.filing == FilingRow(Original(1, "1" * 64, PATH), 1, CB, 1, 1684080000)
     assert (filed.outcome, filed.what, filed.stamp) == ("filed", PATH, Stamp(1, 5, 7))
     assert filed.decided_at == NOON
     assert filed.evidence == {

@@ -238,7 +238,11 @@ def test_a_filed_record_has_the_page_of_the_original_and_the_evidence(
 
     history = assert_consistent(settings)
     first, second = history.events
-    assert {**first.detail, "page": "", "sha256": ""} == {
+    stamps = {name: first.detail[name] for name in ("stamp", "source_stamp")}
+    assert {**first.detail, "page": "", "sha256": "", **dict.fromkeys(stamps, "")} == {
+        **dict.fromkeys(stamps, ""),
+        "decided_at": first.detail["decided_at"],
+        "filed_at": int((settings.site / "trees/parti-a" / first.what).stat().st_mtime),
         "page": "",
         "sha256": "",
         "frame": 1,
@@ -253,6 +257,8 @@ def test_a_filed_record_has_the_page_of_the_original_and_the_evidence(
         "evidence": ["copy 1 by zxing-cpp, whole, 1 ms", "copy 1 by zxing-cpp, half, 1 ms"],
         "ms": 3,
     }
+    assert all(str(value).count(":") == 2 for value in stamps.values())
+    assert datetime.fromisoformat(str(first.detail["decided_at"])).tzinfo is not None
     assert (second.detail["frame"], second.detail["karekod"]) == (2, CB)
     assert first.detail["page"] == second.detail["page"]
     tree = settings.site / "trees" / "parti-a"

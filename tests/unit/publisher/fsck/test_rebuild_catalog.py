@@ -1,0 +1,139 @@
+import sqlite3
+from contextlib import closing
+
+import pytest
+from click.testing import CliRunner
+from unit.publisher.filing.test_filer import ANKARA, CB, KONAK, MV, drop, run
+from unit.publisher.requests.test_handler import answer_to
+
+from config.event import Event
+from config.fault import Faults
+from config.settings import Settings
+from config.site import CATALOG, FILING, LEDGERS, OPERATIONS
+from keys.ledger.segments import read_records
+from keys.ledger.writer import Ledger
+from publisher.fsck import rebuild_catalog
+from publisher.fsck.verify import verify
+from scripts.ssps import main
+
+BOX = "34-istanbul-1/kadikoy-2/1234"
+# What no ledger holds (publisher/fsck/rebuild_catalog).
+NOT_ON_RECORD = {"arrival": {"evidence", "source"}, "naming": {"named_at"}}
+Tables = dict[str, list[tuple[object, ...]]]
+
+
+@pytest.fixture
+def site_with_decisions(settings: Settings) -> Settings:
+    """A site with filings, versions, duplicates, quarantine, decisions about it, and absences."""
+    pages = {"a.png": CB, "b.png": MV, "c.png": KONAK, "e.png": f"{CB}; rescan"}
+    drop(settings, {**pages, "f.png": "9999999999", "g.png": "%PDF-1; a", "h.png": "%PDF-1; b"})
+    run(settings)
+    drop(settings, {"again.png": CB})
+    run(settings)
+    held = sorted(
+        path.name.removesuffix(".json") for path in (settings.site / "quarantine").glob("*.json")
+    )
+    assert len(held) == 3
+    assert answer_to(settings, "reject", file=held[0]).done
+    for who in ("ayse", "veli"):
+        assert answer_to(settings, "identify", who, file=held[1], sheets=ANKARA).done
+    assert answer_to(settings, "absent", place=BOX, reason="burnt").done
+    assert answer_to(settings, "absent", place=MV, reason="joined").done
+    assert answer_to(settings, "expected", place=MV).done
+    assert answer_to(settings, "identify", "zeki", file=held[2], sheets=f"1:{KONAK}").done
+    rows = tables(settings)["naming"]
+    assert len(rows) == 1
+    with closing(sqlite3.connect(settings.site / CATALOG)) as opened:
+        (errand,) = opened.execute("SELECT id FROM naming").fetchone()
+    named = {"errand": errand, "why": "by eye"}
+    with Ledger(settings.site / LEDGERS / OPERATIONS) as operations:
+        asked = {**named, "command": "desk identify", "file": held[2], "sheets": f"1:{KONAK}"}
+        operations.append(Event("asked", "zeki", "h", held[2], detail=asked))
+        operations.append(Event("desk identify", "zeki", "h", held[2], detail=named))
+    return settings
+
+
+def tables(settings: Settings) -> Tables:
+    """Return the rows of every table, without what no ledger holds."""
+    found: Tables = {}
+    with closing(sqlite3.connect(settings.site / CATALOG)) as opened:
+        names = [n for (n,) in opened.execute("SELECT name FROM sqlite_master WHERE type='table'")]
+        for name in names:
+            columns = [row[1] for row in opened.execute(f"PRAGMA table_info({name})")]
+            kept = [c for c in columns if c not in NOT_ON_RECORD.get(name, set())]
+            found[name] = sorted(opened.execute(f"SELECT {', '.join(kept)} FROM {name}"), key=repr)
+    return found
+
+
+def rebuild(settings: Settings) -> rebuild_catalog.Rebuilt:
+    built = rebuild_catalog.build(settings)
+    rebuild_catalog.put_in_place(settings.site)
+    return built
+
+
+def test_a_lost_catalog_is_rebuilt_row_by_row(site_with_decisions: Settings) -> None:
+    before = tables(site_with_decisions)
+    assert [str(found) for found in verify(site_with_decisions)] == []
+    (site_with_decisions.site / CATALOG).unlink()
+
+    built = rebuild(site_with_decisions)
+
+    assert built.reviews == 2 and built.absences == 2 and built.identifications == 1
+    assert {**tables(site_with_decisions), "form": []} == {**before, "form": []}
+    assert [str(found) for found in verify(site_with_decisions)] == []
+    drop(site_with_decisions, {"later.png": f"{CB}; third"})
+    run(site_with_decisions)
+    assert [str(found) for found in verify(site_with_decisions)] == []
+
+
+def test_the_old_catalog_stays_beside_the_new_one(site_with_decisions: Settings) -> None:
+    with closing(sqlite3.connect(site_with_decisions.site / CATALOG)) as opened:
+        opened.execute("UPDATE filing SET kurul = 'x'")
+        opened.commit()
+
+    rebuild(site_with_decisions)
+
+    assert [str(found) for found in verify(site_with_decisions)] == []
+    with closing(sqlite3.connect(rebuild_catalog.kept_file(site_with_decisions.site))) as kept:
+        assert kept.execute("SELECT DISTINCT kurul FROM filing").fetchall() == [("x",)]
+
+
+def test_a_rebuild_that_is_killed_before_the_end_leaves_the_old_catalog(
+    site_with_decisions: Settings,
+) -> None:
+    before = tables(site_with_decisions)
+
+    rebuild_catalog.build(site_with_decisions)
+
+    assert tables(site_with_decisions) == before
+    rebuild(site_with_decisions)
+    assert [str(found) for found in verify(site_with_decisions)] == []
+
+
+def test_a_record_that_makes_no_row_is_named(site_with_decisions: Settings) -> None:
+    with Ledger(site_with_decisions.site / LEDGERS / FILING) as ledger:
+        number = ledger.append(Event("filed", "publisher", "x", "no/path", detail={"page": "x"}))
+
+    with pytest.raises(Faults, match=f"number {number} makes no row"):
+        rebuild_catalog.build(site_with_decisions)
+
+
+def test_the_command_rebuilds_only_while_no_publisher_runs(
+    site_with_decisions: Settings,
+) -> None:
+    site, before = site_with_decisions.site, tables(site_with_decisions)
+    words = ["--site", str(site), "rebuild", "--catalog", "--why", "lost"]
+    with Ledger(site / LEDGERS / FILING):
+        refused = CliRunner().invoke(main, words)
+    (site / CATALOG).unlink()
+    tried = CliRunner().invoke(main, [*words, "--dry-run"])
+    assert not (site / CATALOG).exists()
+
+    done = CliRunner().invoke(main, words)
+
+    assert refused.exit_code == 1
+    assert "the publisher runs, stop it first" in refused.output
+    assert (tried.exit_code, done.exit_code) == (0, 0), tried.output + done.output
+    assert {**tables(site_with_decisions), "form": []} == {**before, "form": []}
+    *_, record = read_records(site / LEDGERS / OPERATIONS)
+    assert (record.event.event, record.event.what) == ("rebuild", "state/catalog.sqlite")
