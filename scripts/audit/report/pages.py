@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 
 from keys.ledger.record import Record
 from scripts.audit.report import charts
@@ -54,8 +54,9 @@ class Setting:
     signed: bool
 
     def time(self, time: datetime | None) -> str:
-        """Format a time in the zone of the election."""
-        return format_time(time, self.zone)
+        """Format a time in the zone of the election, with the same instant in UTC beside it."""
+        local = format_time(time, self.zone)
+        return local if time is None else f"{local} ({time.astimezone(UTC):%H:%M:%S}Z)"
 
     def name(self, party: str) -> str:
         """Return a party's name with its id, or only the id if no name is known."""

@@ -10,8 +10,8 @@ _WORDS: dict[str, tuple[str, str]] = {
     "election": ("Seçim: {title}", "Election: {title}"),
     "made": ("Düzenlenme: {time}", "Made at {time}"),
     "times": (
-        "Saatler yerel saattir ve saat dilimiyle yazılıdır (UTC{offset}).",
-        "Times are local and written with their zone (UTC{offset}).",
+        "Saatler yerel saattir (UTC{offset}); parantez içinde aynı an UTC olarak yazılıdır.",
+        "Times are local (UTC{offset}), with the same instant in UTC in brackets.",
     ),
     "verification": ("Kayıtların doğrulanması", "Verification of the records"),
     "verified": (

@@ -56,7 +56,7 @@ def test_a_report_has_the_figures_of_a_party(
     assert page.count("<svg") == 2
     assert "Changes by operators (1)" in page
     assert '<td class="">static_ips: 192.0.2.7</td>' in page
-    assert "2023-05-14T17:00:10+03:00" in page
+    assert "2023-05-14T17:00:10+03:00 (14:00:10Z)" in page
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out/parti-a.csv").read_text())))
     assert [(row["sheet"], row["lag_seconds"]) for row in rows] == [
         (ONE, "30.500"),
