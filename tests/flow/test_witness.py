@@ -71,6 +71,8 @@ def test_a_witness_proves_that_a_site_went_back(old: RunningSite, tmp_path: Path
     subprocess.run(["cp", "-a", str(old.site), str(backup)], check=True)
     with running(old.site, old.port, old.log):
         assert old.sftp("parti-a", "ls /").returncode == 0
+        newest, before = (folder / "ledgers/transfer/checkpoint" for folder in (old.site, backup))
+        until(lambda: newest.read_bytes() != before.read_bytes(), "the ledger is signed again")
         code, _ = mirror(old, "parti-a", witness)
         assert code == 0
     # An auditor with the party's folder sees it without the site's help.

@@ -247,8 +247,11 @@ def test_the_monitor_ends_a_child_that_is_stuck_before_the_login(serve: StartSer
     # A call that never returns, as a bug in a library could cause.
     patch = (
         "from sftpd.ssh.userauth import UserauthHandler\n"
-        "def stuck(*_):\n"
-        "    while True: pass\n"
+        "whole, calls = UserauthHandler._parse_service_request, []\n"
+        "def stuck(*given):\n"
+        "    calls.append(given)\n"
+        "    while len(calls) > 1: pass\n"  # the first is the login that the forker makes itself
+        "    return whole(*given)\n"
         "UserauthHandler._parse_service_request = stuck\n"
     )
     server = serve(grace=1.0, patch=patch)
