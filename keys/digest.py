@@ -22,8 +22,8 @@ hard link changes the ctime too: filing seals a page after it has made all links
 After a later link, for a new party, the digest is computed until the file is sealed again.
 
 A file is stamped before any client can see it and never changes afterwards, so a process that has
-it open gets its digests without reading its content. Whoever has no key believes no stamp, and
-computes the digests. Only sha256 proves anything; the other two are for clients that compare them.
+the key and the open file gets the digests without reading its content. A process without the key
+computes them. Only sha256 proves anything; the other two are for clients that compare them.
 """
 
 import errno
@@ -111,7 +111,7 @@ class Proof(Enum):
     PROVEN = "proven"  # its digests
     RELINKED = "relinked"  # nothing any more: the inode changed after the file was sealed
     WRONG = "wrong"  # nothing: another key, inode, size or text
-    MISSING = "missing"  # there is none, or nobody has the key
+    MISSING = "missing"  # there is no seal, or no key to check it with
 
 
 def check(claim: Claim, key: bytes | None) -> Proof:

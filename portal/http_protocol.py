@@ -3,7 +3,7 @@
 A client has HEAD_SECONDS to send the head of a request, MAX_HEAD bytes long at most, and
 BODY_SECONDS for its body. So a client that sends a byte now and then (slowloris) is disconnected,
 and a head of many megabytes is never collected. A connection beyond its address's share
-(portal/connection_share) is told so and closed.
+(portal/connection_share) gets a short answer that says so, and is closed.
 """
 
 import asyncio

@@ -3,12 +3,11 @@
 Python and the libraries make much ready when code runs for the first time: specialized bytecode,
 caches of attributes and of algorithms, tables of OpenSSL. A session that did so itself would need
 time and memory of its own for it. So before the forker (sftpd/sessions) starts sessions, it serves
-LOGINS connections itself, one after the other. They are over a loopback address, with keys that are
-made for them, and show an empty tree. The kernel's restrictions, which the forker could not lift
-again, are left out.
+one connection itself. It is over a loopback address, with keys that are made for it, and shows a
+tree with one file. The kernel's restrictions, which the forker could not lift again, are left out.
 
-The client and the monitor of these connections are a child process. It ends with them, and with it
-the keys.
+The client and the monitor of this connection are a child process. It ends with it, and so do the
+keys.
 """
 
 import os
@@ -32,6 +31,7 @@ from sftpd.ipc.session_messages import SessionSettings
 from sftpd.sandbox.sandbox import KernelFeatures, SandboxPolicy
 from sftpd.ssh import algorithms
 
+DEADLINE = 15.0  # seconds for the whole login: the server waits for it
 _GRACE = 10.0  # seconds
 _LOOPBACK = "127.0.0.1"
 _USER = "first-login"
@@ -40,7 +40,21 @@ _length = Struct(">I")
 
 
 def serve() -> None:
-    """Serve the login; raise OSError or RuntimeError if it fails."""
+    """Serve the login; raise OSError or RuntimeError if it fails or is not over at the deadline."""
+    handler = signal.signal(signal.SIGALRM, _end_at_deadline)
+    signal.setitimer(signal.ITIMER_REAL, DEADLINE)
+    try:
+        _serve()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, handler)
+
+
+def _end_at_deadline(*_: object) -> None:
+    raise RuntimeError(f"not over after {DEADLINE:.0f} s")  # paramiko takes an OSError for its own
+
+
+def _serve() -> None:
     handler = signal.getsignal(signal.SIGTERM)
     host_key = ECDSAKey.generate()
     settings = SessionSettings(

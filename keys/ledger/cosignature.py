@@ -1,8 +1,8 @@
 """Signs and verifies cosignatures: a party's statement that it has seen a checkpoint.
 
 A witness is a program of a party (scripts/mirror --witness). It keeps the newest checkpoint that it
-has cosigned of each ledger, and cosigns only a checkpoint of a ledger that extends that one. So
-whoever has the cosigned note can prove what a ledger had at that time, without asking anybody.
+has cosigned of each ledger, and cosigns only a checkpoint of a ledger that extends that one. The
+cosigned note alone then proves what the ledger had at that time.
 
 The format is C2SP's tlog-cosignature, version 1: one more signature line below a checkpoint
 (keys/ledger/note), for example

@@ -1,8 +1,8 @@
 """Marks the records that no checkpoint covers when a ledger is opened after its writer has ended.
 
-A daemon that stops signs its last record. So records behind the newest checkpoint were left by a
-crash, or somebody has added them to the file while no daemon ran: nothing tells the two apart. The
-next writer therefore appends a record before anything is signed, such as
+A daemon that stops signs its last record. So records behind the newest checkpoint are from a crash,
+or were added by hand while no daemon ran: nothing tells the two apart. The next writer therefore
+appends a record before anything is signed, such as
 
     {"detail":{"first":17,"records":2},"event":"unconfirmed",...,"seq":19,...}
 

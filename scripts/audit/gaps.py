@@ -109,8 +109,8 @@ def gap(
     record after it. The time since a ledger's last record is listed too. For a feed, segments that
     are missing or out of the chain are listed as well; with --key, their signatures are verified.
 
-    A record that is dated before the record before it is named too: the clock was set back, or
-    somebody has added it.
+    A record that is dated before the record before it is named too: the clock was set back, or the
+    record was added by hand.
 
     FOLDER is a ledger or contains ledgers. Default: the site's ledgers.
     """

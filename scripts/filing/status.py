@@ -75,8 +75,8 @@ def status(
     What is wrong now comes first: the publisher halts, pages wait but no publisher runs, a file or
     folder of the intake cannot be read, a page waits too long, a disk is nearly full, links are
     missing from a party's tree, a party's last credential ends within a day, a rotation was
-    interrupted, records are not signed, or a start found records that nothing had signed. With
-    --check only that is printed, and the exit code is 3 if there is anything.
+    interrupted, records are not signed, or a start found unsigned records. With --check only that
+    is printed, and the exit code is 3 if there is anything.
 
     Also counts the pages that were not filed (duplicates, in quarantine, waiting) and the links
     that are missing from a party's tree (gaps).
@@ -255,7 +255,7 @@ def _warnings(site: Path, counted: dict[str, Any]) -> Iterator[str]:
 
 
 def _ledger_warnings(site: Path) -> Iterator[str]:
-    """Yield what is wrong with the record: unsigned for too long, or records nobody vouches for."""
+    """Yield what is wrong with the record: unsigned for too long, or unconfirmed."""
     now = datetime.now(UTC)
     for name, seconds in freshness.not_signed(site, now):
         hangs = "the process that signs it does not, see the log"

@@ -6,10 +6,11 @@ from fastapi import Request, Response
 
 from config import turkish
 from config.event import AccessEvent
+from config.sheet import Secim
 from portal.access.gate import entrance_of, gated_router, record
 from portal.data import titles
 from portal.data.criteria import Criteria
-from portal.data.scoped import CoverageLine
+from portal.data.scoped import CoverageLine, ScopedData
 from portal.party import tile_map
 from portal.party.announced import announced
 from portal.party.dependencies import Data, Visitor, search_of
@@ -42,10 +43,7 @@ def home(request: Request, who: Visitor, data: Data) -> Response:
     """Show the counters, the bars of the districts and the map."""
     criteria = Criteria(search_of(request, data).secim)
     found = data.summary(criteria)
-    lines = sorted(
-        data.coverage(criteria.secim),
-        key=lambda line: turkish.sort_key(titles.district(line.cevre)),
-    )
+    lines = coverage_of(data, criteria.secim)
     record(request, AccessEvent.PAGE, snapshot=data.snapshot.number)
     return page(
         request,
@@ -60,6 +58,13 @@ def home(request: Request, who: Visitor, data: Data) -> Response:
         announcements=announced(entrance_of(request).settings.site),
         corrections=data.changes(criteria, limit=1).count,
         sheets=sum(line.sheets for line in lines),
+    )
+
+
+def coverage_of(data: ScopedData, secim: Secim) -> list[CoverageLine]:
+    """Return the coverage of each district, in the order of their names."""
+    return sorted(
+        data.coverage(secim), key=lambda line: turkish.sort_key(titles.district(line.cevre))
     )
 
 

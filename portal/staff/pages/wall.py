@@ -4,15 +4,14 @@ from typing import Annotated
 
 from fastapi import Depends, Request, Response
 
-from config import scope, turkish
+from config import scope
 from config.event import AccessEvent
 from portal.access.gate import gated_router, record
-from portal.data import titles
 from portal.data.criteria import Criteria
 from portal.data.live import LiveData
 from portal.party import tile_map
 from portal.party.dependencies import search_of, sites_of
-from portal.party.pages.home import tiles_of
+from portal.party.pages.home import coverage_of, tiles_of
 from portal.party.rendering import page
 from portal.staff.roles import ANYONE, Anyone
 
@@ -29,10 +28,7 @@ def wall(request: Request, who: Anyone, live: Annotated[LiveData, Depends(_live)
     """Show the coverage of the whole country."""
     data = live.scoped(scope.ALL)
     criteria = Criteria(search_of(request, data).secim)
-    lines = sorted(
-        data.coverage(criteria.secim),
-        key=lambda line: turkish.sort_key(titles.district(line.cevre)),
-    )
+    lines = coverage_of(data, criteria.secim)
     record(request, AccessEvent.PAGE, snapshot=data.snapshot.number)
     return page(
         request,

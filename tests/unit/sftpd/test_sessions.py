@@ -1,4 +1,3 @@
-import os
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from sftpd import first_login
 from sftpd.ipc.messages import LoginAnswer
 from sftpd.ipc.monitor_client import LoginReply, MonitorClient
 from sftpd.ssh.packetizer import Packetizer
+from sftpd.ssh.userauth import UserauthHandler
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +21,14 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def descriptors() -> list[Path]:
     return sorted(Path("/proc/self/fd").iterdir())
+
+
+def children() -> set[str]:
+    return {
+        child
+        for thread in Path("/proc/self/task").iterdir()
+        for child in (thread / "children").read_text().split()
+    }
 
 
 def test_the_forker_does_not_load_optional_parts_of_libraries() -> None:
@@ -41,14 +49,29 @@ def test_the_forker_does_not_load_optional_parts_of_libraries() -> None:
 def test_the_first_login_leaves_no_descriptor_process_or_signal_handler_behind() -> None:
     handler = signal.getsignal(signal.SIGTERM)
     first_login.serve()  # opens what stays open for ever, if there is such a thing
-    before = descriptors()
+    before = descriptors(), children()
 
     first_login.serve()
 
-    assert descriptors() == before
+    assert (descriptors(), children()) == before
     assert signal.getsignal(signal.SIGTERM) == handler
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+
+
+def test_a_first_login_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stuck(*_: object) -> None:  # as a bug in a library could cause
+        while True:
+            pass
+
+    monkeypatch.setattr(UserauthHandler, "_parse_service_request", stuck)
+    monkeypatch.setattr(first_login, "DEADLINE", 0.5)
+    before = children()
+
+    with pytest.raises((OSError, RuntimeError)):
+        first_login.serve()
+
+    assert children() == before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_a_first_login_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
