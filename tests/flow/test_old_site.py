@@ -49,7 +49,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
 
 def ssps(site: Path, *words: object) -> subprocess.CompletedProcess[str]:
     command = [*SSPS, *map(str, words), "--site", str(site)]
-    return subprocess.run(command, check=False, capture_output=True, text=True)
+    # A daemon that starts although it must not is killed, and does not hold up the suite.
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
 
 
 def missing_result_sheets(old: RunningSite) -> list[str]:

@@ -9,7 +9,8 @@ import pytest
 from flow.test_old_site import ssps, unpack
 from running_site import RunningSite, running, until
 
-from keys.ledger import segments
+from keys.feed_segment import parse_segment
+from keys.ledger import note, segments
 
 LEDGERS = ("transfer", "filing", "operations")
 
@@ -24,12 +25,28 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningSite
     shutil.copytree(old.site / "ledgers", backup)
     with running(old.site, old.port, old.log):
         assert old.sftp("parti-a", "ls /").returncode == 0
-        before = list((old.site / "feed/akis").rglob("*.csv"))
         until(
-            lambda: len(list((old.site / "feed/akis").rglob("*.csv"))) > len(before),
-            "a segment of the feed is closed",
+            lambda: all(
+                signed_records(old.site, name) > _records(backup / name / "checkpoint")
+                for name in ("transfer", "operations")
+            ),
+            "the feed names the newer records",
         )
     yield old, backup
+
+
+def signed_records(site: Path, ledger: str) -> int:
+    """Return how many records of a ledger the site's feed names at most."""
+    found = [0]
+    for file in (site / "feed/akis").rglob("*.csv"):
+        checkpoints = dict(parse_segment(file.read_bytes()).checkpoints)
+        if ledger in checkpoints:
+            found.append(note.unverified_checkpoint(checkpoints[ledger]).size)
+    return max(found)
+
+
+def _records(checkpoint: Path) -> int:
+    return note.unverified_checkpoint(checkpoint.read_bytes()).size
 
 
 @pytest.fixture
