@@ -125,6 +125,9 @@ def _web_faults(table: str, stated: schema.Portal | schema.Staff) -> Iterable[Fa
     elif not (stated.certificate or stated.proxies or ip_address(stated.listen[0]).is_loopback):
         wrong = "is missing: name the PEM files of certificate and key, or list the balancers"
         yield Fault(SITE_TOML, f"{table}.certificate", f"{wrong} that do TLS in {table}.proxies")
+    if stated.proxy_protocol and not stated.proxies:
+        wrong = "is missing: list the balancers that send the PROXY protocol"
+        yield Fault(SITE_TOML, f"{table}.proxies", wrong)
 
 
 def _intake_faults(site: Path, folders: list[str]) -> Iterable[Fault]:

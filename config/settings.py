@@ -152,7 +152,8 @@ class PortalSettings:
     """Where the web site and the web service listen, and their limits.
 
     `certificate` and `key` are PEM files. Without them the portal speaks plain HTTP, behind a
-    balancer of `proxies`, which states the client's address in X-Forwarded-For. A session ends
+    balancer of `proxies`, which states the client's address in X-Forwarded-For or, with
+    `proxy_protocol`, in a PROXY header before everything else. A session ends
     `idle_minutes` after its last request, and `session_hours` after its login. `address` is what
     the parties type, such as `https://ssps.ysk.gov.tr`; it is printed for them and never trusted.
     """
@@ -162,6 +163,7 @@ class PortalSettings:
     certificate: Path | None = None
     key: Path | None = None
     proxies: tuple[Address, ...] = ()
+    proxy_protocol: bool = False
     address: str = ""
     idle_minutes: float = 30.0
     session_hours: float = 12.0
@@ -182,6 +184,7 @@ class StaffSettings:
     certificate: Path | None = None
     key: Path | None = None
     proxies: tuple[Address, ...] = ()
+    proxy_protocol: bool = False
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     address: str = ""
     idle_minutes: float = 30.0

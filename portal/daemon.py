@@ -43,7 +43,7 @@ from portal import tls
 from portal.access.front import Front
 from portal.access.site_entrance import SiteEntrance
 from portal.connection_share import ConnectionShare
-from portal.http_protocol import sharing
+from portal.listener import Listener, WebServer
 
 INTERVAL = 0.3  # seconds between two looks at the users
 SECOND = 1.0
@@ -117,9 +117,12 @@ class Daemon(ABC):
         share = ConnectionShare(
             entrance.registered, lambda address: address in entrance.web.proxies
         )
+        front = Front(made, self.entrance)
+        listener = Listener(
+            listening, self._context, share, lambda: entrance.web, front.refuse_header
+        )
         config = uvicorn.Config(
-            Front(made, self.entrance),
-            http=sharing(share),
+            front,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -131,8 +134,7 @@ class Daemon(ABC):
             timeout_graceful_shutdown=_GRACE,
         )
         config.load()
-        config.ssl = self._context
-        server = uvicorn.Server(config)
+        server = WebServer(config, listener)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
         tasks = [
             asyncio.create_task(every(INTERVAL, self._publish)),

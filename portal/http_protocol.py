@@ -3,19 +3,23 @@
 A client has HEAD_SECONDS to send the head of a request, MAX_HEAD bytes long at most, and
 BODY_SECONDS for its body. So a client that sends a byte now and then (slowloris) is disconnected,
 and a head of many megabytes is never collected. A connection beyond its address's share
-(portal/connection_share) gets a short answer that says so, and is closed.
+(portal/listener) gets a short answer that says so, and is closed.
+
+An answer is handed to TLS in pieces of PIECE bytes. OpenSSL encrypts into a buffer of the
+connection that grows to what it gets at once, and never shrinks.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from config.party import Address, parse_address
-from portal.connection_share import ConnectionShare
+from config.party import Address
 
 HEAD_SECONDS, BODY_SECONDS = 15.0, 30.0
 MAX_HEAD = 32 * 1024  # bytes
+PIECE = 16 * 1024  # bytes, as many as a record of TLS has
 _LINGER = 0.1  # seconds for a client to read why it is disconnected
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
@@ -32,32 +36,68 @@ _TOO_MANY = (
 )
 
 
+class Pieces:
+    """A transport with TLS that gets what is written in pieces; everything else is the transport's.
+
+    It hides nothing of the transport from uvicorn, which asks it about many things.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Write in pieces."""
+        if len(data) <= PIECE:
+            self._transport.write(data)
+            return
+        view = memoryview(data)
+        for at in range(0, len(view), PIECE):
+            self._transport.write(view[at : at + PIECE])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class HttpProtocol(HttpToolsProtocol):
     """One connection."""
 
-    share: ConnectionShare | None = None  # of the portal, set by `sharing`
-    _address: Address | None = None  # whose connection is counted
+    _source: Address | None = None  # None: the other end of the connection
+    _when_lost: Callable[[], object] = staticmethod(lambda: None)
+    _accepted = True
     _deadline: asyncio.TimerHandle | None = None
     _head = 0
     _refused = False
 
+    def set_client(
+        self,
+        source: Address,
+        via: Address | None,
+        *,
+        accepted: bool,
+        when_lost: Callable[[], object],
+    ) -> None:
+        """Say who the client is, and which balancer has said so; call it before the connection.
+
+        A connection that is not `accepted` is told so, and closed.
+        """
+        self._source, self._accepted, self._when_lost = source, accepted, when_lost
+        self.app_state = {**self.app_state, "via": via}
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock of the first request."""
-        super().connection_made(transport)
-        if self.share is not None and self.client is not None:
-            address = parse_address(self.client[0])
-            if not self.share.take(address):
-                self._refuse(_TOO_MANY)
-                return
-            self._address = address
+        over_tls = transport.get_extra_info("ssl_object") is not None
+        super().connection_made(Pieces(transport) if over_tls else transport)  # type: ignore[arg-type]
+        if self._source is not None:
+            self.client = str(self._source), self.client[1] if self.client else 0
+        if not self._accepted:
+            self._refuse(_TOO_MANY)
+            return
         self._wait(HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""
         self._stop_waiting()
-        if self.share is not None and self._address is not None:
-            self.share.release(self._address)
-            self._address = None
+        self._when_lost()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -110,8 +150,3 @@ class HttpProtocol(HttpToolsProtocol):
         self._deadline = None
         transport: Any = self.transport
         transport.abort()
-
-
-def sharing(share: ConnectionShare) -> type[HttpProtocol]:
-    """Return the protocol for connections that are counted in `share`."""
-    return type("SharingHttpProtocol", (HttpProtocol,), {"share": share})

@@ -3,9 +3,9 @@
 It runs before any route, so it also covers pages that do not exist, and files such as the style
 sheet:
 
-1. The client's address is that of its connection. If that is a balancer of `[portal] proxies`, it
-   is the last address of X-Forwarded-For, which the balancer added; the header of anybody else is
-   ignored.
+1. The client's address is that of its connection, or what a balancer's PROXY header says of it
+   (portal/listener). If the connection is that of a balancer of `[portal] proxies`, it is the last
+   address of X-Forwarded-For, which the balancer added; the header of anybody else is ignored.
 2. An address that may not come gets a short refusal, the same for every path. At the portal that
    is one that no party has registered (Genelge md. 4/b-2). It is recorded, at most once a second
    for each address.
@@ -95,13 +95,18 @@ class Front:
         secure = scope["scheme"] == "https"
         await self._app(scope, _limited(receive), _with_headers(send, secure=secure))
 
+    async def refuse_header(self, balancer: Address) -> None:
+        """Record a connection of a balancer that did not say who its client is."""
+        await self._refusals.note(None, balancer)
+
     def _address(
         self, scope: MutableMapping[str, Any], headers: Headers
     ) -> tuple[Address | None, Address | None]:
         """Return the client's address, and the balancer that passed the request on, if any."""
         peer = parse_address(scope["client"][0])
-        if peer not in self._entrance.web.proxies:
-            return peer, None
+        via: Address | None = scope.get("state", {}).get("via")
+        if via is not None or peer not in self._entrance.web.proxies:
+            return peer, via
         stated = headers.getlist("x-forwarded-for")
         try:
             return parse_address(stated[-1].rpartition(",")[2].strip()), peer

@@ -1,7 +1,7 @@
 """Holds connections from a balancer until their PROXY header has arrived.
 
-No child is forked for a connection that waits here, and only the header is read (sftpd/monitor/
-proxy). At most `MAX_WAITING` connections wait, each for `HEADER_TIMEOUT` seconds at most.
+No child is forked for a connection that waits here, and only the header is read (keys/credentials/
+proxy_header). At most `MAX_WAITING` connections wait, each for `HEADER_TIMEOUT` seconds at most.
 """
 
 import socket
@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from config.party import Address
-from sftpd.listener import proxy
-from sftpd.listener.proxy import Header, Malformed
+from keys.credentials import proxy_header
+from keys.credentials.proxy_header import Header, Malformed
 from sftpd.monitor.loop import Loop, Timer
 
 MAX_WAITING = 256
@@ -96,12 +96,12 @@ class ProxyWait:
 
 def _read(connection: _Connection) -> Header | None:
     """Return the header once it is complete; its source is None if there is no client to serve."""
-    peeked = connection.peer.recv(proxy.MAX_HEADER, socket.MSG_PEEK)
+    peeked = connection.peer.recv(proxy_header.MAX_HEADER, socket.MSG_PEEK)
     if not peeked:
         if connection.received:
             raise Malformed("the header is incomplete")
         return Header(0, None)  # a probe of the port: it connected and hung up
-    header = proxy.parse(connection.received + peeked)
+    header = proxy_header.parse(connection.received + peeked)
     # So far it only peeked. What follows the header is SSH, and must stay in the socket.
     size = len(peeked) if header is None else header.length - len(connection.received)
     connection.received += connection.peer.recv(size)

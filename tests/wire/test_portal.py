@@ -7,7 +7,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -297,6 +297,70 @@ def seen(daemon: Daemon) -> bytes:
         context.wrap_socket(plain) as wrapped,
     ):
         return wrapped.getpeercert(binary_form=True) or b""
+
+
+HAPROXY = """\
+global
+    maxconn 200
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+listen ssps
+    bind 127.0.0.1:{port}
+    bind 127.0.0.3:{port}
+    source 127.0.0.9
+    server one 127.0.0.1:{one} check inter 100ms send-proxy-v2 check-send-proxy
+    server two 127.0.0.1:{one} check inter 100ms send-proxy check-send-proxy
+"""
+
+
+def test_behind_haproxy_that_passes_tls_through_clients_keep_their_addresses(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    balanced = 'proxies = ["127.0.0.9"]\nproxy_protocol = true\n'
+    toml, before = daemon.site / "site.toml", (daemon.site / "site.toml").read_text()
+    assert daemon.process is not None
+    port, file = free_port(), tmp_path / "haproxy.cfg"
+    file.write_text(HAPROXY.format(port=port, one=daemon.port))
+
+    def answer(source: str) -> int:
+        transport = httpx.HTTPTransport(
+            verify=ssl.create_default_context(cafile=daemon.kit()["ca"]), local_address=source
+        )
+        with httpx.Client(transport=transport, timeout=60) as client:
+            return client.get(f"https://127.0.0.1:{port}/giris").status_code
+
+    def refused() -> list[tuple[str, object]]:
+        records = segments.read_records(daemon.site / LEDGERS / ACCESS)
+        events = (r.event for r in records if r.event.event == "connection-refused")
+        return [(event.origin, event.detail.get("via")) for event in events]
+
+    toml.write_text(before.replace("[portal]\n", f"[portal]\n{balanced}"))
+    loaded = daemon.log.read_text().count("settings-reloaded")
+    daemon.process.send_signal(signal.SIGHUP)
+    until(lambda: daemon.log.read_text().count("settings-reloaded") > loaded, "the reload")
+    with subprocess.Popen(["/usr/sbin/haproxy", "-q", "-db", "-f", str(file)]) as haproxy:
+        try:
+            until(lambda: suppressed(lambda: answer("127.0.0.1")) == 200, "HAProxy passes it on")
+            registered = [answer("127.0.0.1") for _ in range(4)]
+            strange = [answer("127.0.0.7") for _ in range(2)]
+        finally:
+            haproxy.terminate()
+            toml.write_text(before)
+            daemon.process.send_signal(signal.SIGHUP)
+            until(lambda: daemon.log.read_text().count("settings-reloaded") > loaded + 1, "back")
+
+    assert (registered, strange) == ([200] * 4, [403] * 2)
+    assert ("127.0.0.7", "127.0.0.9") in refused()
+
+
+def suppressed(ask: Callable[[], int]) -> int:
+    """Return an answer, 0 if there is none yet."""
+    with suppress(httpx.TransportError):
+        return ask()
+    return 0
 
 
 def test_it_stops_cleanly_with_an_open_stream(daemon: Daemon) -> None:

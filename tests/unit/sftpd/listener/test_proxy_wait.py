@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 from unit.fake_clock import FakeClock
-from unit.sftpd.listener.test_proxy import ALL, BINARY, LINE, LOCAL, NAMES
+from unit.keys.credentials.test_proxy_header import ALL, BINARY, LINE, LOCAL, NAMES
 
 from config.party import Address, parse_address
 from sftpd.listener.proxy_wait import ProxyWait

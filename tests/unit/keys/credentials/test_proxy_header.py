@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.party import parse_address
-from sftpd.listener.proxy import MAX_HEADER, Header, Malformed, parse
+from keys.credentials.proxy_header import MAX_HEADER, Header, Malformed, parse
 
 SIGNATURE = bytes.fromhex("0d0a0d0a000d0a515549540a")
 LINE = b"PROXY TCP4 192.0.2.7 203.0.113.1 51842 22\r\n"
