@@ -118,7 +118,7 @@ class Listener:
             except OSError as error:
                 if error.errno not in _NO_DESCRIPTOR:
                     raise
-                _log.error("accept-paused", cause=str(error))
+                _log.error("accept-paused", seconds=_PAUSE, cause=str(error))
                 loop.remove_reader(self._listening)
                 loop.call_later(_PAUSE, self._watch)
                 return

@@ -5,9 +5,10 @@ whose text says why.
 """
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from keys.credentials.ring import Credential
+from keys.credentials import rotation
+from keys.credentials.ring import Credential, Ring
 from keys.credentials.users import (
     MAX_SERVICE_USERS,
     MAX_WEB_USERS,
@@ -51,13 +52,31 @@ def add(old: Users, name: str, role: Role, initial: Credential) -> Users:
     return _replaced(old, fresh)
 
 
-def reset(old: Users, name: str, initial: Credential, *, totp: bool = False) -> Users:
+def reset(
+    old: Users,
+    name: str,
+    initial: Credential,
+    *,
+    totp: bool = False,
+    overlap: timedelta | None = None,
+) -> Users:
     """Return the users with a new initial password for one; all its other passwords end.
 
-    With `totp` its second factor is removed too.
+    With `totp` its second factor is removed too. With `overlap` the passwords of a user of the web
+    service end only that much later, or at their own end if that is earlier: its programs go on
+    with the old one until they have the new one.
     """
     user = _active(old, name)
-    new = replace(user, credentials=(initial,))
+    kept: tuple[Credential, ...] = ()
+    if overlap is not None:
+        if user.role is not Role.SERVICE:
+            raise ValueError(
+                f"{name} is no user of the web service, and only a program needs two passwords: "
+                "leave out --overlap"
+            )
+        own = (c for c in user.credentials if c.chosen and c.valid_at(initial.not_before))
+        kept = rotation.rotate(Ring(name, tuple(own)), initial, overlap).credentials[:-1]
+    new = replace(user, credentials=(*kept, initial))
     return _replaced(old, replace(new, totp="") if totp else new)
 
 
@@ -95,14 +114,18 @@ def end_season(old: Users) -> Users:
 def change_password(old: Users, name: str, fingerprint: str, fresh: Credential) -> Users:
     """Return the users with a password that the user chose in place of the one it logged in with.
 
-    All other passwords of the user end too.
+    All other passwords of the user end too. Only if it replaces an initial password, the one before
+    that goes on until the end of its overlap (`reset`).
     """
     user = _active(old, name)
     before = user.credential(fingerprint)
     if before is None or not before.valid_at(fresh.not_before):
         raise ValueError(f"{fingerprint} is not a valid password of {name}")
     kept = replace(fresh, label=before.label, not_after=before.not_after)
-    return _replaced(old, replace(user, credentials=(kept,)))
+    others = tuple(
+        c for c in user.credentials if c.chosen and not before.chosen and c.not_after is not None
+    )
+    return _replaced(old, replace(user, credentials=(*others, kept)))
 
 
 def accept_terms(old: Users, name: str, when: datetime) -> Users:

@@ -9,6 +9,7 @@ import click
 from rich.table import Table
 
 from config import load
+from config.event import Value
 from config.settings import Settings
 from keys.credentials import user_changes
 from keys.credentials.ring import Credential
@@ -24,7 +25,7 @@ from keys.credentials.users import (
 from keys.operations import user_files
 from scripts.access import credentials, form, parties
 from scripts.access.user_change import Edit, UserChange
-from scripts.shared import change, console
+from scripts.shared import change, console, times
 
 _LOGIN = click.argument("login", metavar="PARTY.NAME")
 _MODE = change.mode_options()
@@ -95,21 +96,37 @@ def list_(party_id: str | None, as_json: bool, site: Path) -> None:
 @user.command()
 @_LOGIN
 @click.option("--totp", is_flag=True, help="Also remove the second factor, if it was lost.")
+@click.option(
+    "--overlap",
+    metavar="DURATION",
+    help="How long the old password of a user of the web service keeps working, for example 1h.",
+)
 @_MODE
 @_WHY
 @console.with_site
-def reset(login: str, totp: bool, mode: change.Mode, why: str, site: Path) -> None:
+def reset(
+    login: str, totp: bool, overlap: str | None, mode: change.Mode, why: str, site: Path
+) -> None:
     """Give the user PARTY.NAME a new initial password, and print it.
 
-    Its old passwords end at once, and so do its sessions.
+    Its old passwords end at once, and so do its sessions. Only a user of the
+    web service may keep the old one for an overlap, until its programs have
+    the new one.
     """
     party_id, name = _find(load.load(site), login)
     password = credentials.new_password()
     fresh = _initial(password)
+    try:
+        kept = None if overlap is None else times.parse_duration(overlap)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
     def edit(old: Users) -> Edit:
-        new = user_changes.reset(old, name, fresh, totp=totp)
-        return Edit(new, {"user": login, "credential": fresh.fingerprint})
+        new = user_changes.reset(old, name, fresh, totp=totp, overlap=kept)
+        detail: dict[str, Value] = {"user": login, "credential": fresh.fingerprint}
+        if kept is not None:
+            detail["overlap"] = times.format_duration(kept)
+        return Edit(new, detail)
 
     made = UserChange(site, "user reset", party_id, why, edit)
     if change.carry_out(site, made, mode) is not None:
@@ -243,6 +260,9 @@ def _print_password(party_id: str, login: str, password: str) -> None:
 def _row(party_id: str, held: User, now: datetime) -> dict[str, Any]:
     valid = [c for c in held.credentials if c.valid_at(now)]
     kind = "none" if not valid else "own" if any(c.chosen for c in valid) else "initial"
+    ends = [c.not_after for c in valid if c.chosen and c.not_after is not None]
+    if ends and kind == "own" and not all(c.chosen for c in valid):
+        kind = f"initial, the old one until {max(ends).isoformat()}"
     return {
         "user": login_name(party_id, held.name),
         "party": party_id,

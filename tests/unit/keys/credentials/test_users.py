@@ -150,6 +150,38 @@ def test_a_reset_ends_all_passwords_and_the_second_factor_if_asked() -> None:
     assert (without.credentials, without.totp, without.terms) == ((fresh,), "", NOW)
 
 
+def test_a_service_user_keeps_its_own_password_for_an_overlap_until_then_both_are_valid() -> None:
+    own = replace(password(), chosen=True)
+    forgotten = password("Galata-Kulesi")  # an initial one that was never used
+    fresh = replace(password("Topkapi-Sarayi"), not_before=NOW + timedelta(hours=1))
+    found = held(User("servis", Role.SERVICE, (own, forgotten)))
+
+    reset = user_changes.reset(found, "servis", fresh, overlap=timedelta(hours=2))
+
+    kept, initial = reset.users[0].credentials
+    assert (kept.fingerprint, kept.not_after) == (own.fingerprint, NOW + timedelta(hours=3))
+    assert initial == fresh
+    chosen = replace(fresh, fingerprint="SHA256:chosen", secret="x", chosen=True)
+    changed = user_changes.change_password(reset, "servis", fresh.fingerprint, chosen)
+    assert [c.fingerprint for c in changed.users[0].credentials] == [
+        own.fingerprint,
+        "SHA256:chosen",
+    ]
+    last = replace(chosen, fingerprint="SHA256:last")
+    alone = user_changes.change_password(changed, "servis", "SHA256:chosen", last)
+    assert [c.fingerprint for c in alone.users[0].credentials] == ["SHA256:last"]
+
+
+def test_only_a_service_user_has_an_overlap() -> None:
+    with pytest.raises(ValueError, match="ayse is no user of the web service"):
+        user_changes.reset(
+            held(User("ayse", Role.WEB, (password(),))),
+            "ayse",
+            password("Topkapi-Sarayi"),
+            overlap=timedelta(hours=1),
+        )
+
+
 def test_a_change_of_an_unknown_user_names_those_that_exist() -> None:
     with pytest.raises(ValueError, match="has no user banu, its users are: ayse"):
         user_changes.remove(held(User("ayse", Role.WEB)), "banu")

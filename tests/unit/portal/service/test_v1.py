@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+from datetime import timedelta
 
 import pytest
 import web_site
@@ -11,6 +12,7 @@ from unit.portal.portal_site import BOXES, every_result, result
 from unit.portal.service.conftest import ServiceCalls
 
 from config.sheet import Secim
+from keys.credentials import ring, user_changes
 from keys.credentials.users import Role, State, User, Users
 from keys.ledger.receipt import parse_receipt
 from portal.service import snapshot_calls
@@ -385,3 +387,26 @@ def test_a_call_that_waits_is_answered_when_a_snapshot_closes(
 def test_a_call_that_does_not_exist_says_where_to_look(calls: ServiceCalls) -> None:
     assert "openapi.json" in calls.get("/v1/nothing").json()["detail"]
     assert "wait" in calls.get("/v1/snapshots/latest").json()["detail"]
+
+
+def test_a_program_changes_its_password_without_a_gap(calls: ServiceCalls) -> None:
+    site, path = calls.site.path, "/v1/elections"
+    old = web_site.password()
+    new = ring.chosen_password_credential(
+        ring.hash_password("Topkapi-Sarayi-18"), label="", not_before=web_site.OPEN, added_by="x"
+    )
+    new_login = ("parti-a.servis", "Topkapi-Sarayi-18")
+    assert calls.get(path).status_code == 200
+    servis = User("servis", Role.SERVICE, (old,))
+    reset = user_changes.reset(
+        Users("parti-a", (servis,)), "servis", new, overlap=timedelta(hours=1)
+    )
+
+    web_site.write_users(site, reset)
+    during = [calls.get(path).status_code, calls.get(path, auth=new_login).status_code]
+    calls.portal.now += timedelta(hours=1)
+    after = [calls.get(path).status_code, calls.get(path, auth=new_login).status_code]
+
+    assert (during, after) == ([200, 200], [401, 200])
+    web_site.write_users(site, user_changes.reset(reset, "servis", old))
+    assert calls.get(path, auth=new_login).status_code == 401

@@ -1,6 +1,7 @@
 """`ssps user`, as an operator types it."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ from office import Ssps
 
 from config.site import LEDGERS
 from keys.credentials.users import State
-from keys.ledger import segments
+from keys.ledger import segments, writer
 from keys.operations import user_files
+from portal.access import own_account
 
 
 def add(ssps: Ssps, site: Path, name: str, role: str = "web") -> str:
@@ -109,3 +111,30 @@ def test_the_season_makes_web_users_passive(site: Path, ssps: Ssps) -> None:
     assert states == [State.PASSIVE, State.ACTIVE]
     add(ssps, site, "ayse")
     assert user_files.load(site, "parti-a").users[0].state is State.ACTIVE
+
+
+def test_reset_with_an_overlap_says_until_when_the_old_password_works(
+    site: Path, ssps: Ssps
+) -> None:
+    add(ssps, site, "servis", "service")
+    own_account.set_password(
+        site,
+        "parti-a",
+        "servis",
+        user_files.load(site, "parti-a").users[0].credentials[0].fingerprint,
+        "Yedi-Kule-Kapisi-17",
+        writer.utc_now,
+    )
+
+    words = ("user", "reset", "parti-a.servis", "--overlap", "2h", "--why", "x", "--site", site)
+    done = ssps(*words)
+
+    assert done.exit_code == 0, done.output
+    old, fresh = user_files.load(site, "parti-a").users[0].credentials
+    assert old.not_after == fresh.not_before + timedelta(hours=2)
+    [row] = json.loads(ssps("user", "list", "--json", "--site", site).stdout)
+    assert row["password"] == f"initial, the old one until {old.not_after.isoformat()}"
+    record = list(segments.read_records(site / LEDGERS / "operations"))[-1]
+    assert record.event.detail["overlap"] == "2h"
+    bad = ssps("user", "reset", "parti-a.servis", "--overlap", "soon", "--why", "x", "--site", site)
+    assert bad.exit_code == 2
