@@ -8,20 +8,9 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from portal.access.gate import add_routes, gated_router, public
-from portal.service import result_calls, snapshot_calls, ssps_calls
+from portal.service import result_calls, schemas, snapshot_calls, ssps_calls
 
 _VERSION = "1"
-_PROBLEM = {
-    "type": "object",
-    "required": ["type", "title", "status", "code", "detail"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "code": {"type": "string"},
-        "detail": {"type": "string"},
-    },
-}
 _ABOUT = (
     "Sandık sonuçları, geçici. HTTP Basic (kullanıcı adı ve parola) ile, yalnız kayıtlı "
     "adreslerden. Hatalar application/problem+json; sınır aşılınca 429 ve Retry-After."
@@ -50,7 +39,7 @@ def description() -> dict[str, Any]:
     made = get_openapi(title="SSPS", version=_VERSION, description=_ABOUT, routes=routes)
     parts = made.setdefault("components", {})
     parts["securitySchemes"] = {"basic": {"type": "http", "scheme": "basic"}}
-    parts.setdefault("schemas", {})["Problem"] = _PROBLEM
+    parts.setdefault("schemas", {}).update(schemas.COMPONENTS)
     problem = {
         "description": "Hata; ne yapılacağını detail söyler",
         "content": {
@@ -67,6 +56,10 @@ def description() -> dict[str, Any]:
                 "4XX": problem,
                 "503": problem,
             }
-            if path not in ("/v1/health",):
-                answers["200"] = {"description": answers["200"]["description"]}
+            media_type, schema = schemas.ANSWERS.get(path, (schemas.JSON, schemas.SSPS))
+            content = {media_type: {"schema": schema}}
+            answers["200"] = {"description": answers["200"]["description"], "content": content}
+            if media_type in schemas.FILES:
+                answers["206"] = {"description": "İstenen bölüm (Range)", "content": content}
+                answers["304"] = {"description": "Değişmedi (If-None-Match)"}
     return made

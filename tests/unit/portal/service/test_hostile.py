@@ -7,6 +7,11 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 from unit.portal.portal_site import BOXES, every_result
 from unit.portal.service.conftest import ServiceCalls
 
@@ -32,6 +37,11 @@ PATHS = (
 )  # fmt: skip
 
 
+_CHECKS = [
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
 _BASE = "https://ssps.test"
 
 
@@ -57,7 +67,7 @@ def test_no_value_of_any_parameter_breaks_a_call_or_leaks(calls: ServiceCalls) -
 
 @pytest.mark.slow
 def test_schemathesis_finds_no_fault_of_the_server(calls: ServiceCalls) -> None:
-    """Calls that follow openapi.json, and calls that do not, never get a 5xx."""
+    """Calls that follow openapi.json, and calls that do not, get an answer that it describes."""
     calls.site.publish(*every_result())
     described = calls.get("/v1/openapi.json", auth=None).json()
     schema = schemathesis.openapi.from_dict(described)
@@ -76,6 +86,7 @@ def test_schemathesis_finds_no_fault_of_the_server(calls: ServiceCalls) -> None:
             params.pop("wait")
         answer = calls.get(path, params=params or None)
         assert answer.status_code < 500, (path, params, answer.text)
+        case.validate_response(answer, checks=_CHECKS)
         if answer.status_code >= 400:
             assert answer.headers["content-type"] == "application/problem+json", path
 
