@@ -18,7 +18,7 @@ import hmac
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import astuple, dataclass, fields, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -75,13 +75,11 @@ class Sessions:
         self._clock, self._lifetimes = clock, lifetimes
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            self._database = _open(file)
-            self._live = dict(_stored(self._database))
+            self._database, self._live = _open(file)
         except (sqlite3.DatabaseError, ValueError):
             for path in file.parent.glob(f"{file.name}*"):
                 path.unlink()
-            self._database = _open(file)
-            self._live = {}
+            self._database, self._live = _open(file)
 
     def close(self) -> None:
         """Close the file."""
@@ -175,18 +173,21 @@ def is_form_token(cookie: str, stated: str) -> bool:
     return bool(cookie) and hmac.compare_digest(form_token(cookie).encode(), stated.encode())
 
 
-def _open(file: Path) -> sqlite3.Connection:
-    new = not file.exists()
-    if new:
+def _open(file: Path) -> tuple[sqlite3.Connection, dict[str, Session]]:
+    """Open the file and read its sessions; raise if it cannot be used, and leave nothing open."""
+    if not file.exists():
         file.touch(mode=0o600)
-    database = sqlite3.connect(file)
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = OFF")  # a crash of the machine logs everybody out
-    columns = ", ".join(f.name for f in fields(Session))
-    database.execute(
-        f"CREATE TABLE IF NOT EXISTS session (token_sha256 TEXT PRIMARY KEY, {columns})"
-    )
-    return database
+    with ExitStack() as opened:
+        database = opened.enter_context(closing(sqlite3.connect(file)))
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = OFF")  # a crash of the machine logs everybody out
+        columns = ", ".join(f.name for f in fields(Session))
+        database.execute(
+            f"CREATE TABLE IF NOT EXISTS session (token_sha256 TEXT PRIMARY KEY, {columns})"
+        )
+        found = dict(_stored(database))
+        opened.pop_all()
+    return database, found
 
 
 def _stored(database: sqlite3.Connection) -> Iterator[tuple[str, Session]]:

@@ -1,0 +1,46 @@
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from portal.access.sessions import Lifetimes, Sessions, Stage
+
+NOW = datetime(2023, 5, 14, 18, 0, tzinfo=UTC)
+LIFETIMES = Lifetimes(timedelta(minutes=30), timedelta(hours=12))
+
+
+def opened(file: Path) -> Sessions:
+    return Sessions(file, lambda: NOW, lambda: LIFETIMES)
+
+
+@pytest.mark.parametrize("damage", ["no database", "a stage that does not exist"])
+def test_a_damaged_file_is_replaced_and_leaves_no_connection_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    file = tmp_path / "sessions.sqlite"
+    sessions = opened(file)
+    token, _ = sessions.begin("parti-a", "ayse", "c", "", Stage.FULL)
+    if damage == "no database":
+        sessions.close()
+        file.write_bytes(b"no database" * 100)
+    else:
+        with sessions._database as database:
+            database.execute("UPDATE session SET stage = 'other'")
+        sessions.close()
+    connections: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def noted(*args: str) -> sqlite3.Connection:
+        connections.append(connect(*args))
+        return connections[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", noted)
+
+    sessions = opened(file)
+
+    assert sessions.find(token) is None
+    assert len(connections) == 2
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connections[0].execute("SELECT 1")
+    sessions.close()
