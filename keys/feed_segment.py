@@ -35,6 +35,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from config import times
+
 NO_PREVIOUS = "0" * 64  # `onceki` in the first segment
 _TITLE = "# ssps akis 1"
 _COLUMNS = "path,size,sha256,filed_at,sheet,version,supersedes"
@@ -153,7 +155,7 @@ def _number(text: str) -> int:
 
 
 def _time(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime(_TIME)
+    return times.format_utc(datetime.fromtimestamp(seconds, UTC))
 
 
 def _seconds(text: str) -> int:

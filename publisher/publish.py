@@ -22,6 +22,7 @@ import sqlalchemy as sa
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from config import times
 from config.fault import Faults
 from config.registry import Registry
 from config.settings import Settings
@@ -114,7 +115,7 @@ def publish(
                 pause = 1.0
             cause = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
             log.error("publisher-halted", cause=cause, retry_seconds=pause)
-            state.update(PublisherState(os.getpid(), (cause, clock().isoformat())))
+            state.update(PublisherState(os.getpid(), (cause, times.format_time(clock()))))
             if stop.wait(pause):
                 return
             pause = min(pause * 2, _MAX_RETRY_SECONDS)
@@ -312,7 +313,7 @@ class _Run:
             PublisherState(
                 os.getpid(),
                 troubles=tuple(
-                    (escaped(one.path), one.cause, one.advice, one.since.isoformat())
+                    (escaped(one.path), one.cause, one.advice, times.format_time(one.since))
                     for one in troubles[:MAX_TROUBLES]
                 ),
                 trouble_count=len(troubles),

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from config import times
 from keys.credentials import ring
 from keys.credentials.ring import Credential, Ring
 
@@ -125,7 +126,7 @@ class Expiry:
         if self.at_once:
             return f"{self.party}: no credential is valid now: `ssps key add {self.party}`"
         return (
-            f"{self.party}: its last credential ends {self.when.isoformat(timespec='seconds')}: "
+            f"{self.party}: its last credential ends {times.format_time(self.when)}: "
             f"`ssps key rotate {self.party}`"
         )
 

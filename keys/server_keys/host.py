@@ -35,6 +35,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
+from config import times
 from config.fault import Fault
 from config.site import HOST_KEYS, KEYS, SIGNING_KEYS
 from keys import files
@@ -201,7 +202,7 @@ def allowed_signers(site: Path, principal: str) -> str:
     """
     lines = []
     for key, until in former_keys(site / SIGNING_KEYS):
-        lines.append(f"# in use until {until:%Y-%m-%dT%H:%M:%SZ}\n")
+        lines.append(f"# in use until {times.format_utc(until)}\n")
         lines.append(f'{principal} namespaces="ssps" {key.kind} {key.blob}\n')
     for path in (site / SIGNING_KEYS / SIGNING_KEY, *_next_files(site / SIGNING_KEYS)):
         key = read_public_key(path)

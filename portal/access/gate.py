@@ -40,6 +40,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
+from config import times
 from config.event import AccessEvent, Event, Outcome, Value
 from keys.credentials.admission import Reason, Refused
 from keys.credentials.users import Role, Service, login_name
@@ -297,7 +298,7 @@ def _refused_call(entrance: Entrance, found: Refused) -> Refusal:
                 403, "must-change", f"Önce {LOGIN_PAGE} sayfasında parolanızı belirleyin."
             )
         case Reason.NOT_YET_OPEN:
-            opens = entrance.settings.election.opens.isoformat()
+            opens = times.format_time(entrance.settings.election.opens)
             return Refusal(403, "not-yet-open", f"Erişim {opens} itibarıyla açılır.")
         case Reason.CLOSED:
             return Refusal(403, "closed", "Erişim kapanmıştır.")

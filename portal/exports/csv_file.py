@@ -9,7 +9,7 @@ import io
 from collections.abc import Iterator
 from datetime import datetime
 
-from portal.exports.file_name import TURKEY
+from config import times
 from portal.exports.tables import Cell, ExportTable
 from publisher.results.snapshots.exports import safe_text
 
@@ -36,7 +36,7 @@ def _shown(cell: Cell) -> Cell:
     if isinstance(cell, str):
         return safe_text(cell)
     if isinstance(cell, datetime):
-        return cell.astimezone(TURKEY).strftime("%Y-%m-%d %H:%M:%S")
+        return times.format_time(cell)
     if isinstance(cell, float):
         return f"{cell:.6f}".replace(".", ",")
     return cell

@@ -10,13 +10,13 @@ and no header can be broken with it.
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 
+from config import times
 from config.turkish import to_ascii
 from portal.data.criteria import Criteria
 from portal.data.snapshots import SnapshotInfo
 
-TURKEY = timezone(timedelta(hours=3))
 _MAX_PART = 60
 _UNSAFE = re.compile(r"[^A-Za-z0-9.-]+", re.ASCII)
 
@@ -39,15 +39,15 @@ class Saved:
             ("Kullanıcı", self.user),
             ("Kayıt", f"access/{self.record}"),
             ("Anlık görüntü", str(self.snapshot.number)),
-            ("Anlık görüntü zamanı", "" if closed is None else _shown(closed)),
-            ("Kaydedildiği zaman", _shown(self.now)),
+            ("Anlık görüntü zamanı", "" if closed is None else times.format_time(closed)),
+            ("Kaydedildiği zaman", times.format_time(self.now)),
         )
 
 
 def file_name(what: str, saved: Saved, extension: str) -> str:
     """Return the name of a saved file; before the first snapshot the time is now."""
     snapshot = saved.snapshot
-    moment = (snapshot.closed_at or saved.now).astimezone(TURKEY)
+    moment = (snapshot.closed_at or saved.now).astimezone(times.TURKEY)
     parts = (
         _safe(what),
         f"anlik-goruntu-{snapshot.number}",
@@ -67,10 +67,6 @@ def with_user(name: str, user: str, record: int) -> str:
     """Return the name of a file that is saved as it is: `...-s1_parti-a.web-1_kayit-7.jpg`."""
     stem, dot, extension = name.rpartition(".")
     return f"{stem or name}_{_safe(user)}_kayit-{record}{dot}{extension if dot else ''}"
-
-
-def _shown(time: datetime) -> str:
-    return f"{time.astimezone(TURKEY):%d.%m.%Y %H:%M:%S}"
 
 
 def _safe(text: str) -> str:

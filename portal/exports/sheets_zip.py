@@ -16,10 +16,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from config import times
 from config.layout import SUMS
 from config.site import original_file
 from portal.data.sheets import SheetFile
-from portal.exports.file_name import TURKEY, Saved
+from portal.exports.file_name import Saved
 
 MISSING, INFO = "EKSIKLER.txt", "BILGI.txt"
 _CHUNK = 1 << 18
@@ -55,7 +56,7 @@ def stream_zip(site: Path, sheets: Iterable[SheetFile], saved: Saved) -> Iterato
         about = [f"{heading}: {text}" for heading, text in saved.lines]
         packed.comment = "; ".join(about).encode()[:1000]
         for sheet in sheets:
-            moment = sheet.filed_at.astimezone(TURKEY)
+            moment = sheet.filed_at.astimezone(times.TURKEY)
             entry = zipfile.ZipInfo(sheet.path, moment.timetuple()[:6])
             entry.external_attr = 0o644 << 16
             try:

@@ -5,11 +5,15 @@ from typing import IO
 
 import xlsxwriter
 
-from portal.exports.file_name import TURKEY, Saved
+from config import times
+from portal.exports.file_name import Saved
 from portal.exports.tables import ExportTable
-from publisher.results.snapshots.exports import PROVISIONAL
+from publisher.results.snapshots.exports import HEADINGS, PROVISIONAL
 
 _MAX_SHEET_NAME = 31
+# Excel has no times with a zone: the cell is a time in Turkey, and shows what config/times writes.
+_TIME_FORM = 'yyyy-mm-dd"T"hh:mm:ss"+03:00"'
+_TIME_WIDTH = 26
 _MAX_TEXT = 32_000  # Excel takes 32,767
 MAX_ROWS = 1_048_575  # of Excel, the heading left out
 
@@ -23,7 +27,7 @@ def write_xlsx(table: ExportTable, file: IO[bytes], saved: Saved) -> None:
     Rows beyond what Excel can hold go to further sheets.
     """
     with xlsxwriter.Workbook(
-        file, {"constant_memory": True, "default_date_format": "yyyy-mm-dd hh:mm:ss"}
+        file, {"constant_memory": True, "default_date_format": _TIME_FORM}
     ) as book:
         book.set_properties(
             {
@@ -48,7 +52,7 @@ def write_xlsx(table: ExportTable, file: IO[bytes], saved: Saved) -> None:
                 if isinstance(cell, str):
                     sheet.write_string(line, column, cell[:_MAX_TEXT])
                 elif isinstance(cell, datetime):
-                    moment = cell.astimezone(TURKEY).replace(tzinfo=None)
+                    moment = cell.astimezone(times.TURKEY).replace(tzinfo=None)
                     sheet.write_datetime(line, column, moment)
                 else:
                     sheet.write_number(line, column, cell)
@@ -68,4 +72,6 @@ def _new_sheet(
     sheet.freeze_panes(1, 0)
     for column, text in enumerate(table.headings):
         sheet.write_string(0, column, text, bold)
+        if text == HEADINGS["zaman"]:
+            sheet.set_column(column, column, _TIME_WIDTH)
     return sheet

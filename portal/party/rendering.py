@@ -2,20 +2,19 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import datetime
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-from zoneinfo import ZoneInfo
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from config import turkish
+from config import times, turkish
 from portal.access.gate import entrance_of
 from portal.access.identity import Identity
 from portal.access.sessions import Stage, form_token
@@ -25,7 +24,6 @@ from portal.party import checks
 from portal.party.assets import PARTY_ASSETS, Assets
 
 TEMPLATES = Path(__file__).parent / "templates"
-_TURKEY = ZoneInfo("Europe/Istanbul")
 PAGES = (
     ("/", "Genel durum"),
     ("/arama", "Arama"),
@@ -152,14 +150,9 @@ def percent(part: int | Fraction | None, whole: int | Fraction | None) -> str:
     return f"%{number(rounded // 100)},{rounded % 100:02}"
 
 
-def moment(value: datetime | None, zone: tzinfo = _TURKEY) -> str:
-    """Write a time to the second: 14.05.2023 21:04:10."""
-    return "" if value is None else f"{value.astimezone(zone):%d.%m.%Y %H:%M:%S}"
-
-
-def minute(value: datetime | None, zone: tzinfo = _TURKEY) -> str:
-    """Write a time to the minute, as people say it: 14.05.2023 17.00."""
-    return "" if value is None else f"{value.astimezone(zone):%d.%m.%Y %H.%M}"
+def moment(value: datetime | None) -> str:
+    """Write a time: 2023-05-14T21:04:10+03:00; nothing for None."""
+    return "" if value is None else times.format_time(value)
 
 
 def box_url(place: BoxPlace, query: str = "") -> str:
@@ -178,7 +171,7 @@ def _environment(look: Look) -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
-        number=number, moment=moment, minute=minute, upper_tr=turkish.upper, lower_tr=turkish.lower
+        number=number, moment=moment, upper_tr=turkish.upper, lower_tr=turkish.lower
     )
     made.globals.update(
         percent=percent,

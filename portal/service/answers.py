@@ -6,11 +6,12 @@ is not in `oylar`. Times are UTC, as 2023-05-14T18:04:10Z.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import orjson
 
+from config import times
 from config.ballot import Option
 from config.sheet import Secim
 from portal.data import titles
@@ -29,7 +30,7 @@ def time(moment: datetime | None) -> str | None:
     """Return a time as text."""
     if moment is None:
         return None
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return times.format_utc(moment)
 
 
 def dumps(content: Json) -> bytes:

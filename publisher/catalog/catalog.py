@@ -30,6 +30,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from config import times
 from config.event import Value
 from config.sheet import Belge, Sheet
 from config.site import CATALOG, QUARANTINE, original_file
@@ -469,4 +470,4 @@ def sheet_columns(sheet: Sheet) -> dict[str, str | int]:
 
 
 def _when(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+    return times.format_stored(moment)

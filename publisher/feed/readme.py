@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from config import layout, parallel
+from config import layout, parallel, times
 from config.fault import Faults
 from config.party import Contact, Party
 from config.settings import Settings
@@ -188,4 +188,4 @@ def commands(election: str) -> list[str]:
 
 
 def _moment(when: datetime) -> str:
-    return when.isoformat(timespec="seconds")
+    return times.format_time(when, when.tzinfo)

@@ -21,12 +21,11 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC
 from pathlib import Path
 
 import structlog
 
-from config import layout
+from config import layout, times
 from config.event import Event, FilingEvent, Outcome, Value
 from config.party import Party
 from config.registry import RegistryEntry, is_karekod
@@ -324,7 +323,7 @@ class Filer:
         if origin := self._catalog.origin_of_extract(row.arrival.id):
             detail["original"], detail["original_page"] = origin
         detail |= {
-            "decided_at": row.decided_at.astimezone(UTC).isoformat(timespec="microseconds"),
+            "decided_at": times.format_stored(row.decided_at),
             "stamp": str(row.stamp),
             "source_stamp": str(row.arrival.stamp),
         }
@@ -404,7 +403,7 @@ class Filer:
             tuple(row.evidence["texts"]),
             row.evidence["frames"],
             tuple(str(reading) for reading in row.readings),
-            f"{row.decided_at:%Y-%m-%dT%H:%M:%SZ}",
+            times.format_utc(row.decided_at),
         )
         self._context.quarantine.write_note(row.what, note)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-from config import layout
+from config import layout, times
 from config.fault import Fault, Faults
 from config.party import Party
 from config.site import CATALOG, FILING, LEDGERS, SPOOL, TREES
@@ -210,9 +210,7 @@ class Recovery:
         identity = arrival_id(now, self._context.token())
         name = f"{TREES}/{party}/{escaped(path)}"
         file = f"{identity}-{safe_name(name)}"
-        note = QuarantineNote(
-            identity, name, FOUND_IN_TREE, None, (), 1, (), f"{now:%Y-%m-%dT%H:%M:%SZ}"
-        )
+        note = QuarantineNote(identity, name, FOUND_IN_TREE, None, (), 1, (), times.format_utc(now))
         self._context.quarantine.write_note(file, note)
         self._store.remove(party, path, lambda shown: self._context.quarantine.add(shown, file))
         log.error("foreign-file-in-tree", path=name, quarantined=file)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from config import layout
+from config import layout, times
 from config.party import Party
 from config.settings import Settings
 from config.site import STORE, TREES, original_file, result_view
@@ -150,7 +150,7 @@ def clear_staging(settings: Settings, party: str, clock: Clock = utc_now) -> int
         identity = arrival_id(now, secrets.token_hex(4))
         name = f"{TREES}/{party}/{escaped(path)}"
         file = f"{identity}-{safe_name(name)}"
-        when = f"{now:%Y-%m-%dT%H:%M:%SZ}"
+        when = times.format_utc(now)
         quarantine.write_note(
             file, QuarantineNote(identity, name, FOUND_IN_TREE, None, (), 1, (), when)
         )

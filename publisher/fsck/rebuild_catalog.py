@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from config import layout
+from config import layout, times
 from config.event import FilingEvent, Outcome
 from config.fault import Fault, Faults
 from config.party import Party
@@ -395,4 +395,4 @@ def _received_at(identity: str) -> str:
 
 
 def _when(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+    return times.format_stored(moment)

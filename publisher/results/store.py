@@ -12,12 +12,13 @@ batch goes on after its last decided line. Results count once they are recorded.
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from config import times
 from config.result import BOX_SHEET, Result, ResultKey
 from config.sheet import Belge, SandikTuru, Secim
 from config.site import RESULTS_DATABASE
@@ -536,4 +537,4 @@ def _batch(row: Any) -> Batch:
 
 
 def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+    return times.format_stored(moment)

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from config import load
+from config import load, times
 from config.event import TransferEvent
 from config.fault import visible
 from config.party import Party
@@ -24,7 +24,7 @@ from keys.ledger import segments
 from keys.ledger.record import Record
 from keys.operations import ring_files
 from scripts.access import parties
-from scripts.shared import console, times
+from scripts.shared import console
 
 MAX_RECORDS = 200_000
 _CHUNK_RECORDS = 4096

@@ -7,10 +7,12 @@ from typing import Any, TextIO
 
 import click
 
+from config import times
 from keys.credentials import ring
 from keys.credentials.passwords import MIN_LENGTH
 from keys.credentials.ring import Credential, CredentialKind, Ring
 from scripts.shared import console
+from scripts.shared.time_types import TIME
 
 # No letters or digits that look alike on paper or sound alike on the telephone.
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
@@ -19,7 +21,7 @@ start_option = click.option(
     "--not-before",
     default="now",
     show_default=True,
-    metavar="TIME",
+    type=TIME,
     help="When it starts to work: 16.30, 'tomorrow 16.30', +45m, or a full time.",
 )
 
@@ -99,8 +101,8 @@ def row(credential: Credential, now: datetime) -> dict[str, Any]:
         "kind": credential.kind.value,
         "label": credential.label,
         "fingerprint": credential.fingerprint,
-        "not_before": credential.not_before.isoformat(),
-        "not_after": credential.not_after.isoformat() if credential.not_after else None,
+        "not_before": times.format_time(credential.not_before),
+        "not_after": times.format_optional(credential.not_after),
         "valid": credential.valid_at(now),
         "added_by": credential.added_by,
     }

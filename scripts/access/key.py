@@ -9,7 +9,7 @@ from typing import TextIO
 
 import click
 
-from config import load
+from config import load, times
 from config.event import Event, TransferEvent, Value
 from config.site import LEDGERS, TRANSFER
 from keys import files
@@ -21,7 +21,8 @@ from scripts.access import credentials, hostkey, parties
 from scripts.access.adopt import adopt
 from scripts.access.ring_change import Edit, RingChange
 from scripts.access.rotate import rotate
-from scripts.shared import change, console, times
+from scripts.shared import change, console
+from scripts.shared.time_types import TIME, StatedTime
 
 _END_WAIT = 1.2  # seconds; the server ends the sessions of a revoked credential within one
 
@@ -83,7 +84,7 @@ def list_(party_id: str | None, as_json: bool, site: Path) -> None:
 @credentials.start_option
 @click.option(
     "--not-after",
-    metavar="TIME",
+    type=TIME,
     help="When it stops working, as for --not-before. Default: never.",
 )
 @click.option(
@@ -100,8 +101,8 @@ def add(
     password: bool,
     password_file: TextIO | None,
     label: str,
-    not_before: str,
-    not_after: str | None,
+    not_before: StatedTime,
+    not_after: StatedTime | None,
     seal: Path | None,
     mode: change.Mode,
     why: str,
@@ -123,11 +124,8 @@ def add(
     parties.find_with_login(settings, party_id)
     zone = settings.election.opens.tzinfo
     now = console.utc_now()
-    try:
-        begins = times.parse_time(not_before, now, zone)
-        ends = times.parse_time(not_after, now, zone) if not_after else None
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
+    begins = not_before.at(now, zone)
+    ends = not_after.at(now, zone) if not_after else None
     text = ""
     if public_key is not None:
         credential = credentials.from_public_key(public_key, label, begins, ends)

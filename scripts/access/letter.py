@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from config import load, parallel
+from config import load, parallel, times
 from config.party import Party
 from config.settings import Settings
 from config.turkish import to_ascii
@@ -22,7 +22,7 @@ from keys.operations import ring_files
 from keys.server_keys import host, sshsig
 from publisher.feed import readme
 from scripts.access import parties
-from scripts.shared import console, times
+from scripts.shared import console
 from scripts.shared import pdf as pdf_file
 
 if TYPE_CHECKING:

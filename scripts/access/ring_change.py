@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 from pathlib import Path
 
+from config import times
 from config.event import Value
 from config.fault import Fault, Faults
 from config.site import RINGS, ring_file
 from keys.credentials import ring
 from keys.credentials.ring import Credential, CredentialKind, Ring
 from keys.operations import key_files, ring_files
-from scripts.shared import console, server_reload, times
+from scripts.shared import console, server_reload
 from scripts.shared.change import Change, Plan
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 from rich.progress import track
 
-from config import load
+from config import load, times
 from config.event import Value
 from config.fault import Fault, Faults
 from config.settings import Settings
@@ -30,7 +30,8 @@ from keys.credentials.ring import Credential, Ring
 from keys.operations import ring_files
 from scripts.access import credentials, parties
 from scripts.access.ring_change import Edit, RingChange
-from scripts.shared import change, console, server_reload, times
+from scripts.shared import change, console, server_reload
+from scripts.shared.time_types import DURATION, StatedTime
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class _Schedule:
         detail: dict[str, Value] = {
             "kind": fresh.kind.value,
             "credential": fresh.fingerprint,
-            "start": self.start.isoformat(),
+            "start": times.format_time(self.start, self.start.tzinfo),
             "overlap": times.format_duration(self.overlap),
         }
         named = self.replaces
@@ -79,7 +80,7 @@ class _Schedule:
     "--overlap",
     default="1h",
     show_default=True,
-    metavar="DURATION",
+    type=DURATION,
     help="How long the old credential keeps working, for example 1h.",
 )
 @credentials.start_option
@@ -99,8 +100,8 @@ def rotate(
     public_key: Path | None,
     folder: Path | None,
     password: bool,
-    overlap: str,
-    not_before: str,
+    overlap: timedelta,
+    not_before: StatedTime,
     replaces: tuple[str, ...],
     label: str,
     mode: change.Mode,
@@ -122,11 +123,7 @@ def rotate(
         )
     settings = load.load(site)
     zone = settings.election.opens.tzinfo
-    try:
-        start = times.parse_time(not_before, console.utc_now(), zone)
-        schedule = _Schedule(start, times.parse_duration(overlap), why, replaces or None)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
+    schedule = _Schedule(not_before.at(console.utc_now(), zone), overlap, why, replaces or None)
     if folder is not None:
         _rotate_all(site, settings, folder, schedule, mode)
     elif party_id is not None:
@@ -273,7 +270,7 @@ def _has_credential(site: Path, party: str, fingerprint: str) -> bool:
 def _format_journal(parties: Mapping[str, str], schedule: _Schedule) -> bytes:
     fields = {
         "parties": dict(parties),
-        "start": schedule.start.isoformat(),
+        "start": times.format_time(schedule.start, schedule.start.tzinfo),
         "overlap": int(schedule.overlap.total_seconds()),
         "why": schedule.why,
     }

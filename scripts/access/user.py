@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from config import load
+from config import load, times
 from config.event import Value
 from config.settings import Settings
 from keys.credentials import user_changes
@@ -262,7 +262,7 @@ def _row(party_id: str, held: User, now: datetime) -> dict[str, Any]:
     kind = "none" if not valid else "own" if any(c.chosen for c in valid) else "initial"
     ends = [c.not_after for c in valid if c.chosen and c.not_after is not None]
     if ends and kind == "own" and not all(c.chosen for c in valid):
-        kind = f"initial, the old one until {max(ends).isoformat()}"
+        kind = f"initial, the old one until {times.format_time(max(ends))}"
     return {
         "user": login_name(party_id, held.name),
         "party": party_id,
@@ -270,5 +270,5 @@ def _row(party_id: str, held: User, now: datetime) -> dict[str, Any]:
         "state": str(held.state),
         "password": kind,
         "totp": bool(held.totp),
-        "terms": held.terms.isoformat() if held.terms else None,
+        "terms": times.format_optional(held.terms),
     }

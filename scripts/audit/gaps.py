@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from config import times
 from config.site import FILING, TRANSFER
 from keys.ledger import segments
 from keys.ledger.record import Record, format_record
@@ -22,9 +23,9 @@ from keys.ledger.verify import find_ledgers
 from keys.ledger.verify.clock import records_that_run_backwards
 from scripts.audit import evidence, feeds, index
 from scripts.audit.feeds import FeedProblem, ProblemKind
-from scripts.audit.query import time_option
 from scripts.audit.record_text import format_record_line
 from scripts.shared import console
+from scripts.shared.time_types import TIME, StatedTime
 
 _CONTEXT = timedelta(seconds=5)  # records this close to a period are shown with it
 _MAX_SHOWN = 20
@@ -90,7 +91,7 @@ class QuietPeriod:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Also check this change feed: a party's akis/ folder, or the site's feed/.",
 )
-@click.option("--until", callback=time_option, help="Check up to this time. Default: now.")
+@click.option("--until", type=TIME, help="Check up to this time. Default: now.")
 @evidence.key_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each period.")
 @console.with_optional_site
@@ -98,7 +99,7 @@ def gap(
     folders: tuple[Path, ...],
     seconds: float,
     feed: Path | None,
-    until: datetime | None,
+    until: StatedTime | None,
     key_files: tuple[Path, ...],
     as_json: bool,
     site: Path | None,
@@ -120,15 +121,16 @@ def gap(
     if feed and not found:
         wrong = "contains no segment of a feed, such as 00000001.csv"
         raise console.fault(str(feed), "", wrong)
-    until = until or datetime.now(UTC)
+    now = datetime.now(UTC)
+    end = until.at(now) if until else now
     database = index.open_index(sources.ledgers)
-    for period in quiet_periods(database, seconds, until):
+    for period in quiet_periods(database, seconds, end):
         _show_quiet_period(period, as_json)
     _show_clock_steps(sources.ledgers, as_json)
     for each in found:
         if not keys:
             click.echo(f"{each}: signatures are not verified: no --key given", err=True)
-        for problem in feeds.feed_problems(each, seconds, until, keys):
+        for problem in feeds.feed_problems(each, seconds, end, keys):
             _show_feed_problem(database, problem, as_json)
 
 
@@ -172,9 +174,12 @@ def _show_clock_steps(ledgers: Sequence[Path], as_json: bool) -> None:
         with suppress(OSError, EOFError, segments.DecompressionError):
             for step in records_that_run_backwards(ledger):
                 fields = {"ledger": str(ledger.folder), "kind": "backwards", "seq": step.seq}
-                times = {"time": step.time.isoformat(), "before": step.before.isoformat()}
+                dated = {
+                    "time": times.format_time(step.time, microseconds=True),
+                    "before": times.format_time(step.before, microseconds=True),
+                }
                 click.echo(
-                    json.dumps({**fields, **times}) if as_json else f"{ledger.folder}: {step}"
+                    json.dumps({**fields, **dated}) if as_json else f"{ledger.folder}: {step}"
                 )
 
 
@@ -201,8 +206,8 @@ def _show_feed_problem(database: index.Connection, problem: FeedProblem, as_json
 
 
 def _show(start: datetime | None, end: datetime, text: str, near: tuple[Record, ...]) -> None:
-    since = start.astimezone().isoformat(timespec="seconds") if start else "the beginning"
-    click.echo(f"{since} to {end.astimezone().isoformat(timespec='seconds')}: {text}")
+    since = times.format_time(start) if start else "the beginning"
+    click.echo(f"{since} to {times.format_time(end)}: {text}")
     for record in near:
         click.echo(f"    {format_record_line(record)}")
 
@@ -211,8 +216,8 @@ def _json_object(
     start: datetime | None, end: datetime, fields: dict[str, Any], near: tuple[Record, ...]
 ) -> str:
     records = [json.loads(format_record(record)) for record in near]
-    times = {"from": start.isoformat() if start else None, "until": end.isoformat()}
-    return json.dumps({**times, **fields, "records": records}, ensure_ascii=False)
+    period = {"from": times.format_optional(start), "until": times.format_time(end)}
+    return json.dumps({**period, **fields, "records": records}, ensure_ascii=False)
 
 
 def _naive(time: datetime) -> datetime:

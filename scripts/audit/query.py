@@ -8,26 +8,17 @@ from pathlib import Path
 
 import click
 
+from config import times
 from config.event import Value
 from config.site import LEDGER_NAMES
 from keys.ledger.record import format_record
 from scripts.audit import evidence, index
 from scripts.audit.record_text import CHANGE_KEYS, format_record_line
-from scripts.shared import console, times
+from scripts.shared import console
+from scripts.shared.time_types import TIME, TIME_FORMS, StatedTime
 
 _COLUMNS = ("ledger", "seq", "time", "event", "who", "from", "what", "outcome", "why",
             "before", "after", "reason", "detail")  # fmt: skip
-TIME_FORMS = "16.30, -45m, or a full time with or without a zone"
-
-
-def time_option(_: click.Context, __: click.Parameter, value: str | None) -> datetime | None:
-    """Read the value of an option as scripts/shared/times does; its zone is this machine's."""
-    if value is None:
-        return None
-    try:
-        return times.parse_time(value, console.utc_now(), None).astimezone(UTC)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 @click.command()
@@ -36,8 +27,8 @@ def time_option(_: click.Context, __: click.Parameter, value: str | None) -> dat
     "--ledger", "name", type=click.Choice(LEDGER_NAMES), help="Only records of this ledger."
 )
 @click.option("--party", help="Who did it: a party, or a user name from a failed login.")
-@click.option("--since", callback=time_option, help=f"At this time or later: {TIME_FORMS}.")
-@click.option("--until", callback=time_option, help="Before this time, written like --since.")
+@click.option("--since", type=TIME, help=f"At this time or later: {TIME_FORMS}.")
+@click.option("--until", type=TIME, help="Before this time, written like --since.")
 @click.option("--path", help="The path it was done to, or a pattern with * and ?.")
 @click.option("--event", help="The event, such as close or login-refused.")
 @click.option("--outcome", type=click.Choice(["ok", "refused", "failed"]), help="How it ended.")
@@ -52,8 +43,8 @@ def query(
     folders: tuple[Path, ...],
     name: str | None,
     party: str | None,
-    since: datetime | None,
-    until: datetime | None,
+    since: StatedTime | None,
+    until: StatedTime | None,
     path: str | None,
     event: str | None,
     outcome: str | None,
@@ -73,8 +64,8 @@ def query(
     filters = {
         "name = ?": name,
         "who = ?": party,
-        "time >= ?": since.replace(tzinfo=None) if since else None,
-        "time < ?": until.replace(tzinfo=None) if until else None,
+        "time >= ?": _naive(since),
+        "time < ?": _naive(until),
         "event = ?": event,
         "outcome = ?": outcome,
         "origin = ?": address,
@@ -102,7 +93,7 @@ def query(
                 recorded.what,
                 recorded.outcome.value,
             )
-            stamp = record.time.isoformat(timespec="microseconds")
+            stamp = times.format_time(record.time, microseconds=True)
             writer.writerow(
                 (log, record.seq, stamp, *map(_escape_formula, (*columns, *change, detail)))
             )
@@ -113,6 +104,11 @@ def query(
 # Only the login record of a session names the credential; its other records name the session.
 _CREDENTIAL_CONDITION = """(log, session) in (select (log, session) from record
     where starts_with(credential, ?) and session is not null)"""
+
+
+def _naive(stated: StatedTime | None) -> datetime | None:
+    """Return the time in UTC as the index holds it, without a zone."""
+    return stated.at(console.utc_now()).astimezone(UTC).replace(tzinfo=None) if stated else None
 
 
 def _format_cell(value: Value) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from config import times
 from keys.ledger.receipt import (
     InvalidReceipt,
     NotSignedYet,
@@ -112,11 +113,11 @@ def verify(file: Path, key_files: tuple[Path, ...], as_json: bool, site: Path | 
             "valid": True,
             "record": json.loads(format_record(record)),
             "size": checkpoint.size,
-            "signed_at": checkpoint.time.isoformat() if checkpoint.time else None,
+            "signed_at": times.format_optional(checkpoint.time),
         }
         click.echo(json.dumps(fields, ensure_ascii=False))
         return
-    when = f" at {checkpoint.time.isoformat(timespec='seconds')}" if checkpoint.time else ""
+    when = f" at {times.format_time(checkpoint.time)}" if checkpoint.time else ""
     click.echo(format_record_line(record))
     click.echo(
         f"{file}: valid: record {record.seq} of {checkpoint.size} "

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from config import times
 from config.event import Value
 from keys.ledger.record import Record
 
@@ -16,7 +17,7 @@ def format_record_line(record: Record) -> str:
     """
     event = record.event
     detail = " ".join(f"{key}={format_value(value)}" for key, value in ordered_detail(event.detail))
-    stamp = record.time.astimezone().isoformat(timespec="microseconds")
+    stamp = times.format_time(record.time, microseconds=True)
     text = (
         f"{stamp} #{record.seq} {event.outcome:7} {event.event:18} "
         f"{event.who or '-'} {event.origin or '-'} {event.what or '-'} {detail}"

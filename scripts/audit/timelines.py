@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from config import layout
+from config import layout, times
 from config.event import Event
 from keys.ledger import merkle
 from keys.ledger.record import Record, format_record
@@ -71,7 +71,7 @@ def timeline(sheet: str, folders: tuple[Path, ...], as_json: bool, site: Path | 
 
 def _format_json(step: Step) -> str:
     fields = {
-        "time": step.time.isoformat(),
+        "time": times.format_time(step.time, microseconds=True),
         "step": step.step,
         "who": step.who,
         "what": step.what,
@@ -84,7 +84,7 @@ def _format_json(step: Step) -> str:
 
 
 def _format_line(step: Step) -> str:
-    stamp = step.time.astimezone().isoformat(timespec="microseconds")
+    stamp = times.format_time(step.time, microseconds=True)
     source = f"{Path(step.log).name} #{step.record.seq} {step.hash[:16]}"
     return printable(f"{stamp}  {step.step:12} {step.who or '-':12} {step.what}  [{source}]")
 

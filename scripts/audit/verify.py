@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from config import times
 from config.fault import Faults
 from config.site import COSIGNED, FEED, OPERATIONS
 from keys.feed_segment import parse_segment
@@ -291,7 +292,7 @@ def _without_copies(checkpoints: Iterable[_SourcedCheckpoint]) -> Iterator[_Sour
 
 
 def _format_cosigned(kept: CosignedCheckpoint) -> str:
-    when = datetime.fromtimestamp(kept.seconds or 0, UTC).isoformat(timespec="seconds")
+    when = times.format_time(datetime.fromtimestamp(kept.seconds or 0, UTC))
     return (
         f"{kept.checkpoint.size:,} records were cosigned by the witness of {kept.party} at {when}"
     )
@@ -313,7 +314,7 @@ def _format_verdict(verdict: VerificationResult) -> str:
     lines = [f"{verdict.folder}: {finding.kind}: {finding.text}" for finding in verdict.findings]
     if not (lines or verdict.records or verdict.heads):
         return f"{verdict.folder}: OK: no records yet"
-    when = f", signed at {verdict.last.isoformat(timespec='seconds')}" if verdict.last else ""
+    when = f", signed at {times.format_time(verdict.last)}" if verdict.last else ""
     summary = f"{verdict.folder}: {verdict.records:,} records"
     if not lines:
         summary += f", OK: all match the checkpoint of {verdict.origin}{when}"
@@ -340,5 +341,5 @@ def _format_verdict(verdict: VerificationResult) -> str:
 def _verdict_fields(verdict: VerificationResult) -> dict[str, Any]:
     fields = asdict(verdict)
     fields["folder"] = str(verdict.folder)
-    fields["last"] = verdict.last.isoformat() if verdict.last else None
+    fields["last"] = times.format_optional(verdict.last)
     return fields

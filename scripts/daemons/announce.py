@@ -9,12 +9,12 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from config import load
+from config import load, times
 from config.event import Value
 from config.site import ANNOUNCEMENTS
 from keys.operations import announcements
 from keys.operations.announcements import Announcement
-from scripts.shared import change, console, times
+from scripts.shared import change, console
 from scripts.shared.change import Change, Plan
 
 _All = tuple[Announcement, ...]

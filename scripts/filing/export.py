@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from config import load
+from config import load, times
 from config.event import Value
 from config.party import Party, PartyKind
 from config.settings import Settings
@@ -123,14 +123,14 @@ def _entitled_party(settings: Settings, party_id: str, now: datetime) -> Party:
         wrong = "is suspended and gets no export"
         raise console.fault(PARTIES_TOML, party_id, wrong)
     if now < election.opens:
-        wrong = f"no party gets an export before {election.opens.isoformat()}"
+        wrong = f"no party gets an export before {times.format_time(election.opens)}"
         raise console.fault(SITE_TOML, "election.opens", wrong)
     lifts = election.ban_lifts
     if party.kind is PartyKind.INDEPENDENT and (lifts is None or now < lifts):
         advice = (
             "is not set: set it when YSK lifts the publication ban"
             if lifts is None
-            else f"is {lifts.isoformat()}: try again then"
+            else f"is {times.format_time(lifts)}: try again then"
         )
         wrong = f"{advice}; {party_id} is independent and gets no export before (Genelge md. 3/c)"
         raise console.fault(SITE_TOML, "election.ban_lifts", wrong)

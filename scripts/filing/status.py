@@ -19,7 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from config import load
+from config import load, times
 from config.fault import Faults
 from config.site import LEDGERS, STATE, STORE
 from keys.credentials import rotation
@@ -356,7 +356,7 @@ def _take_screen(site: Path, by: str) -> StatusScreen:
     counted = count_sheets(site)
     with coverage.open_coverage(site) as opened:
         lines = opened.lines(by)
-    at = f"{datetime.now(UTC).astimezone():%H:%M:%S}"
+    at = times.format_time(datetime.now(UTC))
     return StatusScreen(at, counted, by, lines, list(_warnings(site, counted)))
 
 

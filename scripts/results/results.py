@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import click
 
+from config import times
 from config.fault import visible
 from config.registry import Registry
 from config.result import BOX_SHEET, ResultKey
@@ -99,7 +100,7 @@ def show(box: str, as_json: bool, site: Path) -> None:
             "box": _place(box),
             "versions": [_version_json(stored, names) for stored in versions],
             "sheets": [
-                {"path": s.path, "version": s.version, "filed_at": s.filed_at.isoformat()}
+                {"path": s.path, "version": s.version, "filed_at": times.format_time(s.filed_at)}
                 for s in sheets
             ],
             "findings": [finding.as_json() for finding in findings],
@@ -110,7 +111,7 @@ def show(box: str, as_json: bool, site: Path) -> None:
         result = stored.result
         click.echo(
             f"{result.key.secim}  version {result.version}{'  counts' if stored.newest else ''}"
-            f"  {result.time.isoformat(timespec='seconds')}  {visible(result.reason)}"
+            f"  {times.format_time(result.time)}  {visible(result.reason)}"
         )
         numbers = ", ".join(f"{k} {v}" for k, v in result.numbers().items() if v is not None)
         click.echo(f"    {numbers}")
@@ -119,7 +120,7 @@ def show(box: str, as_json: bool, site: Path) -> None:
         click.echo(f"    record {stored.seq} of the results ledger, row sha256 {stored.digest}")
         click.echo(f"    sheet {stored.sheet.path or 'none when the result arrived'}")
     for sheet in sheets:
-        filed = sheet.filed_at.isoformat(timespec="seconds")
+        filed = times.format_time(sheet.filed_at)
         click.echo(f"sheet version {sheet.version}, filed at {filed}: {sheet.path}")
     for finding in findings:
         click.echo(f"{finding.check.kind}  {finding.check}: {finding.check.says}")
@@ -175,7 +176,7 @@ def history(secim: str | None, place: str | None, as_json: bool, as_csv: bool, s
                 "place": stored.result.key.place,
                 "version": stored.result.version,
                 "reason": stored.result.reason,
-                "time": stored.result.time.isoformat(timespec="seconds"),
+                "time": times.format_time(stored.result.time),
                 "sheet": stored.sheet.path,
             }
             for stored in reader.corrections()
@@ -312,7 +313,7 @@ def _version_json(stored: StoredResult, names: dict[str, str]) -> dict[str, Any]
         "belge": result.key.belge.value,
         "surum": result.version,
         "neden": result.reason,
-        "zaman": result.time.isoformat(timespec="seconds"),
+        "zaman": times.format_time(result.time),
         **result.numbers(),
         "oylar": dict(result.votes),
         "newest": stored.newest,

@@ -1,1 +1,1 @@
-"""What several commands need: console, changes, requests, times, signer process, log."""
+"""What several commands need: console, changes, requests, signer process, log."""

@@ -70,7 +70,7 @@ def test_the_password_can_be_set_before_access_opens(serve: StartServer, tmp_pat
 
     assert early.returncode == 255
     assert "Parolaniz degistirildi." in early.stderr
-    assert "Erisim 14.05.2023 saat 17.00.00" in early.stderr
+    assert "Erisim 2023-05-14T17:00:00+03:00" in early.stderr
     assert opened.returncode == 0
 
 

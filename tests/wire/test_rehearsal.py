@@ -31,7 +31,7 @@ def test_a_party_sees_the_rehearsal_in_its_window_and_the_election_after_its_ope
 
     early = server.sftp("parti-a", "ls\n")
     assert early.returncode == 255
-    assert "Prova 14.05.2023 10.00 - 14.05.2023 12.00" in early.stderr
+    assert "Prova 2023-05-14T10:00:00+03:00 - 2023-05-14T12:00:00+03:00" in early.stderr
     server.set_time(BEGINS)
     rehearsed = server.sftp("parti-a", "ls -1\n-ls ../../../../trees/parti-a\n-ls way-out/\n")
     server.set_time(ENDS)

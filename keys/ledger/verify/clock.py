@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from config import times
 from keys.ledger.record import seq_of
 from keys.ledger.verify.leaf_hashes import LedgerFiles
 
@@ -24,7 +25,7 @@ class ClockStep:
     before: datetime  # the time of the record before it
 
     def __str__(self) -> str:
-        at, before = (when.isoformat(timespec="seconds") for when in (self.time, self.before))
+        at, before = times.format_time(self.time), times.format_time(self.before)
         earlier = f"earlier than record {self.seq - 1} ({before})"
         return f"record {self.seq} is dated {at}, {earlier}: was the clock set back?"
 

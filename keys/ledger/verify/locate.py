@@ -8,6 +8,7 @@ located between two checkpoints, or by a number that is missing or is there twic
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
+from config import times
 from keys.ledger import segments
 from keys.ledger.merkle import MerkleTree
 from keys.ledger.record import parse_record, seq_of
@@ -152,7 +153,7 @@ def _locate_by_numbers(ledger: LedgerFiles, start: int, wrong: VerifiedCheckpoin
     if number < end:
         return _cut_short(number, end)
     when = wrong.checkpoint.time
-    signed = f", signed at {when.isoformat(timespec='seconds')}" if when else ""
+    signed = f", signed at {times.format_time(when)}" if when else ""
     text = f"one of the records {start} to {end - 1} was changed ({wrong.source}{signed})"
     return Finding(FindingKind.CHANGED, None, text)
 

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 from fastapi import Request, Response
 
+from config import times
 from config.event import AccessEvent
 from config.result import BOX_SHEET
 from portal.access.gate import Refusal, entrance_of, gated_router, record
@@ -130,4 +131,4 @@ def _describe(change: ChangedResult, named: Mapping[str, str], query: str) -> Ma
 
 
 def _utc(time: datetime) -> str:
-    return time.isoformat()
+    return times.format_time(time)

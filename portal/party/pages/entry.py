@@ -49,7 +49,7 @@ from portal.access.sessions import Session, Stage, form_token, is_form_token
 from portal.access.site_entrance import SiteEntrance, Wait
 from portal.party.announced import announced
 from portal.party.qr import svg
-from portal.party.rendering import minute, page
+from portal.party.rendering import moment, page
 
 TERMS_EDITION = "2026-1"
 _WRONG = "Kullanıcı adı veya parola yanlış."
@@ -316,13 +316,13 @@ def _times(request: Request, state: str) -> str:
     election = entrance_of(request).settings.election
     match state:
         case "erken":
-            return f"Parolanız doğru. Erişim {minute(election.opens)} itibarıyla açılır."
+            return f"Parolanız doğru. Erişim {moment(election.opens)} itibarıyla açılır."
         case "kapali":
             return "Erişim kapanmıştır."
         case "servis":
             return "Bu kullanıcı yalnız web servisi içindir; sitede sayfası yoktur."
         case "degisti":
-            return f"Parolanız değişti. Erişim {minute(election.opens)} itibarıyla açılır."
+            return f"Parolanız değişti. Erişim {moment(election.opens)} itibarıyla açılır."
     return ""
 
 

@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
+from config import times
 from config.event import AccessEvent
 from portal.access.gate import entrance_of, gated_router, record
 from portal.party import announced
@@ -45,7 +46,7 @@ async def live(request: Request, who: Visitor, live: Live) -> Response:
             if live.number > number:
                 snapshot = live.scoped(who.scope).snapshot
                 number, quiet = snapshot.number, 0
-                closed = snapshot.closed_at.isoformat() if snapshot.closed_at else None
+                closed = times.format_optional(snapshot.closed_at)
                 content = json.dumps({"number": number, "closed_at": closed})
                 yield f"event: snapshot\nid: {number}\ndata: {content}\n\n"
             if announcements != (now := announced.version(entrance.settings.site)):

@@ -18,16 +18,16 @@ A time without a zone is Turkey's.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from config import times
 from config.ballot import Ballot
 from config.cevre import ascii_name
 from config.result_batch import BadRow, RowFault
 from config.sheet import Secim
 
 SECIM_TURU = {8: Secim.MV, 9: Secim.CB, 6: Secim.BB, 2: Secim.B}
-TURKEY = timezone(timedelta(hours=3))
 _NUMBERS = {
     "secmen_SAYISI": "secmen",
     "oy_KULLANAN_SECMEN_SAYISI": "oy_kullanan",
@@ -134,4 +134,4 @@ def _time(value: object) -> str:
         moment = datetime.fromisoformat(str(value))
     except ValueError:
         raise _BadBox(RowFault.BAD_VALUE, f"son_ISLEM_TARIHI: {value!r} is not a time") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=TURKEY)).isoformat()
+    return (moment if moment.tzinfo else moment.replace(tzinfo=times.TURKEY)).isoformat()

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 
+from config.times import format_time
 from keys.ledger.record import Record
 from scripts.audit.report import charts
 from scripts.audit.report.document import (
@@ -26,7 +27,6 @@ from scripts.audit.report.figures import (
 )
 from scripts.audit.report.proof import Proof
 from scripts.audit.report.words import Words
-from scripts.shared.times import format_time
 
 _MAX_SHOWN = 200  # rows of a table; the CSV file has all of them
 _MAX_POINTS = 400  # of a line in a chart

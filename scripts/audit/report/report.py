@@ -9,13 +9,13 @@ import io
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 
 import click
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from config import load, scope
+from config import load, scope, times
 from config.fault import Faults
 from config.scope import Scope
 from config.site import PARTIES_TOML
@@ -30,7 +30,6 @@ from scripts.audit.report.proof import Proof
 from scripts.audit.report.words import Language, Words
 from scripts.shared import console
 
-_TURKEY = timezone(timedelta(hours=3))  # all year since 2016; of copies, whose site is not known
 _COLUMNS = ("party", "sheet", "visible", "taken", "lag_seconds", "sha256_filed", "sha256_served")
 _LOGGED_IN = (
     "select distinct who from record where name = 'transfer' and event = 'login' order by 1"
@@ -213,9 +212,9 @@ def _signing_key(site: Path | None) -> Ed25519PrivateKey | None:
 def _election(site: Path | None) -> tuple[tzinfo, str]:
     """Return the zone and the title of the site's election."""
     if site is None:
-        return _TURKEY, ""
+        return times.TURKEY, ""
     election = load.load(site).election
-    return election.opens.tzinfo or _TURKEY, election.title
+    return election.opens.tzinfo or times.TURKEY, election.title
 
 
 def _read_parties(path: Path) -> tuple[Mapping[str, Scope], dict[str, str]]:
@@ -251,8 +250,8 @@ def _format_csv(reports: Iterable[PartyReport]) -> str:
                 (
                     report.party,
                     filed.path,
-                    filed.time.isoformat(),
-                    each.time.isoformat() if each.time else "",
+                    times.format_time(filed.time),
+                    times.format_time(each.time) if each.time else "",
                     "" if each.lag is None else f"{each.lag:.3f}",
                     filed.sha256 or "",
                     each.sha256 or "",

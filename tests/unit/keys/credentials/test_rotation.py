@@ -147,8 +147,8 @@ def test_parties_that_lose_access_soon_are_listed_soonest_first() -> None:
 
     assert list(map(str, found)) == [
         "parti-e: no credential is valid now: `ssps key add parti-e`",
-        "parti-c: its last credential ends 2023-05-14T12:30:00+00:00: `ssps key rotate parti-c`",
-        "parti-a: its last credential ends 2023-05-14T13:00:00+00:00: `ssps key rotate parti-a`",
+        "parti-c: its last credential ends 2023-05-14T15:30:00+03:00: `ssps key rotate parti-c`",
+        "parti-a: its last credential ends 2023-05-14T16:00:00+03:00: `ssps key rotate parti-a`",
     ]
 
 

@@ -157,7 +157,7 @@ def test_before_the_opening_only_a_right_password_learns_when_it_is(portal: Port
     right = portal.client().log_in()
     wrong = portal.client().log_in(secret="wrong")
     assert (right.status_code, wrong.status_code) == (403, 403)
-    assert "Erişim 14.05.2023 17.00 itibarıyla açılır" in right.text
+    assert "Erişim 2023-05-14T17:00:00+03:00 itibarıyla açılır" in right.text
     assert WRONG in wrong.text and "Parolanız doğru" not in wrong.text
 
     fresh = portal.client()
@@ -404,7 +404,7 @@ def test_announcements_are_shown_at_once_escaped_and_before_any_login(portal: Po
         assert "&lt;script&gt;alert(1)&lt;/script&gt; Prova" in page
         assert "<script>alert" not in page
         assert page.index("İkinci duyuru") < page.index("Prova")
-        assert "13.05.2023 17.00" in page
+        assert "2023-05-13T17:00:00+03:00" in page
     announcements.write(portal.site, announcements.withdrawn(held, 1, now))
     assert "Prova" not in browser.get("/giris").text
 
@@ -435,7 +435,7 @@ def test_the_entry_page_says_what_is_open_and_where_the_services_are(
     page = portal.client().get("/giris").text
 
     assert said in page
-    assert "14.05.2023 17.00 itibarıyla, 18.05.2023 20.00 anına kadar" in page
+    assert "2023-05-14T17:00:00+03:00 itibarıyla, 2023-05-18T20:00:00+03:00 anına kadar" in page
     assert "sftp.ssps.example, port 2222" in page
     assert f"<small>ssh-ed25519</small> <code>{key.fingerprint}</code>" in page
     assert "/v1</dd>" in page

@@ -156,6 +156,6 @@ def test_records_whose_time_runs_backwards_are_named(
     done = ssps("audit", "verify", folder, "--key", public)
 
     assert done.exit_code == 0, done.output  # the ledger is what was signed
-    said = "record 2 is dated 2023-05-14T13:00:00+00:00, earlier than record 1 (2023-05-14T14:0"
+    said = "record 2 is dated 2023-05-14T16:00:00+03:00, earlier than record 1 (2023-05-14T17:0"
     assert done.stdout.count("is dated") == 1
     assert said in done.stdout

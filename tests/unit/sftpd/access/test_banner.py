@@ -17,8 +17,8 @@ def test_the_banner_gives_the_opening_in_the_election_s_own_time_zone() -> None:
     text = banner(ELECTION)
 
     assert text == (
-        "Erisim 14.05.2023 saat 17.00.00 (UTC+03:00) itibariyla acilacaktir.\r\n"
-        "Access opens on 2023-05-14 at 17:00:00 (UTC+03:00).\r\n"
+        "Erisim 2023-05-14T17:00:00+03:00 itibariyla acilacaktir.\r\n"
+        "Access opens at 2023-05-14T17:00:00+03:00.\r\n"
     )
     assert text.isascii()
 
@@ -26,7 +26,7 @@ def test_the_banner_gives_the_opening_in_the_election_s_own_time_zone() -> None:
 def test_the_banner_names_the_next_rehearsal_too() -> None:
     text = banner(ELECTION, REHEARSALS, OPENS - WEEK - DAY)
 
-    assert text.startswith("Prova 07.05.2023 17.00 - 08.05.2023 17.00 (UTC+03:00).\r\n")
+    assert text.startswith("Prova 2023-05-07T17:00:00+03:00 - 2023-05-08T17:00:00+03:00.\r\n")
 
 
 def test_a_rehearsal_that_has_begun_is_not_named() -> None:

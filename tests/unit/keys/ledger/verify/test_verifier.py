@@ -170,7 +170,7 @@ def test_the_range_lies_between_two_checkpoints(signed: Signed) -> None:
 
     assert first.text == (
         "one of the records 10 to 19 was changed (checkpoints #2, signed at "
-        "2023-05-14T14:10:00+00:00)"
+        "2023-05-14T17:10:00+03:00)"
     )
 
 
