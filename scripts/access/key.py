@@ -29,7 +29,7 @@ _END_WAIT = 1.2  # seconds; the server ends the sessions of a revoked credential
 
 @click.group()
 def key() -> None:
-    """Manage the credentials of the parties and the keys of the server."""
+    """Manage the parties' credentials and the server's keys."""
 
 
 for command in (rotate, adopt, hostkey.hosts, hostkey.signing):

@@ -140,7 +140,7 @@ def letter(
     as_json: bool,
     site: Path,
 ) -> None:
-    """Print the letter to PARTY with all that it needs to connect.
+    """Print the letter that tells PARTY how to connect.
 
     Host, port, user name, fingerprints, times, example commands, conditions.
     """

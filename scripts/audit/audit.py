@@ -26,7 +26,7 @@ _POLL_SECONDS = 0.5
 
 @click.group()
 def audit() -> None:
-    """Read and verify the record of what was served, filed and changed."""
+    """Read and verify the record of all that was done."""
 
 
 for command in (verify, result, compare, query, receipt, report, timeline, gap, export):

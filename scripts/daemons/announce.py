@@ -22,9 +22,9 @@ _All = tuple[Announcement, ...]
 
 @click.group()
 def announce() -> None:
-    """Announce something on the entry page of the web site (Genelge md. 7).
+    """Show announcements on the entry page of the web site.
 
-    Everybody at a registered address sees it at once, before and after the
+    Genelge md. 7. Everybody at a registered address sees it at once, before and after the
     login. It is plain text, in Turkish.
     """
 

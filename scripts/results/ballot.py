@@ -19,7 +19,7 @@ _MAX_SHOWN = 20
 
 @click.group()
 def ballot() -> None:
-    """Manage the ballot: what a vote can go to, by contest and district."""
+    """Manage the ballot: what a vote can go to, in each district."""
 
 
 @ballot.command("import")

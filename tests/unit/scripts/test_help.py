@@ -55,6 +55,17 @@ def test_help_fits_the_terminal_and_is_not_cut(path: str) -> None:
     assert [line for line in lines if re.fullmatch(r"  \S+ {2,}.*\.\.\.", line)] == []
 
 
+@pytest.mark.parametrize("path", ALL)
+def test_no_summary_is_cut_on_a_terminal_of_80_columns(path: str) -> None:
+    """Click leaves two columns free, which the command reference does not."""
+    command = ALL[path].command
+    shown = click.Context(command, info_name=path, terminal_width=COLUMNS - 2)
+
+    lines = command.get_help(shown).splitlines()
+
+    assert [line for line in lines if re.fullmatch(r"  \S+ {2,}.*\.\.\.", line)] == []
+
+
 @pytest.mark.parametrize("path", COMMANDS)
 def test_the_help_ends_with_an_example_that_the_command_accepts(path: str) -> None:
     """Every option of the example is known, each needed value is there, and no word is left."""
