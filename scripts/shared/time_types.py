@@ -23,7 +23,7 @@ class StatedTime:
         return times.parse_time(self.text, now, zone)
 
 
-class _TimeType(click.ParamType):
+class _TimeType(click.ParamType[StatedTime]):
     name = "time"
 
     def convert(
@@ -37,7 +37,7 @@ class _TimeType(click.ParamType):
         return stated
 
 
-class _DurationType(click.ParamType):
+class _DurationType(click.ParamType[timedelta]):
     name = "duration"
 
     def convert(

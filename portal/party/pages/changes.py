@@ -19,7 +19,6 @@ from portal.data import titles
 from portal.data.boxes import BoxPlace
 from portal.data.criteria import Criteria
 from portal.data.scoped import ChangedResult, ChangePage, ScopedData
-from portal.exports.file_name import TURKEY
 from portal.party.dependencies import ROWS_A_PAGE, Data, Visitor, page_of, search_of
 from portal.party.pages.search import lists
 from portal.party.rendering import box_url, moment, page, render
@@ -100,7 +99,7 @@ def since_of(request: Request) -> tuple[int, datetime | None]:
         wrong = "zaman okunamadı, şöyle yazın: 2023-05-14T21:00."
         raise Refusal(422, "bad-time", wrong) from None
     if time is not None and time.tzinfo is None:
-        time = time.replace(tzinfo=TURKEY)
+        time = time.replace(tzinfo=times.TURKEY)
     return int(text or 0), time
 
 
@@ -125,10 +124,6 @@ def _describe(change: ChangedResult, named: Mapping[str, str], query: str) -> Ma
             (titles.field(name, named), old, new) for name, old, new in change.differences()
         ],
         "key": f"{change.snapshot}-{change.secim}-{change.belge}-{place}-{change.version}",
-        "when": _utc(change.closed_at or change.time),
+        "when": times.format_time(change.closed_at or change.time),
         "shown": moment(change.closed_at or change.time),
     }
-
-
-def _utc(time: datetime) -> str:
-    return times.format_time(time)

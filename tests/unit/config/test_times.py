@@ -73,7 +73,7 @@ def test_a_time_is_shown_in_the_zone_of_the_election_if_possible(stated: str, fo
 def test_a_time_is_written_in_turkey_to_the_second_if_no_zone_is_known(
     stated: str | None, found: str
 ) -> None:
-    assert times.format_time(stated and datetime.fromisoformat(stated)) == found
+    assert times.format_time(datetime.fromisoformat(stated) if stated else None) == found
 
 
 def test_a_written_time_is_read_as_the_same_time() -> None:

@@ -31,8 +31,8 @@ def test_a_damaged_file_is_replaced_and_leaves_no_connection_open(
     connections: list[sqlite3.Connection] = []
     connect = sqlite3.connect
 
-    def noted(*args: str) -> sqlite3.Connection:
-        connections.append(connect(*args))
+    def noted(database: Path) -> sqlite3.Connection:
+        connections.append(connect(database))
         return connections[-1]
 
     monkeypatch.setattr(sqlite3, "connect", noted)

@@ -41,7 +41,7 @@ def test_a_csv_holds_the_boxes_as_they_are_shown_and_their_total(site: PortalSit
     assert lines[0]["A Partisi"] == "103"
     assert lines[0]["Seçim Çevresi"] == "İstanbul 1"
     assert lines[0]["Mahalle/Köy"] == "Caferağa"
-    assert lines[0]["İşlem Zamanı"] == "2023-05-14 18:30:00"
+    assert lines[0]["İşlem Zamanı"] == "2023-05-14T18:30:00+03:00"
     assert lines[5]["A Partisi"] == ""  # not opened
     assert lines[-1]["Seçim Çevresi"] == "TOPLAM"
     assert lines[-1]["A Partisi"] == str(102 + 103)

@@ -9,7 +9,7 @@ import office
 import pytest
 from office import OPENS, Ssps
 
-from config import registry
+from config import registry, times
 from config.site import REGISTRY_INDEX
 from keys.credentials import ring
 from keys.credentials.ring import Ring
@@ -49,8 +49,7 @@ def test_status_warns_of_a_party_whose_last_credential_ends(counted: Path, ssps:
 
     assert warned == [
         "parti-b: no credential is valid now: `ssps key add parti-b`",
-        f"parti-a: its last credential ends {hour.isoformat(timespec='seconds')}: "
-        "`ssps key rotate parti-a`",
+        f"parti-a: its last credential ends {times.format_time(hour)}: `ssps key rotate parti-a`",
     ]
     assert "parti-b: no credential is valid now" in ssps("status", "--site", counted).stdout
 

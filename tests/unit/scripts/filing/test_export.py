@@ -10,7 +10,7 @@ from office import SITE_TOML, Ssps
 from unit.publisher.filed_site import PageFiler
 from wire.server import until
 
-from config import load
+from config import load, times
 from config.sheet import Belge, Secim, Sheet
 from keys.ledger import segments
 from keys.server_keys import sshsig
@@ -58,7 +58,7 @@ def test_an_independent_gets_its_district_only_after_the_ban_is_lifted(
     early = ssps(*words)
     assert (unset.exit_code, early.exit_code) == (1, 1)
     assert "election.ban_lifts: is not set" in unset.stderr
-    assert f"is {(now + timedelta(hours=1)).isoformat()}: try again then" in early.stderr
+    assert f"is {times.format_time(now + timedelta(hours=1))}: try again then" in early.stderr
     assert not (tmp_path / "usb").exists()
     events = [record.event for record in segments.read_records(site / "ledgers/operations")]
     assert [(e.event, e.what, e.outcome) for e in events] == [
