@@ -127,13 +127,19 @@ def _process(*words: str) -> Iterator[IO[bytes]]:
 
 def main(words: Sequence[str]) -> None:
     """Write what is asked for to standard output."""
+    parent, *asked = words
+    end_with_parent(int(parent))
+    write(asked, sys.stdout.buffer)
+
+
+def write(words: Sequence[str], output: IO[bytes]) -> None:
+    """Write what is asked for to `output`."""
     import duckdb
 
-    from publisher.results.snapshots.exports import ndjson_lines, parquet_columns, read_parquet
+    from publisher.results.snapshots.rows import ndjson_lines, parquet_columns, read_parquet
 
-    parent, what, name, *rest = words
-    end_with_parent(int(parent))
-    parquet, output = Path(name), sys.stdout.buffer
+    what, name, *rest = words
+    parquet = Path(name)
     with duckdb.connect() as database:
         database.execute("SET threads = 1")
         names = parquet_columns(database, parquet)

@@ -45,6 +45,7 @@ from config.site import SNAPSHOTS
 from config.snapshot import AGGREGATES, EXPORTS, EXPORTS_SIGNATURE, MANIFEST, PARQUET, VOTES
 from keys.files import sync
 from keys.kernel.process import end_with_parent
+from publisher.results.snapshots.rows import Rows, ndjson_lines, parquet_columns, read_parquet
 from publisher.results.snapshots.snapshot import QUIET, describe_file, snapshot_folder
 
 FORMAT = "ssps-exports-v1"
@@ -72,14 +73,11 @@ PROVISIONAL = "GEÇİCİ SONUÇ"
 _BOM = "\ufeff"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with these a cell begins that is computed
 _TEXTS = ("belge", "cevre", "kurul", "sandik", "sandik_turu", "neden", "zaman")
-_ROWS_A_FETCH = 5000
 _MODE = 0o444
 _NEW = ".new"
 _KINDS = ("xlsx", "ndjson.gz", "ndjson.zst", "csv")  # the slowest first
 _LARGE = 1 << 20  # bytes of Parquet; below, starting processes takes longer than the work
 _WORKERS = 2
-
-Rows = Callable[[], Iterator[Sequence[Any]]]
 
 
 def write_exports(
@@ -236,37 +234,11 @@ def _is_same(one: Path, other: Path) -> bool:
     return one.exists() and one.samefile(other)
 
 
-def parquet_columns(database: duckdb.DuckDBPyConnection, parquet: Path) -> list[str]:
-    """Return the names of the columns of a snapshot's Parquet file."""
-    described = database.execute(f"DESCRIBE SELECT * FROM '{_quoted(parquet)}'").fetchall()
-    return [row[0] for row in described]
-
-
 def parquet_headings(
     database: duckdb.DuckDBPyConnection, parquet: Path, titles: Mapping[str, str]
 ) -> list[str]:
     """Return the Turkish headings of the columns of a snapshot's Parquet file."""
     return [heading(column, titles) for column in parquet_columns(database, parquet)]
-
-
-def read_parquet(
-    database: duckdb.DuckDBPyConnection, parquet: Path, condition: str = "true"
-) -> Iterator[Sequence[Any]]:
-    """Yield the rows of a snapshot's Parquet file that satisfy an SQL condition, times as text."""
-    shown = ", ".join(
-        "strftime(zaman AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%SZ') AS zaman"
-        if column == "zaman"
-        else f'"{column}"'
-        for column in parquet_columns(database, parquet)
-    )
-    query = f"SELECT {shown} FROM '{_quoted(parquet)}' WHERE {condition}"
-    found = database.execute(query)
-    while part := found.fetchmany(_ROWS_A_FETCH):
-        yield from part
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
 
 
 def safe_text(text: str) -> str:
@@ -291,19 +263,6 @@ def _safe(value: Any) -> Any:
 def _write_csv(path: Path, headings: Sequence[str], rows: Rows, number: int) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         write_csv(file, headings, rows(), number)
-
-
-def ndjson_lines(columns: Sequence[str], rows: Rows, name: str) -> Iterator[bytes]:
-    """Yield the rows of a snapshot's table, `mv` or `mv-birlestirme`, as lines of a batch."""
-    secim = name.removesuffix(AGGREGATES)
-    votes = [(n, c.removeprefix(VOTES)) for n, c in enumerate(columns) if c.startswith(VOTES)]
-    others = [(n, c) for n, c in enumerate(columns) if not c.startswith(VOTES)]
-    for row in rows():
-        line: dict[str, Any] = {"secim": secim}
-        line |= {column: row[n] for n, column in others if row[n] not in (None, "")}
-        line.setdefault("neden", "")
-        line["oylar"] = {option: row[n] for n, option in votes if row[n] is not None}
-        yield json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def _write_zst(path: Path, columns: Sequence[str], rows: Rows, name: str) -> None:

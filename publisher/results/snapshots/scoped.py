@@ -17,9 +17,9 @@ from config.snapshot import AGGREGATES
 from publisher.results.snapshots.exports import (
     option_titles,
     parquet_headings,
-    read_parquet,
     write_csv,
 )
+from publisher.results.snapshots.rows import read_parquet
 from publisher.results.snapshots.snapshot import QUIET, latest_number, snapshot_folder
 
 

@@ -112,7 +112,7 @@ OTHER_FORMS = {
     "publisher/page.py": "names of arrivals",
     "publisher/requests/handler.py": "the catalog and the filing ledger, compared as text",
     "publisher/results/intake/ysk_rows.py": "a batch of SEÇSİS, rewritten as one of ours",
-    "publisher/results/snapshots/exports.py": "the exports of a snapshot, in UTC by the manifest",
+    "publisher/results/snapshots/rows.py": "the exports of a snapshot, in UTC by the manifest",
     "publisher/results/snapshots/snapshot.py": "the files of a snapshot",
     "scripts/audit/exports.py": "xferlog, ECS and OCSF",
     "scripts/audit/report/pages.py": "the same instant in UTC beside a time; ticks between others",

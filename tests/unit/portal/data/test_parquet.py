@@ -1,0 +1,69 @@
+"""The process that reads Parquet files for the portal; the other tests read without it."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from unit.portal.portal_site import PortalSite, result
+
+from config.site import SNAPSHOTS
+from portal.data import parquet
+
+KONAK = ("35-izmir-2", "konak", "1001")
+
+
+@pytest.fixture
+def parquet_in_this_process() -> None:
+    """Read in a process of its own here."""
+
+
+@pytest.fixture
+def file(site: PortalSite) -> Iterator[Path]:
+    site.publish(result(KONAK), result(("34-istanbul-1", "kadikoy-2", "1002")))
+    yield site.path / SNAPSHOTS / "00000001" / "mv.parquet"
+
+
+def test_a_process_writes_places_numbers_and_reasons_of_a_file(file: Path) -> None:
+    with parquet.open_columns(file, ["parti-a", "parti-b", "parti-c", "ortak"]) as reader:
+        places = reader.places()
+        own = [(c.name, c.values.tolist()) for c in reader.columns("oylar.")]
+        numbers = {c.name: c.values.tolist() for c in reader.columns()}
+        reasons = reader.reasons()
+
+    assert places == [["34-istanbul-1", "kadikoy-2", ["1002"]], ["35-izmir-2", "konak", ["1001"]]]
+    assert own == [("oylar.bagimsiz-1", [7, 3]), ("oylar.bagimsiz-2", [0, 5])]
+    assert numbers["oylar.parti-a"] == [109, 112]
+    assert reasons == []
+
+
+def test_a_process_writes_the_rows_that_satisfy_a_condition(file: Path) -> None:
+    rows = list(parquet.lines(file, "kurul = 'konak'"))
+
+    assert [(cevre, kurul) for cevre, kurul, _ in rows] == [("35-izmir-2", "konak")]
+    assert b'"parti-a":112' in rows[0][2]
+
+
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "mv.parquet").write_bytes(b"PAR1 damaged PAR1")
+
+    with pytest.raises(OSError, match=r"cannot be read|has ended"):
+        list(parquet.lines(tmp_path / "mv.parquet"))
+    with (
+        pytest.raises(OSError, match=r"cannot be read|has ended"),
+        parquet.open_columns(tmp_path / "mv.parquet", []),
+    ):
+        pass
+
+
+def test_the_process_does_not_import_sqlalchemy(file: Path) -> None:
+    """Importing it takes longer than reading a file."""
+    code = (
+        "import io, sys; from portal.data import parquet;"
+        f"parquet.write(['lines', {str(file)!r}, 'true'], io.BytesIO());"
+        "print('sqlalchemy' in sys.modules)"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+
+    assert printed == b"False\n"
