@@ -127,6 +127,8 @@ _ROOT = Path(__file__).resolve().parents[3]
 
 def writes_a_time(source: str) -> bool:
     """Say whether a module formats a time itself: a call, SQL's strftime, or `f"{at:%H:%M}"`."""
+    if not re.search(r"isoformat|strftime|ctime|:[^\n}]*%[a-zA-Z]", source):
+        return False
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Attribute(attr=name) if name in _WRITERS:

@@ -43,8 +43,17 @@ ASKED = (
 )
 
 
-@pytest.fixture
-def rows(site: PortalSite) -> list[tuple[str, str, list[str]]]:
+Rows = list[tuple[str, str, list[str]]]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[PortalSite, Rows]:
+    """A site with findings, and these; tests must only read from it."""
+    site = PortalSite(tmp_path_factory.mktemp("findings") / "site")
+    return site, put_findings(site)
+
+
+def put_findings(site: PortalSite) -> Rows:
     """Put findings of each check, contest and place into the database; return them."""
     site.publish(result(("01-adana", "aladag", "1")))
     made = [
@@ -70,12 +79,12 @@ def is_in(place: str, district: str, board: str | None) -> bool:
 @pytest.mark.parametrize("asked", ASKED)
 @pytest.mark.parametrize("secim", [None, Secim.MV])
 def test_a_finding_is_found_if_all_its_places_are_wanted_and_in_scope(
-    site: PortalSite,
-    rows: list[tuple[str, str, list[str]]],
+    shared: tuple[PortalSite, Rows],
     scope: Scope,
     asked: tuple[str | None, str | None],
     secim: Secim | None,
 ) -> None:
+    site, rows = shared
     expected = sorted(
         (check, json.dumps(places), contest)
         for check, contest, places in rows
@@ -99,9 +108,8 @@ def test_a_finding_is_found_if_all_its_places_are_wanted_and_in_scope(
     assert (list(of_check.findings), of_check.count) == (nobody[2:5], len(nobody))
 
 
-def test_numbers_are_counted_again_after_a_moment(
-    site: PortalSite, rows: list[tuple[str, str, list[str]]]
-) -> None:
+def test_numbers_are_counted_again_after_a_moment(site: PortalSite) -> None:
+    rows = put_findings(site)
     now = 0.0
     queries = FindingQueries(site.path, lambda: now)
     assert sum(queries.count(ALL, None).values()) == len(rows)

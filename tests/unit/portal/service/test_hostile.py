@@ -4,14 +4,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 from unit.portal.portal_site import BOXES, every_result
 from unit.portal.service.conftest import ServiceCalls
 
@@ -37,11 +31,6 @@ PATHS = (
 )  # fmt: skip
 
 
-_CHECKS = [
-    status_code_conformance,
-    content_type_conformance,
-    response_schema_conformance,
-]
 _BASE = "https://ssps.test"
 
 
@@ -68,6 +57,14 @@ def test_no_value_of_any_parameter_breaks_a_call_or_leaks(calls: ServiceCalls) -
 @pytest.mark.slow
 def test_schemathesis_finds_no_fault_of_the_server(calls: ServiceCalls) -> None:
     """Calls that follow openapi.json, and calls that do not, get an answer that it describes."""
+    import schemathesis  # which takes 0.7 s, so that only this test waits for it
+    from schemathesis.specs.openapi.checks import (
+        content_type_conformance,
+        response_schema_conformance,
+        status_code_conformance,
+    )
+
+    checks = [status_code_conformance, content_type_conformance, response_schema_conformance]
     calls.site.publish(*every_result())
     described = calls.get("/v1/openapi.json", auth=None).json()
     schema = schemathesis.openapi.from_dict(described)
@@ -86,7 +83,7 @@ def test_schemathesis_finds_no_fault_of_the_server(calls: ServiceCalls) -> None:
             params.pop("wait")
         answer = calls.get(path, params=params or None)
         assert answer.status_code < 500, (path, params, answer.text)
-        case.validate_response(answer, checks=_CHECKS)
+        case.validate_response(answer, checks=checks)
         if answer.status_code >= 400:
             assert answer.headers["content-type"] == "application/problem+json", path
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from office import Ssps
 
+from config import times
 from config.site import LEDGERS
 from keys.credentials.users import State
 from keys.ledger import segments, writer
@@ -133,7 +134,7 @@ def test_reset_with_an_overlap_says_until_when_the_old_password_works(
     old, fresh = user_files.load(site, "parti-a").users[0].credentials
     assert old.not_after == fresh.not_before + timedelta(hours=2)
     [row] = json.loads(ssps("user", "list", "--json", "--site", site).stdout)
-    assert row["password"] == f"initial, the old one until {old.not_after.isoformat()}"
+    assert row["password"] == f"initial, the old one until {times.format_time(old.not_after)}"
     record = list(segments.read_records(site / LEDGERS / "operations"))[-1]
     assert record.event.detail["overlap"] == "2h"
     bad = ssps("user", "reset", "parti-a.servis", "--overlap", "soon", "--why", "x", "--site", site)

@@ -8,6 +8,7 @@ from typing import Any
 import pikepdf
 import pytest
 from PIL import Image, TiffImagePlugin
+from slow_rest import slow_rest
 
 from publisher.page import Reason, refused_format
 from publisher.reading.worker import read_file
@@ -110,7 +111,9 @@ def test_a_tiff_in_black_and_white_is_read(
     assert (seen.fault, seen.texts) == (None, (CODE,))
 
 
-@pytest.mark.parametrize("name", ["g4", "g3", "g3-2d", "jbig2", "lzw", "run-length", "flate-a85"])
+@pytest.mark.parametrize(
+    "name", slow_rest(["jbig2", "g4", "g3", "g3-2d", "lzw", "run-length", "flate-a85"], 2)
+)
 def test_a_pdf_in_black_and_white_is_read(draw: Draw, name: str) -> None:
     page = draw(CODE, CODE).convert("1")
     size = f"/Columns {page.width} /Rows {page.height}"
