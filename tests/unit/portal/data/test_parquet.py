@@ -32,7 +32,10 @@ def test_a_process_writes_places_numbers_and_reasons_of_a_file(file: Path) -> No
         numbers = {c.name: c.values.tolist() for c in reader.columns()}
         reasons = reader.reasons()
 
-    assert places == [["34-istanbul-1", "kadikoy-2", ["1002"]], ["35-izmir-2", "konak", ["1001"]]]
+    assert [tuple(place) for place in places] == [
+        ("34-istanbul-1", "kadikoy-2", ["1002"]),
+        ("35-izmir-2", "konak", ["1001"]),
+    ]
     assert own == [("oylar.bagimsiz-1", [7, 3]), ("oylar.bagimsiz-2", [0, 5])]
     assert numbers["oylar.parti-a"] == [109, 112]
     assert reasons == []
