@@ -1,7 +1,7 @@
 """`ssps user`: the users of a party at the web site and the web service."""
 
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from keys.credentials.users import (
 from keys.operations import user_files
 from scripts.access import credentials, form, parties
 from scripts.access.user_change import Edit, UserChange
-from scripts.shared import change, console, times
+from scripts.shared import change, console
+from scripts.shared.time_types import DURATION
 
 _LOGIN = click.argument("login", metavar="PARTY.NAME")
 _MODE = change.mode_options()
@@ -98,14 +99,14 @@ def list_(party_id: str | None, as_json: bool, site: Path) -> None:
 @click.option("--totp", is_flag=True, help="Also remove the second factor, if it was lost.")
 @click.option(
     "--overlap",
-    metavar="DURATION",
+    type=DURATION,
     help="How long the old password of a user of the web service keeps working, for example 1h.",
 )
 @_MODE
 @_WHY
 @console.with_site
 def reset(
-    login: str, totp: bool, overlap: str | None, mode: change.Mode, why: str, site: Path
+    login: str, totp: bool, overlap: timedelta | None, mode: change.Mode, why: str, site: Path
 ) -> None:
     """Give the user PARTY.NAME a new initial password, and print it.
 
@@ -116,16 +117,12 @@ def reset(
     party_id, name = _find(load.load(site), login)
     password = credentials.new_password()
     fresh = _initial(password)
-    try:
-        kept = None if overlap is None else times.parse_duration(overlap)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
 
     def edit(old: Users) -> Edit:
-        new = user_changes.reset(old, name, fresh, totp=totp, overlap=kept)
+        new = user_changes.reset(old, name, fresh, totp=totp, overlap=overlap)
         detail: dict[str, Value] = {"user": login, "credential": fresh.fingerprint}
-        if kept is not None:
-            detail["overlap"] = times.format_duration(kept)
+        if overlap is not None:
+            detail["overlap"] = times.format_duration(overlap)
         return Edit(new, detail)
 
     made = UserChange(site, "user reset", party_id, why, edit)
