@@ -132,7 +132,7 @@ def test_access_opens_at_the_set_time(serve: StartServer) -> None:
     in_time = server.sftp("parti-a", "ls\n")
 
     assert early.returncode == 255
-    assert "Access opens on 2023-05-14 at 17:00:00 (UTC+03:00)." in early.stderr
+    assert "Access opens at 2023-05-14T17:00:00+03:00." in early.stderr
     assert "Erisim 2023-05-14T17:00:00+03:00" in early.stderr
     assert "opens" not in stranger.stderr
     assert in_time.returncode == 0, in_time.stderr
