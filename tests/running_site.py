@@ -1,7 +1,6 @@
 """Runs a rehearsal site with real processes: `ssps run` and real clients."""
 
 import hashlib
-import json
 import os
 import socket
 import subprocess
@@ -16,7 +15,7 @@ from config import layout
 from config.site import LEDGERS, TRANSFER
 from keys.ledger import segments
 from keys.ledger.record import Record
-from scripts.filing.status import SETTLED
+from scripts.filing.status import SETTLED, count_sheets
 
 SSPS = [sys.executable, "-m", "scripts.ssps"]
 ADDRESS = "127.0.0.1"
@@ -36,8 +35,8 @@ class RunningSite:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def status(self) -> dict[str, int]:
-        found: dict[str, int] = json.loads(self.ssps("status", "--json"))
-        return found
+        """Return the counts of `ssps status --json`, without the process, which takes a second."""
+        return count_sheets(self.site)
 
     def scan(self, *words: object) -> None:
         """Scan pages, and wait until each is filed, a duplicate or quarantined."""

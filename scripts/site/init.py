@@ -207,23 +207,44 @@ def create_site(site: Path, site_toml: str, parties_toml: str, why: str) -> None
     show_default=True,
     help="With --system: the folder for the systemd units.",
 )
+@click.option(
+    "--units-only",
+    is_flag=True,
+    help="Only write the systemd units of an existing site again, from this version (as root).",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be created, and create nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @console.why_option()
 @console.with_new_site
-def init(system: bool, units: Path, dry_run: bool, as_json: bool, why: str, site: Path) -> None:
+def init(
+    system: bool,
+    units: Path,
+    units_only: bool,
+    dry_run: bool,
+    as_json: bool,
+    why: str,
+    site: Path,
+) -> None:
     """Create a new site in DIR.
 
     Creates host keys, a signing key and commented settings. DIR must be empty
     or must not exist. Edit site.toml and parties.toml, then run `ssps check`.
     With --system, DIR may also be an existing site, for example a copy from
-    another machine; its files stay as they are.
+    another machine; its files stay as they are. --units-only is for an upgrade:
+    it writes the units and changes no owner, which takes long on a full site.
     """
+    if units_only and not (site / SITE_TOML).exists():
+        raise console.fault("--units-only", "", f"{site} is no site: it has no {SITE_TOML}")
     if dry_run:
-        _show_plan(site, system, units, as_json)
+        _show_plan(site, system or units_only, units, as_json)
         return
     with redirect_stdout(io.StringIO()) if as_json else nullcontext() as printed:
-        _init(system, units, why, site)
+        if units_only:
+            executable = Path(sys.argv[0]).absolute()
+            system_.check_machine(site, executable)
+            _set_up_system(site, executable, units, why, units_only)
+        else:
+            _init(system, units, why, site)
     if printed is not None:
         fields = {"site": str(site), "changed": True, "printed": printed.getvalue().splitlines()}
         click.echo(json.dumps(fields, ensure_ascii=False))
@@ -252,18 +273,19 @@ def _init(system: bool, units: Path, why: str, site: Path) -> None:
     if not (system and (site / SITE_TOML).exists()):
         _create(site, why)
     if system:
-        _set_up_system(site, executable, units, why)
+        _set_up_system(site, executable, units, why, units_only=False)
         click.echo(f"  sudo -u {system_.USER} ssps --site {site} check")
         click.echo("  systemctl daemon-reload && systemctl enable --now ssps.target")
 
 
-def _set_up_system(site: Path, executable: Path, units: Path, why: str) -> None:
+def _set_up_system(site: Path, executable: Path, units: Path, why: str, units_only: bool) -> None:
     settings = load.load(site)
+    step = system_.write_units if units_only else system_.set_up
     try:
         with console.recorded_change(site, "init --system", str(site), why) as record:
             record.before = system_.describe_current(site, settings, units)
             record.done(system_.describe_planned(site, settings, executable, units))
-            for line in system_.set_up(site, settings, executable, units):
+            for line in step(site, settings, executable, units):
                 click.echo(line)
     finally:
         with suppress(LookupError):  # the user does not exist yet

@@ -28,6 +28,7 @@ USER, SCANNERS = "ssps", "ssps-scan"
 FOLDER = Path("/etc/systemd/system")
 PORTAL_UNIT, STAFF_UNIT = "ssps-portal.service", "ssps-staff.service"
 SHARE = Path("/usr/local/share")
+PACKAGED = Path("/usr/bin/ssps")  # the command of the Debian package
 UNITS = ("ssps.target", "ssps-publish.service", "ssps-serve.service", PORTAL_UNIT, STAFF_UNIT)
 _MARGIN = 10  # seconds from the end of the server's draining to SIGKILL
 _SITE_MODE = 0o751
@@ -85,9 +86,17 @@ def set_up(site: Path, settings: Settings, executable: Path, folder: Path) -> li
     done = list(_create_users())
     _set_ownership(site, settings.intake.folders)
     done.append(f"{site}: owner set to {USER}, intake writable for the group {SCANNERS}")
+    return done + write_units(site, settings, executable, folder)
+
+
+def write_units(site: Path, settings: Settings, executable: Path, folder: Path) -> list[str]:
+    """Write the units, the man page and the completions; return a line for each file."""
+    done = []
     folder.mkdir(parents=True, exist_ok=True)
     share = SHARE if folder == FOLDER else folder / "share"
-    for path, text in shell_files(share).items():
+    # The Debian package has its own man page and completions, and upgrades them.
+    packaged = executable == PACKAGED
+    for path, text in () if packaged else shell_files(share).items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         path.chmod(0o644)

@@ -1,0 +1,1 @@
+"""Builds the Debian package and lists its parts."""
