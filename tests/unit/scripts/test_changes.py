@@ -18,7 +18,7 @@ from unit.publisher.filed_site import PageFiler
 from config import load, registry
 from config.event import Event
 from config.sheet import Belge, Secim, Sheet
-from config.site import REGISTRY_INDEX, cosigned_folder
+from config.site import LEDGERS, REGISTRY_INDEX, cosigned_folder
 from keys.credentials import ring
 from keys.credentials.users import Role
 from keys.ledger import anchors, cosigned, segments, writer
@@ -410,3 +410,27 @@ def test_init_system_on_an_existing_site_is_recorded(
         f"{whole / 'intake'}: ssps:ssps-scan 2770",
     ]
     assert after[2].startswith(f"{tmp_path / 'units' / 'ssps.target'} sha256 ")
+
+
+def test_init_units_only_writes_the_units_and_changes_no_owner(
+    whole: Path, ssps: Ssps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owners: list[Path] = []
+    monkeypatch.setattr(system, "check_machine", lambda *_: None)
+    monkeypatch.setattr(shutil, "chown", lambda path, *_: owners.append(Path(path)))
+    words = ("init", "--units-only", "--units", tmp_path / "units", whole)
+
+    done = ssps(*words, "--why", "a new version")
+
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "units" / "ssps-serve.service").exists()
+    assert [path for path in owners if not path.is_relative_to(whole / LEDGERS)] == []
+    last = events(whole)[-1]
+    assert (last.event, last.detail["why"]) == ("init --system", "a new version")
+
+
+def test_init_units_only_refuses_a_folder_that_is_no_site(tmp_path: Path, ssps: Ssps) -> None:
+    refused = ssps("init", "--units-only", tmp_path, "--why", "x")
+
+    assert refused.exit_code == 1
+    assert "it has no site.toml" in refused.output
