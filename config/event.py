@@ -59,6 +59,11 @@ access ledger: `who` is the party, or the user name that a client gave; `from` i
 staff ledger: `who` is the operator, or the name that was given; `from` is the address
     connection-refused, login, login-refused, session-end, password, totp, page, stream, denied:
                                       as in the access ledger
+    sheet                what: path    user, session, sha256, form; of a page in quarantine
+    identify             what: folder  user, session, errand, sheets, why
+    reject, rescan       what: folder  the same without sheets; rescan has board and karekod
+    rule                 what: folder  as identify: a supervisor decides; no sheets reject the page
+    reread               what: folder  user, session, errand, settings
 any ledger
     anchor               what: anchor  checkpoints: the newest of the other ledgers, once a minute
     recovered            what: segment bytes
@@ -182,6 +187,16 @@ class AccessEvent(StrEnum):
     CALL = "call"
     STREAM = "stream"
     DENIED = "denied"
+
+
+class StaffEvent(StrEnum):
+    """What accounts of the staff site do about pages in quarantine; the others are AccessEvents."""
+
+    IDENTIFY = "identify"
+    REJECT = "reject"
+    RULE = "rule"
+    RESCAN = "rescan"
+    REREAD = "reread"
 
 
 class FilingEvent(StrEnum):

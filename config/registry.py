@@ -456,7 +456,8 @@ class Registry:
 
     def boards(self) -> frozenset[tuple[str, str]]:
         """Return every (district, board) that has a sheet."""
-        return frozenset(self._rows("SELECT DISTINCT cevre, kurul FROM sheet WHERE cevre <> ''"))
+        query = "SELECT DISTINCT cevre, kurul FROM expected WHERE cevre <> ''"
+        return frozenset(self._rows(query))
 
     def places(self) -> Iterator[PlaceCounts]:
         """Yield every place that has sheets: boards, districts and the election."""

@@ -43,6 +43,7 @@ from publisher.page import Arrival, Stamp, escaped
 from publisher.reading.pool import Pool
 from publisher.reading.worker_client import WorkerClient
 from publisher.requests.handler import RequestHandler
+from publisher.requests.rereader import Rereader
 from publisher.store.quarantine import Quarantine
 from publisher.store.store import Store
 
@@ -198,7 +199,9 @@ class _Run:
             )
             self._anchors = AnchorWriter(site / LEDGERS, FILING, LEDGER_NAMES)
             self._filer = Filer(self._context)
-            self._requests = RequestHandler(self._context, self._filer)
+            rereader = Rereader()
+            stack.callback(rereader.close)
+            self._requests = RequestHandler(self._context, self._filer, rereader)
             self._pool = Pool(
                 workers, self._spool, self._context.store.stage, self._wake, new_client
             )

@@ -2,10 +2,14 @@
 
 A JPEG or PNG is sent as it is. A page of a TIFF or PDF is rendered in a process of its own
 (portal/pictures/worker) and kept in memory, up to CACHE_BYTES for all of them.
+
+A page in quarantine may be anything. Its original is sent only if its size is known and no larger
+than a browser can show; any other is rendered, also if it is cut off.
 """
 
 import hashlib
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -20,6 +24,7 @@ from publisher.page import format_of
 
 CACHE_BYTES = 16 << 20
 MAX_BYTES = 64 << 20  # of an original
+MAX_SHOWN_PIXELS = 40_000_000  # of an original from quarantine
 _AT_A_TIME = 2
 _TIMEOUT = 30.0  # seconds for one picture
 _SHOWN = {"JPEG": "image/jpeg", "PNG": "image/png"}
@@ -78,8 +83,33 @@ class Pictures:
         if found is None or found.media_type in _SHOWN.values():
             return found
         made = self._render(found.content, frame)
-        if made is None:
+        return None if made is None else self._keep(key, made)
+
+    def of_held(
+        self, path: Path, sha256: str | None, frame: int, size: tuple[int, int] | None
+    ) -> Picture | None:
+        """Return a picture of one page of a file in quarantine, None if there is none.
+
+        `size` is that of the page in pixels, None if it is not known. Raises OriginalChanged.
+        """
+        content = _held_bytes(path)
+        if content is None or sha256 is None:
             return None
+        if (actual := hashlib.sha256(content).hexdigest()) != sha256:
+            _log.error("original-changed", sha256=sha256, actual=actual)
+            raise OriginalChanged(sha256)
+        media_type = MEDIA_TYPES.get(format_of(content) or "", "")
+        if media_type in _SHOWN.values() and size and size[0] * size[1] <= MAX_SHOWN_PIXELS:
+            return Picture(content, media_type, original=True)
+        key = (sha256, frame)
+        with self._lock:
+            if (kept := self._kept.get(key)) is not None:
+                self._kept.move_to_end(key)
+                return kept
+        made = self._render(content, frame, "--lenient")
+        return None if made is None else self._keep(key, made)
+
+    def _keep(self, key: tuple[str, int], made: bytes) -> Picture:
         rendered = Picture(made, "image/jpeg", original=False)
         with self._lock:
             if key not in self._kept:
@@ -90,7 +120,7 @@ class Pictures:
                 self._size -= len(dropped.content)
         return rendered
 
-    def _render(self, content: bytes, frame: int) -> bytes | None:
+    def _render(self, content: bytes, frame: int, *options: str) -> bytes | None:
         if len(content) > MAX_BYTES:
             return None
         command = [
@@ -100,6 +130,7 @@ class Pictures:
             "portal.pictures.worker",
             str(os.getpid()),
             str(frame - 1),
+            *options,
         ]
         with self._rendering:
             try:
@@ -113,3 +144,16 @@ class Pictures:
             _log.warning("picture-failed", cause=f"it ended with {done.returncode}")
             return None
         return done.stdout
+
+
+def _held_bytes(path: Path) -> bytes | None:
+    """Return the bytes of a plain file; a link, a pipe or one that is too large has none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+            return None
+        return file.read(MAX_BYTES)

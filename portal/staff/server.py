@@ -54,7 +54,7 @@ class Server(Daemon):
 
     def tasks(self, app: FastAPI) -> Sequence[Coroutine[Any, Any, object]]:
         """Return what follows the site's data."""
-        return (app.state.sites.follow(),)
+        return (app.state.sites.follow(), app.state.desk.follow())
 
     def holders(self, settings: Settings) -> Sequence[str]:
         """Return the party of the operators."""

@@ -15,18 +15,24 @@ from portal.party.errors import answer_error
 from portal.party.pages import entry
 from portal.party.rendering import TEMPLATES, Look
 from portal.pictures.pictures import Pictures
+from portal.staff.desk.desk import Desk
 from portal.staff.entrance import StaffEntrance
-from portal.staff.pages import account, wall
+from portal.staff.pages import account, desk, desk_actions, wall
 from portal.staff.roles import check_roles
 
 _FOLDER = Path(__file__).parent
 _ASSETS = Assets(STATIC, _FOLDER / "static")
-_MENU: tuple[tuple[str, str, frozenset[Role]], ...] = (("/", "Durum", wall.ROLES),)
+_MENU: tuple[tuple[str, str, frozenset[Role]], ...] = (
+    ("/", "Durum", wall.ROLES),
+    ("/masa", "Masa", desk.ROLES),
+)
 ROUTERS = (
     _ASSETS.router(),
     entry.router,
     account.router,
     wall.router,
+    desk.router,
+    desk_actions.router,
 )
 
 
@@ -43,6 +49,7 @@ def create_app(entrance: StaffEntrance) -> FastAPI:
     app.state.entrance = entrance
     app.state.look = LOOK
     app.state.pictures = Pictures()
+    app.state.desk = Desk(entrance.settings.site, entrance.clock)
     app.state.sites = Sites(lambda: entrance.settings.results.share_level)
     add_routes(app, *ROUTERS)
     for kind in (HTTPException, RequestValidationError, Exception):

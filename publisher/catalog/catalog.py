@@ -283,6 +283,7 @@ class Catalog(Database):
             "ms": result.ms,
             "format": result.format,
             "frames": result.frames,
+            "size": [result.width, result.height],
             "readings": [
                 [r.text, r.engine, r.scan, r.ms, r.corners, r.frame] for r in result.readings
             ],

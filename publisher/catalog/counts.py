@@ -65,7 +65,7 @@ def open_read_only(site: Path) -> Iterator[sa.Connection | None]:
             present = set(sa.inspect(connection).get_table_names())
             # Another process may be creating the tables at this moment.
             # A catalog of an earlier version lacks the newer ones until its publisher starts.
-            newer = {t.extract.name, t.pixels.name, t.form.name, t.print_map.name}
+            newer = {t.extract.name, t.pixels.name, t.form.name, t.print_map.name, t.rescan.name}
             yield connection if present >= set(t.METADATA.tables) - newer else None
     finally:
         engine.dispose()

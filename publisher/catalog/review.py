@@ -10,6 +10,16 @@ and bytes that are already filed are not filed again.
 
 One operator alone can close a file by rejecting it, with a reason. Its bytes stay in quarantine,
 and it can still be identified later.
+
+An operator works at the console (`ssps desk`, the login name) or at the staff site (`staff:ayse`,
+the account). Nobody can prove that a login and an account are two persons, so identifications of
+the two never complete each other: a file is filed by enough logins, or by enough accounts.
+
+At the staff site nobody sees the choice of another before he has made his own, and the second
+choice cannot be changed afterwards. If two accounts differ, the file is in dispute, and only a
+supervisor who has not named it yet may decide (`rule`): his choice is one more identification. An
+account that rejects a file which another account has identified contradicts it: its identification
+has no sheets.
 """
 
 from collections.abc import Sequence
@@ -25,6 +35,8 @@ from publisher.catalog import tables as t
 from publisher.outcome import Lookup
 
 FILED, REJECTED = "filed", "rejected"
+ACCOUNT = "staff:"  # before the name of an account of the staff site; no login name has a colon
+CONTRADICTED = "contradicted"  # the cause of an answer (publisher/requests/queue)
 Sheets = tuple[tuple[int, str], ...]  # pages from 1, and the karekod of the sheet on each
 
 
@@ -39,7 +51,7 @@ class Review(NamedTuple):
 
 
 class Identification(NamedTuple):
-    """The sheets that a file shows, according to one operator."""
+    """The sheets that a file shows, according to one operator; none if he says it shows none."""
 
     who: str
     id: str
@@ -84,6 +96,16 @@ def format_sheets(sheets: Sheets) -> str:
     return " ".join(f"{page}:{karekod}" for page, karekod in sheets)
 
 
+def is_account(who: str) -> bool:
+    """Return whether an operator is an account of the staff site, not a login of this machine."""
+    return who.startswith(ACCOUNT)
+
+
+def in_dispute(identifications: Sequence[Identification]) -> bool:
+    """Return whether accounts of the staff site have identified a file differently."""
+    return len({each.sheets for each in identifications if is_account(each.who)}) > 1
+
+
 def entries_of(sheets: Sheets, frames: int, lookup: Lookup) -> list[tuple[int, RegistryEntry]]:
     """Return the registry entries of the sheets; raise ValueError if they must not be filed."""
     found: list[tuple[int, RegistryEntry]] = []
@@ -101,14 +123,28 @@ def entries_of(sheets: Sheets, frames: int, lookup: Lookup) -> list[tuple[int, R
     return found
 
 
+def step_of(identifications: Sequence[Identification], reviewed: Review | None) -> str:
+    """Return what a page of the desk was shown for: a later action on it must find the same.
+
+    It changes when an account identifies the file and when somebody decides about it.
+    """
+    accounts = sorted(each.who for each in identifications if is_account(each.who))
+    return f"{len(accounts)} {reviewed.id if reviewed else '-'}"
+
+
 def decide(
     identifications: Sequence[Identification], newest: Identification, needed: int
 ) -> Agreed | NotYetAgreed:
     """Return whether `newest` completes an agreement of `needed` operators.
 
-    `identifications` has one for each operator, `newest` included.
+    `identifications` has one for each operator, `newest` included. Only those count that were made
+    where `newest` was: at the console, or at the staff site.
     """
-    same = [each for each in identifications if each.sheets == newest.sheets]
+    same = [
+        each
+        for each in identifications
+        if each.sheets == newest.sheets and is_account(each.who) == is_account(newest.who)
+    ]
     if len(same) >= needed:
         return Agreed(tuple(each.who for each in same))
     differ = tuple(each for each in identifications if each.sheets != newest.sheets)
@@ -142,7 +178,7 @@ def identifications(
         query = query.where(t.identification.c.file == file)
     found: dict[str, list[Identification]] = {}
     for row in connection.execute(query):
-        sheets = parse_sheets(row.sheets.split())
+        sheets = parse_sheets(row.sheets.split()) if row.sheets else ()
         identification = Identification(row.who, row.id, sheets, row.why, row.named_at)
         found.setdefault(row.file, []).append(identification)
     return found

@@ -182,3 +182,17 @@ review = sa.Table(
     sa.Column("why", sa.Text, nullable=False),
     sa.Column("ruled_at", sa.String(32), nullable=False),
 )
+# Files in quarantine of which a board is asked for a new scan. A catalog of an earlier version
+# lacks this table.
+rescan = sa.Table(
+    "rescan",
+    METADATA,
+    sa.Column("file", sa.String(160), primary_key=True),
+    sa.Column("id", sa.String(64), nullable=False, unique=True),  # id of the request
+    sa.Column("who", sa.String(160), nullable=False),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("cevre", sa.String(64), nullable=False),
+    sa.Column("kurul", sa.String(64), nullable=False),
+    sa.Column("karekod", sa.String(10), nullable=False),  # empty: the sheet is not known
+    sa.Column("asked_at", sa.String(32), nullable=False),
+)

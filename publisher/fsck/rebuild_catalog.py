@@ -7,7 +7,7 @@ one. No publisher may run.
     arrival, filing, tally, total       one row for each record of the filing ledger
     extract, pixels                     from the same records
     absence, ruling (reviews)           from the same ledger
-    naming (identifications)            from the requests in the operations ledger
+    naming (identifications), rescan    from the requests in the operations ledger
     party, gap                          from the trees: a filing that a tree does not show is a gap
     left_behind                         sources that are still in the intake, with the same stamp
 
@@ -53,9 +53,10 @@ from keys.files import sync
 from keys.ledger.record import Record
 from keys.ledger.segments import read_records
 from keys.operations.change_record import ASKED
-from publisher.catalog import absences, catalog, review
+from publisher.catalog import absences, catalog, rescans, review
 from publisher.catalog import tables as t
 from publisher.catalog.catalog import Catalog, sheet_columns
+from publisher.catalog.rescans import Rescan
 from publisher.catalog.review import Identification, Review
 from publisher.catalog.rows import as_arrival
 from publisher.intake import spool
@@ -64,7 +65,9 @@ from publisher.store.quarantine import parse_note
 
 BEFORE = "before"
 _NEW = "new"
-_IDENTIFY = "desk identify"
+_RESCAN = "desk rescan"
+# What may leave an identification; an account that rejects what another has identified does.
+_IDENTIFY = frozenset(("desk identify", "desk reject", "desk rule"))
 _NO_STAMP = "0:0:0"
 _PERSON = ("identified_by", "identifies", "confirmations", "errand", "why", "ruled_at")
 _ARRIVALS = frozenset(
@@ -310,11 +313,15 @@ class _Rebuild:
         folder = self._site / LEDGERS / OPERATIONS
         for record in read_records(folder) if folder.exists() else ():
             event, detail = record.event, record.event.detail
-            if event.event == ASKED and detail.get("command") == _IDENTIFY:
+            if event.event == ASKED and detail.get("command") in {*_IDENTIFY, _RESCAN}:
                 asked[detail.get("errand")] = record
-            elif event.event == _IDENTIFY and event.outcome is Outcome.OK:
+            elif event.event in {*_IDENTIFY, _RESCAN} and event.outcome is Outcome.OK:
                 request = asked.pop(detail.get("errand"), None)
-                if request is not None:
+                if request is None:
+                    continue
+                if event.event == _RESCAN:
+                    self._rescan(request)
+                elif event.event == "desk identify" or detail.get("cause") == review.CONTRADICTED:
                     self._identification(request)
 
     def _identification(self, request: Record) -> None:
@@ -328,11 +335,25 @@ class _Rebuild:
         named = Identification(
             event.who,
             str(detail["errand"]),
-            review.parse_sheets(str(detail["sheets"]).split()),
+            review.parse_sheets(str(detail["sheets"]).split()) if detail.get("sheets") else (),
             str(detail.get("why", "")),
             request.time.isoformat(timespec="seconds"),
         )
         review.add_identification(self._connection, file, named)
+
+    def _rescan(self, request: Record) -> None:
+        event, detail = request.event, request.event.detail
+        asked = Rescan(
+            file=str(detail.get("file")),
+            id=str(detail["errand"]),
+            who=event.who,
+            why=str(detail.get("why", "")),
+            cevre=str(detail.get("cevre", "")),
+            kurul=str(detail.get("kurul", "")),
+            karekod=str(detail.get("karekod", "")),
+            asked_at=request.time.isoformat(timespec="seconds"),
+        )
+        rescans.add(self._connection, asked)
 
     def _totals(self) -> None:
         filing, arrival = t.filing.c, t.arrival.c

@@ -5,7 +5,7 @@ catalog or the filing ledger shows that it was carried out, only the answer is w
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from config.event import Event, FilingEvent, Value
 from config.registry import RegistryEntry
 from config.site import QUARANTINE
 from keys.ledger.record import Record
-from publisher.catalog import absences, review
+from publisher.catalog import absences, rescans, review
+from publisher.catalog.rescans import Rescan
 from publisher.catalog.review import Agreed, Identification, Review
 from publisher.filing.filer import Filer, FilingContext
 from publisher.filing.recovery import Recovery
@@ -24,8 +25,10 @@ from publisher.fsck import rebuild
 from publisher.fsck.repair import Repair, Repairer, failed_line
 from publisher.outcome import Filed, FiledSheet
 from publisher.page import EXTENSION, Arrival, Page, ReadResult, Stamp, arrival_id, format_of
+from publisher.reading import reread_task
 from publisher.requests import queue
 from publisher.requests.queue import Answer, Request
+from publisher.requests.rereader import Rereader
 from publisher.source import Source
 from publisher.store.quarantine import QuarantineNote, parse_note
 
@@ -35,29 +38,40 @@ log = structlog.get_logger()
 class RequestHandler:
     """Handles the requests of one site, in the thread of the filer."""
 
-    def __init__(self, context: FilingContext, filer: Filer) -> None:
+    def __init__(
+        self, context: FilingContext, filer: Filer, rereader: Rereader | None = None
+    ) -> None:
+        """Without a `rereader`, requests to read a page again wait for the next publisher."""
         self._context = context
+        self._rereader = rereader
         self._filer = filer
         self._catalog = context.catalog
         self._site = context.settings.site
         self._repairer = Repairer(context, filer, Recovery(context, filer))
-        self._handlers: dict[str, Callable[[Request], Answer]] = {
+        self._handlers: dict[str, Callable[[Request], Answer | None]] = {
             queue.ABSENT: self._absent,
             queue.EXPECTED: self._expected,
             queue.IDENTIFY: self._identify,
             queue.REJECT: self._reject,
+            queue.RULE: self._rule,
+            queue.RESCAN: self._rescan,
+            queue.REREAD: self._reread,
             queue.REBUILD: self._rebuild,
             queue.REPAIR: self._repair,
         }
 
     def handle_pending(self) -> int:
-        """Carry out and answer every pending request; return how many there were."""
+        """Carry out and answer every pending request; return how many were answered."""
         count = 0
         for request in queue.pending(self._site):
             try:
                 answer = self._handlers[request.kind](request)
             except ValueError as error:  # the request cannot be carried out
                 answer = Answer(False, str(error))
+            if answer is None:  # it is being worked on
+                continue
+            if not review.is_account(request.by[0]):
+                answer = Answer(answer.done, answer.message)
             self._context.step_done("request handled")
             queue.write_answer(self._site, request.id, answer)
             log.info(
@@ -121,20 +135,61 @@ class RequestHandler:
     # Quarantine.
 
     def _reject(self, request: Request) -> Answer:
-        file = self._held(request)
-        if reviewed := review.review_of(self._catalog.connection, file):
+        file, who = self._held(request), request.by[0]
+        connection = self._catalog.connection
+        if reviewed := review.review_of(connection, file):
             return _already_reviewed(request, file, reviewed)
+        if review.is_account(who):
+            known = review.identifications(connection, file).get(file, [])
+            if refused := _refused_at_the_desk(request, file, known):
+                return refused
+            if any(review.is_account(each.who) and each.who != who for each in known):
+                review.add_identification(connection, file, self._identification(request, ()))
+                self._catalog.commit()
+                message = f"{file}: identified by another account, a supervisor decides"
+                return Answer(True, message, queue.CONTRADICTED)
+        return self._close(request, file)
+
+    def _close(self, request: Request, file: str) -> Answer:
         detail = {"errand": request.id, "reason": request.why}
         what, who = f"{QUARANTINE}/{file}", " ".join(request.by)
         self._record(Event(FilingEvent.REJECTED, who, request.origin, what, detail=detail))
-        return Answer(True, f"{file}: rejected, {request.why}")
+        return Answer(True, f"{file}: rejected, {request.why}", queue.DECIDED)
 
     def _identify(self, request: Request) -> Answer:
-        file = self._held(request)
+        file, who = self._held(request), request.by[0]
         connection = self._catalog.connection
         reviewed = review.review_of(connection, file)
         if reviewed and (reviewed.outcome == review.FILED or reviewed.id == request.id):
             return _already_reviewed(request, file, reviewed)
+        known = review.identifications(connection, file).get(file, [])
+        if review.is_account(who):
+            refused = _refused_at_the_desk(request, file, known, reviewed)
+            if refused is not None:
+                return refused
+        return self._identified(request, file)
+
+    def _rule(self, request: Request) -> Answer:
+        """Take up the choice of a supervisor about a file in dispute; no sheets reject it."""
+        file, who = self._held(request), request.by[0]
+        connection = self._catalog.connection
+        reviewed = review.review_of(connection, file)
+        if reviewed and (reviewed.outcome == review.FILED or reviewed.id == request.id):
+            return _already_reviewed(request, file, reviewed)
+        known = review.identifications(connection, file).get(file, [])
+        own = next((each for each in known if each.who == who), None)
+        if not review.in_dispute(known):
+            message = f"{file}: no two accounts differ about it, there is nothing to decide"
+            return Answer(False, message, queue.CHANGED)
+        if own is not None and own.id != request.id:
+            message = f"{file}: {who} has identified it, another supervisor must decide"
+            return Answer(False, message, queue.DISPUTED)
+        if not request.text("sheets"):
+            return self._close(request, file)
+        return self._identified(request, file)
+
+    def _identified(self, request: Request, file: str) -> Answer:
+        connection = self._catalog.connection
         note = self._note(file)
         sheets = review.parse_sheets(request.text("sheets").split())
         found = review.entries_of(sheets, note.frames, self._context.lookup)
@@ -142,9 +197,7 @@ class RequestHandler:
             raise ValueError(f"{file}: its bytes were not read ({note.reason}), reject it")
         if path := self._catalog.path_of_bytes(note.sha256):
             raise ValueError(f"{file}: the same bytes are already filed as {path}, reject it")
-        newest = Identification(
-            request.by[0], request.id, sheets, request.why, _timestamp(self._context.clock())
-        )
+        newest = self._identification(request, sheets)
         review.add_identification(connection, file, newest)
         identifications = review.identifications(connection, file)[file]
         match review.decide(identifications, newest, self._context.settings.desk.confirmations):
@@ -154,10 +207,45 @@ class RequestHandler:
                 self._catalog.commit()
                 operators = f"{more} more operator{'s' * (more > 1)} must name the same"
                 others = "".join(
-                    f"; {other.who} names {review.format_sheets(other.sheets)}" for other in differ
+                    f"; {other.who} names {review.format_sheets(other.sheets) or 'no sheet'}"
+                    for other in differ
                 )
                 named = review.format_sheets(sheets)
-                return Answer(True, f"{file}: named {named}, {operators}{others}")
+                disputed = review.is_account(newest.who) and review.in_dispute(identifications)
+                cause = queue.CONTRADICTED if disputed else queue.NAMED
+                return Answer(True, f"{file}: named {named}, {operators}{others}", cause)
+
+    def _identification(self, request: Request, sheets: review.Sheets) -> Identification:
+        now = _timestamp(self._context.clock())
+        return Identification(request.by[0], request.id, sheets, request.why, now)
+
+    def _rescan(self, request: Request) -> Answer:
+        """Note that the board must scan a page again."""
+        file = self._held(request)
+        if reviewed := review.review_of(self._catalog.connection, file):
+            return _already_reviewed(request, file, reviewed)
+        cevre, kurul, karekod = map(request.text, ("cevre", "kurul", "karekod"))
+        if karekod and self._context.lookup(karekod) is None:
+            raise ValueError(f"{karekod}: not in the registry, check the karekod")
+        now = _timestamp(self._context.clock())
+        asked = Rescan(file, request.id, request.by[0], request.why, cevre, kurul, karekod, now)
+        rescans.add(self._catalog.connection, asked)
+        self._catalog.commit()
+        return Answer(True, f"{file}: {cevre}/{kurul} is asked for a new scan", queue.NAMED)
+
+    def _reread(self, request: Request) -> Answer | None:
+        """Have a page read again with other settings; None while that goes on."""
+        if self._rereader is None:
+            return None
+        return self._rereader.answer(request.id, lambda: self._reread_task(request))
+
+    def _reread_task(self, request: Request) -> bytes:
+        file = self._held(request)
+        note, path = self._note(file), self._site / QUARANTINE / file
+        if note.sha256 is None:
+            raise ValueError(f"{file}: its bytes were not read ({note.reason})")
+        settings = reread_task.parse_settings(request.text("settings"))
+        return reread_task.format_task(settings, path.read_bytes())
 
     def _file(
         self,
@@ -192,7 +280,8 @@ class RequestHandler:
         self._context.step_done("identified")
         self._filer.carry_out()
         paths = ", ".join(sheet.path for sheet in filed.sheets)
-        return Answer(True, f"{file}: filed as {paths}, identified by {' and '.join(agreed.by)}")
+        message = f"{file}: filed as {paths}, identified by {' and '.join(agreed.by)}"
+        return Answer(True, message, queue.NOW_FILED)
 
     def _next_version(self, frame: int, entry: RegistryEntry, extension: str) -> FiledSheet:
         version = self._catalog.latest_version(entry.sheet) + 1
@@ -258,4 +347,24 @@ def _timestamp(moment: datetime) -> str:
 
 def _already_reviewed(request: Request, file: str, reviewed: Review) -> Answer:
     message = f"{file}: {reviewed.outcome} by {reviewed.who}, {reviewed.why}"
-    return Answer(reviewed.id == request.id, message)
+    return Answer(reviewed.id == request.id, message, queue.DECIDED)
+
+
+def _refused_at_the_desk(
+    request: Request, file: str, known: Sequence[Identification], reviewed: Review | None = None
+) -> Answer | None:
+    """Return why an account may not identify or reject a file now, None if it may."""
+    who = request.by[0]
+    accounts = [each for each in known if review.is_account(each.who)]
+    own = next((each for each in accounts if each.who == who), None)
+    if own is not None and own.id == request.id:
+        return None  # handled before a crash, and not answered
+    if review.in_dispute(accounts):
+        return Answer(False, f"{file}: accounts differ, a supervisor decides", queue.DISPUTED)
+    if own is not None and len(accounts) > 1:
+        message = f"{file}: another account has identified it after {who}, nothing can be changed"
+        return Answer(False, message, queue.CHANGED)
+    if "step" in request.detail and request.text("step") != review.step_of(accounts, reviewed):
+        message = f"{file}: another account has identified it meanwhile, look at it again"
+        return Answer(False, message, queue.CHANGED)
+    return None

@@ -10,6 +10,8 @@ The publisher handles it between two batches of pages and answers with `<id>.don
 
     {"done": true, "said": "34-istanbul-1/kadikoy-2/1234 is absent: burnt"}
 
+An answer to the staff site's desk may also have a `cause`, one of the words below, for its pages.
+
 If no publisher runs, the command handles the request itself (publisher/requests/handler). The id
 sorts by time and is also in the filing ledger (as `errand`), so that a request that is handled
 again after a crash has an effect only once.
@@ -24,11 +26,17 @@ from pathlib import Path
 from config.event import Value
 from config.site import REQUESTS
 from keys.files import replace
+from publisher.catalog import review
 
 ABSENT, EXPECTED = "absent", "expected"
 IDENTIFY, REJECT = "identify", "reject"
+RULE, RESCAN, REREAD = "rule", "rescan", "reread"
 REBUILD, REPAIR = "rebuild", "repair"
-KINDS = (ABSENT, EXPECTED, IDENTIFY, REJECT, REBUILD, REPAIR)
+KINDS = (ABSENT, EXPECTED, IDENTIFY, REJECT, RULE, RESCAN, REREAD, REBUILD, REPAIR)
+# Causes: the file was decided on; somebody identified it first; two accounts differ; it is filed
+# now; it needs another account; the account contradicts another.
+DECIDED, CHANGED, DISPUTED = "decided", "changed", "disputed"
+NOW_FILED, NAMED, CONTRADICTED = "filed", "named", review.CONTRADICTED
 _REQUEST, _ANSWER = ".json", ".done"  # suffixes of the files
 
 
@@ -57,6 +65,7 @@ class Answer:
 
     done: bool
     message: str
+    cause: str = ""
 
 
 def format_request(request: Request) -> bytes:
@@ -118,18 +127,39 @@ def pending(site: Path) -> Iterator[Request]:
 
 def write_answer(site: Path, identity: str, answer: Answer) -> None:
     """Write the answer and remove the request."""
-    content = json.dumps({"done": answer.done, "said": answer.message}).encode() + b"\n"
+    fields: dict[str, object] = {"done": answer.done, "said": answer.message}
+    if answer.cause:
+        fields["cause"] = answer.cause
+    content = json.dumps(fields).encode() + b"\n"
     replace(site / REQUESTS / f"{identity}{_ANSWER}", content)
     (site / REQUESTS / f"{identity}{_REQUEST}").unlink(missing_ok=True)
 
 
 def take_answer(site: Path, identity: str) -> Answer | None:
     """Return the answer to a request and remove it; return None if there is no answer yet."""
-    path = site / REQUESTS / f"{identity}{_ANSWER}"
+    answer = read_answer(site, identity)
+    if answer is not None:
+        forget_answer(site, identity)
+    return answer
+
+
+def read_answer(site: Path, identity: str) -> Answer | None:
+    """Return the answer to a request, None if there is none yet."""
     try:
-        fields = json.loads(path.read_bytes())
+        fields = json.loads((site / REQUESTS / f"{identity}{_ANSWER}").read_bytes())
     except FileNotFoundError:
         return None
+    return Answer(fields["done"], fields["said"], fields.get("cause", ""))
+
+
+def forget_answer(site: Path, identity: str) -> None:
+    """Remove the answer to a request."""
     with suppress(FileNotFoundError):
-        path.unlink()
-    return Answer(fields["done"], fields["said"])
+        (site / REQUESTS / f"{identity}{_ANSWER}").unlink()
+
+
+def answered(site: Path) -> list[str]:
+    """Return the ids of requests whose answer nobody has taken."""
+    folder = site / REQUESTS
+    names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    return [name.removesuffix(_ANSWER) for name in names if name.endswith(_ANSWER)]

@@ -59,6 +59,7 @@ _QUICK_PASSES = 2  # the passes over the whole page, after which a blank page is
 MAX_CODES = 64  # codes that one pass may return
 ENOUGH_READINGS = 2  # agreeing readings, after which no more passes are made
 CPU_BUDGET = 2.5  # seconds of CPU time per page, so a busy machine makes no fewer passes
+THOROUGH_BUDGET = 5.0  # the same for a page that an operator has read again
 _WALL_BUDGET = 4.0  # seconds by the clock; below the deadline of the worker client
 _CROP_MM, _CODE_MM, _A4_MM = 46.0, 13.0, 297.0
 _CROPS = 4
@@ -113,6 +114,36 @@ def read_codes(grey: Image.Image, scale: float = 1.0, budget: float = CPU_BUDGET
     readings = [reading for reading in scaled if reading.engine != MEASURE]
     measures = tuple(reading for reading in scaled if reading.engine == MEASURE)
     return PageCodes(readings, fault, measures, print_map)
+
+
+def read_everything(grey: Image.Image, budget: float = THOROUGH_BUDGET) -> list[Reading]:
+    """Return what every pass reads, however many agree, and the digits under each code.
+
+    For an operator who wants a page read again (publisher/reading/reread).
+    """
+    deadline = time.process_time() + budget
+    found: list[Reading] = []
+    for readings in _passes(grey, found):
+        found += readings
+        if time.process_time() > deadline:
+            break
+    codes = {reading.text: reading for reading in reversed(found)}
+    for reading in codes.values():
+        begun = time.monotonic()
+        code = Placed.of(reading.corners)
+        if printed := digits_under(grey, code) if code else None:
+            ms, text = milliseconds(begun), f"digits {printed.text}"
+            found.append(Reading(text, DIGITS_ENGINE, "printed", ms, reading.corners))
+    return _once_for_each_pass(found)
+
+
+def _once_for_each_pass(found: list[Reading]) -> list[Reading]:
+    """Return at most 64 readings: one of each text, engine and scan, karekods first."""
+    single: dict[tuple[str, str, str], Reading] = {}
+    for reading in found:
+        single.setdefault((reading.text, reading.engine, reading.scan), reading)
+    ordered = sorted(single.values(), key=lambda reading: not is_karekod(reading.text))
+    return ordered[:MAX_READINGS]
 
 
 def _most_important(found: list[Reading]) -> list[Reading]:

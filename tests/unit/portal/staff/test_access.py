@@ -28,6 +28,16 @@ OWN_ACCOUNT = {"/cikis", "/parola", "/hesap/parola", "/dogrulama", "/ikinci-adim
 PAGES: dict[str, set[Role]] = {
     "/": ANYONE,
     "/hesap": ANYONE,
+    "/masa": ANYONE,
+    "/masa/sonraki": ANYONE,
+    "/masa/sayfa/{file}": ANYONE,
+    "/masa/resim/{file}/{frame}": ANYONE,
+    "/masa/form/{karekod}": ANYONE,
+    "/masa/sayfa/{file}/tanimla": DESK,
+    "/masa/sayfa/{file}/reddet": DESK,
+    "/masa/sayfa/{file}/yeniden-tarama": DESK,
+    "/masa/sayfa/{file}/yeniden-oku": DESK,
+    "/masa/sayfa/{file}/karar": {Role.SUPERVISOR},
 }
 
 

@@ -130,6 +130,7 @@ def test_an_unrecorded_decision_has_everything_that_carrying_it_out_needs(
     assert filed.decided_at == NOON
     assert filed.evidence == {
         "witnesses": 2,
+        "size": [10, 10],
         "person": {},
         "texts": ["1093717526"],
         "ms": 7,

@@ -1,0 +1,1 @@
+"""The desk: the review of quarantined pages in a browser, by two people."""

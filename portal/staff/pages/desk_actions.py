@@ -1,0 +1,281 @@
+"""What operators send from the desk: identify, reject, ask for a new scan, read again, decide.
+
+    POST /masa/sayfa/<file>/tanimla          adim, secim, gerekce     which sheets it shows
+    POST /masa/sayfa/<file>/reddet           adim, gerekce            it is not to be filed
+    POST /masa/sayfa/<file>/yeniden-tarama   kurul, karekod, gerekce  its board must scan it again
+    POST /masa/sayfa/<file>/yeniden-oku      sayfa, yon, parca        read it with all passes
+    POST /masa/sayfa/<file>/karar            secim, gerekce           a supervisor decides
+
+Each is a record in the staff ledger and in the operations ledger, and a request to the publisher
+(portal/staff/desk/requests). The browser goes on with the next page at once. `adim` is the step of
+the page that the form was made for: if somebody else has acted on the page since, the answer is
+409, and nothing is sent.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated
+from urllib.parse import parse_qsl
+
+from fastapi import Form, Request, Response
+from fastapi.responses import RedirectResponse
+
+from config.event import AccessEvent, StaffEvent, Value
+from config.site import QUARANTINE
+from keys.ledger.writer import LedgerBusy, Unwritable
+from portal.access.gate import Refusal, gated_router, record
+from portal.access.identity import Identity
+from portal.party.rendering import page as render_page
+from portal.staff.desk import queue as queues
+from portal.staff.desk.desk import account
+from portal.staff.desk.held import Case, State
+from portal.staff.desk.requests import Sent
+from portal.staff.desk.sheets import sheet_facts
+from portal.staff.pages.desk import choice_of, desk_of, missing, next_url, page_url
+from portal.staff.roles import Desk, Supervisor
+from publisher.catalog import review
+from publisher.reading.reread_task import parse_settings
+from publisher.requests import queue
+
+router = gated_router()
+MOST_WHY = 500  # characters
+_EVENTS = {
+    queue.IDENTIFY: StaffEvent.IDENTIFY,
+    queue.REJECT: StaffEvent.REJECT,
+    queue.RULE: StaffEvent.RULE,
+    queue.RESCAN: StaffEvent.RESCAN,
+    queue.REREAD: StaffEvent.REREAD,
+}
+Field = Annotated[str, Form()]
+
+
+class Conflict(Exception):
+    """Somebody else has acted on the page; the text says what, for the operator."""
+
+
+@router.post("/masa/sayfa/{file}/tanimla")
+def identify(
+    request: Request,
+    file: str,
+    who: Desk,
+    adim: Field = "",
+    secim: Field = "",
+    gerekce: Field = "",
+    kuyruk: Field = "",
+) -> Response:
+    """Send which sheets a page shows."""
+    case = _case(request, file)
+    sheets = choice_of(secim, case)
+    _check_sheets(request, sheets)
+    text = review.format_sheets(sheets)
+    sent = _double(request, who, case, queue.IDENTIFY, {"sheets": text})
+    if sent is None:
+        try:
+            _check_step(request, who, case, adim)
+        except Conflict as conflict:
+            return _conflict(request, who, case, kuyruk, str(conflict))
+        detail: dict[str, Value] = {"file": file, "sheets": text, "step": adim}
+        sent = _send(request, who, queue.IDENTIFY, case, gerekce, detail)
+    return _on_to_next(request, who, case, kuyruk, sent)
+
+
+@router.post("/masa/sayfa/{file}/reddet")
+def reject(
+    request: Request,
+    file: str,
+    who: Desk,
+    adim: Field = "",
+    gerekce: Field = "",
+    kuyruk: Field = "",
+) -> Response:
+    """Send that a page is not to be filed."""
+    case = _case(request, file)
+    sent = _double(request, who, case, queue.REJECT, {})
+    if sent is None:
+        try:
+            _check_step(request, who, case, adim)
+        except Conflict as conflict:
+            return _conflict(request, who, case, kuyruk, str(conflict))
+        detail: dict[str, Value] = {"file": file, "step": adim}
+        sent = _send(request, who, queue.REJECT, case, gerekce, detail)
+    return _on_to_next(request, who, case, kuyruk, sent)
+
+
+@router.post("/masa/sayfa/{file}/yeniden-tarama")
+def rescan(
+    request: Request,
+    file: str,
+    who: Desk,
+    kurul: Field = "",
+    karekod: Field = "",
+    gerekce: Field = "",
+    kuyruk: Field = "",
+) -> Response:
+    """Send that the board must scan a page again."""
+    case = _case(request, file)
+    with sheet_facts(desk_of(request).site) as facts:
+        entry = facts.lookup(karekod)
+    cevre, _, board = kurul.partition("/")
+    if entry is not None:
+        cevre, board = entry.sheet.cevre or "", entry.sheet.kurul or ""
+    if not cevre or (karekod and entry is None):
+        raise Refusal(422, "board", "Hangi kuruldan isteneceği belli değil: kurulu seçin.")
+    detail: dict[str, Value] = {"file": file, "cevre": cevre, "kurul": board, "karekod": karekod}
+    sent = _double(request, who, case, queue.RESCAN, {})
+    if sent is None:
+        sent = _send(request, who, queue.RESCAN, case, gerekce, detail)
+    return _on_to_next(request, who, case, kuyruk, sent)
+
+
+@router.post("/masa/sayfa/{file}/yeniden-oku")
+def reread(
+    request: Request,
+    file: str,
+    who: Desk,
+    sayfa: Field = "1",
+    yon: Field = "0",
+    parca: Field = "",
+    kuyruk: Field = "",
+) -> Response:
+    """Have a page read again with other settings."""
+    case = _case(request, file)
+    part = ",".join(parca.replace(",", " ").split()) or "-"
+    try:
+        settings = parse_settings(f"{sayfa} {yon} {part}")
+    except ValueError:
+        told = "Parça dört sayıdır: sol, üst, sağ, alt; sol sağdan, üst alttan küçük olmalı."
+        raise Refusal(422, "settings", told) from None
+    if settings.page > case.page.frames:
+        raise missing()
+    detail: dict[str, Value] = {"file": file, "settings": str(settings)}
+    if _double(request, who, case, queue.REREAD, {}) is None:
+        _send(request, who, queue.REREAD, case, "yeniden okuma", detail)
+    back = page_url(file, _filters(kuyruk), sayfa=str(settings.page))
+    return RedirectResponse(f"{back}#okuma", 303)
+
+
+@router.post("/masa/sayfa/{file}/karar")
+def rule(
+    request: Request,
+    file: str,
+    who: Supervisor,
+    secim: Field = "",
+    gerekce: Field = "",
+    ret: Field = "",
+    kuyruk: Field = "",
+) -> Response:
+    """Send the decision of a supervisor about a page on which two accounts differ."""
+    case, name = _case(request, file), account(who.user)
+    sheets = () if ret else choice_of(secim, case)
+    if not ret:
+        _check_sheets(request, sheets)
+    text = review.format_sheets(sheets)
+    sent = _double(request, who, case, queue.RULE, {"sheets": text})
+    if sent is None:
+        if case.state(name) is not State.DISPUTED:
+            return _conflict(request, who, case, kuyruk, "Bu sayfada artık anlaşmazlık yok.")
+        if case.by(name) is not None:
+            told = "Bu sayfayı siz de tanımladınız: kararı başka bir amir vermeli."
+            return _conflict(request, who, case, kuyruk, told)
+        detail: dict[str, Value] = {"file": file, "sheets": text}
+        sent = _send(request, who, queue.RULE, case, gerekce, detail)
+    return _on_to_next(request, who, case, kuyruk, sent)
+
+
+def _case(request: Request, file: str) -> Case:
+    desk = desk_of(request)
+    desk.requests.poll()
+    case = desk.held.case(file)
+    if case is None:
+        raise missing()
+    return case
+
+
+def _filters(kuyruk: str) -> queues.Filters:
+    """Return the filters of the queue from which a form was sent."""
+    fields = parse_qsl(kuyruk[:2000]) if kuyruk.count("&") < 20 else []
+    return queues.parse(dict(fields))
+
+
+def _check_sheets(request: Request, sheets: review.Sheets) -> None:
+    if not sheets:
+        raise Refusal(422, "sheets", "Önce sayfanın hangi tutanak olduğunu seçin.")
+    with sheet_facts(desk_of(request).site) as facts:
+        for _, karekod in sheets:
+            if facts.lookup(karekod) is None:
+                raise Refusal(422, "karekod", f"{karekod}: bu karekod kayıtlı değil.")
+
+
+def _double(
+    request: Request, who: Identity, case: Case, kind: str, wanted: Mapping[str, Value]
+) -> Sent | None:
+    """Return the same request of the same account, if it is on its way: a second click."""
+    for sent in desk_of(request).requests.waiting_for(case.page.file):
+        same = sent.who == account(who.user) and sent.request.kind == kind
+        if same and all(sent.request.detail.get(key) == value for key, value in wanted.items()):
+            record(request, AccessEvent.PAGE, f"{QUARANTINE}/{case.page.file}", again=True)
+            return sent
+    return None
+
+
+def _check_step(request: Request, who: Identity, case: Case, step: str) -> None:
+    """Raise Conflict if an account may not identify or reject the page now."""
+    name = account(who.user)
+    for sent in desk_of(request).requests.waiting_for(case.page.file):
+        if sent.request.kind in (queue.IDENTIFY, queue.REJECT, queue.RULE):
+            other = sent.who.removeprefix(review.ACCOUNT)
+            raise Conflict(f"Bu sayfa için bir işlem gönderilmiş, yanıtı bekleniyor ({other}).")
+    match case.state(name):
+        case State.DISPUTED:
+            raise Conflict("Bu sayfada iki kişi farklı tutanak seçti; kararı amir verecek.")
+        case State.DECIDED if case.reviewed and case.reviewed.outcome == review.FILED:
+            raise Conflict("Bu sayfa siz bakarken karara bağlandı ve dosyalandı.")
+    if case.step != step:
+        raise Conflict(
+            "Bu sayfada siz bakarken başka biri işlem yaptı; sizin seçiminiz gönderilmedi. "
+            "Sayfayı yeniden açıp bakın."
+        )
+
+
+def _send(
+    request: Request,
+    who: Identity,
+    kind: str,
+    case: Case,
+    why: str,
+    detail: Mapping[str, Value],
+) -> Sent:
+    reason = " ".join(why.split())[:MOST_WHY]
+    if not reason:
+        raise Refusal(422, "why", "Gerekçe yazın: adınızla birlikte kayda geçer.")
+    name = account(who.user)
+    before = case.state(name).value
+    try:
+        sent = desk_of(request).requests.send(kind, name, str(who.address), reason, detail, before)
+    except (LedgerBusy, Unwritable, OSError):
+        told = "Kayıt yazılamadı, bu yüzden işleminiz gönderilmedi. Yeniden deneyin."
+        raise Refusal(503, "not-recorded", told) from None
+    shown = {key: value for key, value in detail.items() if key not in ("file", "step")}
+    what = f"{QUARANTINE}/{case.page.file}"
+    record(request, _EVENTS[kind], what, errand=sent.request.id, why=reason, **shown)
+    return sent
+
+
+def _on_to_next(request: Request, who: Identity, case: Case, kuyruk: str, sent: Sent) -> Response:
+    desk, filters = desk_of(request), _filters(kuyruk)
+    name = account(who.user)
+    desk.leases.release(name)
+    found = desk.queue(who.user).next(filters, case.page.file, desk.leases.by_file(name))
+    return RedirectResponse(next_url(found, filters), 303)
+
+
+def _conflict(request: Request, who: Identity, case: Case, kuyruk: str, told: str) -> Response:
+    what = f"{QUARANTINE}/{case.page.file}"
+    record(request, AccessEvent.DENIED, what, status=409, reason=told)
+    return render_page(
+        request,
+        "masa-cakisma.html",
+        409,
+        told=told,
+        link=page_url(case.page.file, _filters(kuyruk)),
+        query=_filters(kuyruk).query(),
+    )
