@@ -17,7 +17,7 @@ from portal.party.rendering import TEMPLATES, Look
 from portal.pictures.pictures import Pictures
 from portal.staff.desk.desk import Desk
 from portal.staff.entrance import StaffEntrance
-from portal.staff.pages import account, desk, desk_actions, wall
+from portal.staff.pages import account, desk, desk_actions, desk_lists, wall
 from portal.staff.roles import check_roles
 
 _FOLDER = Path(__file__).parent
@@ -33,6 +33,7 @@ ROUTERS = (
     wall.router,
     desk.router,
     desk_actions.router,
+    desk_lists.router,
 )
 
 

@@ -125,6 +125,10 @@ class SheetFacts:
                 )
         return missing_sheets(expected, filed, absent)
 
+    def has_board(self, cevre: str, board: str) -> bool:
+        """Return whether the registry has that board, or that district if `board` is empty."""
+        return self._registry is not None and (cevre, board) in self._registry.boards()
+
     def search(self, text: str) -> list[RegistryEntry]:
         """Return the sheets that words describe: a serial, or board, box and sheet type.
 

@@ -21,6 +21,7 @@ from publisher.page import Reading
 MOST = 9  # suggestions: as many as there are keys 1 to 9
 _DIGITS = "0123456789"
 _MOST_UNKNOWN = 4  # digits of a serial that are looked up in every combination
+_USELESS = 7  # with so many unknown digits a serial says nothing
 _READ, _SHOWN_THROUGH, _PARTLY, _ONE_OFF, _TWO_OFF = 100, 45, 70, 60, 30
 _SAME_BOX, _BOTH_SAME, _NEXT_BOX, _BETWEEN = 40, 20, 25, 15
 _NEXT_PAGE, _SAME_FORM, _SAME_BOARD = 15, 8, 5
@@ -134,9 +135,9 @@ def _partly(
     serial: str, missing: Sequence[RegistryEntry], lookup: Lookup
 ) -> Iterator[tuple[RegistryEntry, int, str]]:
     """Yield the sheets whose serial fits printed digits of which some could not be read."""
-    if len(serial) != 10 or not set(serial) <= {*_DIGITS, "?"}:
-        return
     unknown = serial.count("?")
+    if len(serial) != 10 or not set(serial) <= {*_DIGITS, "?"} or unknown >= _USELESS:
+        return
     if not unknown:
         if entry := lookup(serial):
             yield entry, _PARTLY, f"Karekodun altındaki rakamlar {serial} okundu"

@@ -28,12 +28,11 @@ from portal.party.rendering import page as render_page
 from portal.staff.desk import queue as queues
 from portal.staff.desk.desk import account
 from portal.staff.desk.held import Case, State
-from portal.staff.desk.requests import Sent
 from portal.staff.desk.sheets import sheet_facts
 from portal.staff.pages.desk import choice_of, desk_of, missing, next_url, page_url
 from portal.staff.roles import Desk, Supervisor
 from publisher.catalog import review
-from publisher.reading.reread_task import parse_settings
+from publisher.reading.reread_task import RereadSettings, parse_settings
 from publisher.requests import queue
 
 router = gated_router()
@@ -64,18 +63,11 @@ def identify(
 ) -> Response:
     """Send which sheets a page shows."""
     case = _case(request, file)
-    sheets = choice_of(secim, case)
-    _check_sheets(request, sheets)
-    text = review.format_sheets(sheets)
-    sent = _double(request, who, case, queue.IDENTIFY, {"sheets": text})
-    if sent is None:
-        try:
-            _check_step(request, who, case, adim)
-        except Conflict as conflict:
-            return _conflict(request, who, case, kuyruk, str(conflict))
-        detail: dict[str, Value] = {"file": file, "sheets": text, "step": adim}
-        sent = _send(request, who, queue.IDENTIFY, case, gerekce, detail)
-    return _on_to_next(request, who, case, kuyruk, sent)
+    try:
+        send_identification(request, who, case, adim, choice_of(secim, case), gerekce)
+    except Conflict as conflict:
+        return _conflict(request, case, kuyruk, str(conflict))
+    return _on_to_next(request, who, case, kuyruk)
 
 
 @router.post("/masa/sayfa/{file}/reddet")
@@ -89,15 +81,11 @@ def reject(
 ) -> Response:
     """Send that a page is not to be filed."""
     case = _case(request, file)
-    sent = _double(request, who, case, queue.REJECT, {})
-    if sent is None:
-        try:
-            _check_step(request, who, case, adim)
-        except Conflict as conflict:
-            return _conflict(request, who, case, kuyruk, str(conflict))
-        detail: dict[str, Value] = {"file": file, "step": adim}
-        sent = _send(request, who, queue.REJECT, case, gerekce, detail)
-    return _on_to_next(request, who, case, kuyruk, sent)
+    try:
+        send_rejection(request, who, case, adim, gerekce)
+    except Conflict as conflict:
+        return _conflict(request, case, kuyruk, str(conflict))
+    return _on_to_next(request, who, case, kuyruk)
 
 
 @router.post("/masa/sayfa/{file}/yeniden-tarama")
@@ -112,18 +100,20 @@ def rescan(
 ) -> Response:
     """Send that the board must scan a page again."""
     case = _case(request, file)
+    cevre, _, board = kurul.strip().partition("/")
     with sheet_facts(desk_of(request).site) as facts:
         entry = facts.lookup(karekod)
-    cevre, _, board = kurul.partition("/")
+        known = facts.has_board(cevre, board)
     if entry is not None:
-        cevre, board = entry.sheet.cevre or "", entry.sheet.kurul or ""
-    if not cevre or (karekod and entry is None):
-        raise Refusal(422, "board", "Hangi kuruldan isteneceği belli değil: kurulu seçin.")
-    detail: dict[str, Value] = {"file": file, "cevre": cevre, "kurul": board, "karekod": karekod}
-    sent = _double(request, who, case, queue.RESCAN, {})
-    if sent is None:
-        sent = _send(request, who, queue.RESCAN, case, gerekce, detail)
-    return _on_to_next(request, who, case, kuyruk, sent)
+        cevre, board, known = entry.sheet.cevre or "", entry.sheet.kurul or "", True
+    if not known or (karekod and entry is None):
+        told = "Hangi kuruldan isteneceği belli değil: 34-istanbul-1/kadikoy-2 gibi yazın."
+        raise Refusal(422, "board", told)
+    try:
+        send_rescan(request, who, case, cevre, board, karekod, gerekce)
+    except Conflict as conflict:
+        return _conflict(request, case, kuyruk, str(conflict))
+    return _on_to_next(request, who, case, kuyruk)
 
 
 @router.post("/masa/sayfa/{file}/yeniden-oku")
@@ -139,17 +129,8 @@ def reread(
     """Have a page read again with other settings."""
     case = _case(request, file)
     part = ",".join(parca.replace(",", " ").split()) or "-"
-    try:
-        settings = parse_settings(f"{sayfa} {yon} {part}")
-    except ValueError:
-        told = "Parça dört sayıdır: sol, üst, sağ, alt; sol sağdan, üst alttan küçük olmalı."
-        raise Refusal(422, "settings", told) from None
-    if settings.page > case.page.frames:
-        raise missing()
-    detail: dict[str, Value] = {"file": file, "settings": str(settings)}
-    if _double(request, who, case, queue.REREAD, {}) is None:
-        _send(request, who, queue.REREAD, case, "yeniden okuma", detail)
-    back = page_url(file, _filters(kuyruk), sayfa=str(settings.page))
+    settings = send_reread(request, who, case, f"{sayfa} {yon} {part}")
+    back = page_url(file, filters_of(kuyruk), sayfa=str(settings.page))
     return RedirectResponse(f"{back}#okuma", 303)
 
 
@@ -164,21 +145,75 @@ def rule(
     kuyruk: Field = "",
 ) -> Response:
     """Send the decision of a supervisor about a page on which two accounts differ."""
-    case, name = _case(request, file), account(who.user)
+    case = _case(request, file)
     sheets = () if ret else choice_of(secim, case)
     if not ret:
         _check_sheets(request, sheets)
+    try:
+        _send_ruling(request, who, case, sheets, gerekce)
+    except Conflict as conflict:
+        return _conflict(request, case, kuyruk, str(conflict))
+    return _on_to_next(request, who, case, kuyruk)
+
+
+# Each of these sends one request, or raises Conflict or Refusal.
+
+
+def send_identification(
+    request: Request, who: Identity, case: Case, step: str, sheets: review.Sheets, why: str
+) -> None:
+    """Send which sheets a page shows."""
+    _check_sheets(request, sheets)
     text = review.format_sheets(sheets)
-    sent = _double(request, who, case, queue.RULE, {"sheets": text})
-    if sent is None:
-        if case.state(name) is not State.DISPUTED:
-            return _conflict(request, who, case, kuyruk, "Bu sayfada artık anlaşmazlık yok.")
-        if case.by(name) is not None:
-            told = "Bu sayfayı siz de tanımladınız: kararı başka bir amir vermeli."
-            return _conflict(request, who, case, kuyruk, told)
-        detail: dict[str, Value] = {"file": file, "sheets": text}
-        sent = _send(request, who, queue.RULE, case, gerekce, detail)
-    return _on_to_next(request, who, case, kuyruk, sent)
+    if not _double(request, who, case, queue.IDENTIFY, {"sheets": text}):
+        _check_step(request, who, case, step)
+        _send(request, who, queue.IDENTIFY, case, why, {"sheets": text, "step": step})
+
+
+def send_rejection(request: Request, who: Identity, case: Case, step: str, why: str) -> None:
+    """Send that a page is not to be filed."""
+    if not _double(request, who, case, queue.REJECT, {}):
+        _check_step(request, who, case, step)
+        _send(request, who, queue.REJECT, case, why, {"step": step})
+
+
+def send_rescan(
+    request: Request, who: Identity, case: Case, cevre: str, kurul: str, karekod: str, why: str
+) -> None:
+    """Send that a board must scan a page again."""
+    if case.state(account(who.user)) is State.DECIDED:
+        raise Conflict("Bu sayfa karara bağlanmış.")
+    detail: dict[str, Value] = {"cevre": cevre, "kurul": kurul, "karekod": karekod}
+    if not _double(request, who, case, queue.RESCAN, {}):
+        _send(request, who, queue.RESCAN, case, why, detail)
+
+
+def send_reread(request: Request, who: Identity, case: Case, line: str) -> RereadSettings:
+    """Have a page read again, as the line of settings says."""
+    try:
+        settings = parse_settings(line)
+    except ValueError:
+        told = "Parça dört sayıdır: sol, üst, sağ, alt; sol sağdan, üst alttan küçük olmalı."
+        raise Refusal(422, "settings", told) from None
+    if settings.page > case.page.frames:
+        raise missing()
+    if not _double(request, who, case, queue.REREAD, {}):
+        detail: dict[str, Value] = {"settings": str(settings)}
+        _send(request, who, queue.REREAD, case, "yeniden okuma", detail)
+    return settings
+
+
+def _send_ruling(
+    request: Request, who: Identity, case: Case, sheets: review.Sheets, why: str
+) -> None:
+    name, text = account(who.user), review.format_sheets(sheets)
+    if _double(request, who, case, queue.RULE, {"sheets": text}):
+        return
+    if case.state(name) is not State.DISPUTED:
+        raise Conflict("Bu sayfada artık anlaşmazlık yok.")
+    if case.by(name) is not None:
+        raise Conflict("Bu sayfayı siz de tanımladınız: kararı başka bir amir vermeli.")
+    _send(request, who, queue.RULE, case, why, {"sheets": text})
 
 
 def _case(request: Request, file: str) -> Case:
@@ -190,7 +225,7 @@ def _case(request: Request, file: str) -> Case:
     return case
 
 
-def _filters(kuyruk: str) -> queues.Filters:
+def filters_of(kuyruk: str) -> queues.Filters:
     """Return the filters of the queue from which a form was sent."""
     fields = parse_qsl(kuyruk[:2000]) if kuyruk.count("&") < 20 else []
     return queues.parse(dict(fields))
@@ -207,14 +242,14 @@ def _check_sheets(request: Request, sheets: review.Sheets) -> None:
 
 def _double(
     request: Request, who: Identity, case: Case, kind: str, wanted: Mapping[str, Value]
-) -> Sent | None:
-    """Return the same request of the same account, if it is on its way: a second click."""
+) -> bool:
+    """Return whether the same request of the same account is on its way: a second click."""
     for sent in desk_of(request).requests.waiting_for(case.page.file):
         same = sent.who == account(who.user) and sent.request.kind == kind
         if same and all(sent.request.detail.get(key) == value for key, value in wanted.items()):
             record(request, AccessEvent.PAGE, f"{QUARANTINE}/{case.page.file}", again=True)
-            return sent
-    return None
+            return True
+    return False
 
 
 def _check_step(request: Request, who: Identity, case: Case, step: str) -> None:
@@ -243,32 +278,32 @@ def _send(
     case: Case,
     why: str,
     detail: Mapping[str, Value],
-) -> Sent:
+) -> None:
     reason = " ".join(why.split())[:MOST_WHY]
     if not reason:
         raise Refusal(422, "why", "Gerekçe yazın: adınızla birlikte kayda geçer.")
     name = account(who.user)
     before = case.state(name).value
     try:
-        sent = desk_of(request).requests.send(kind, name, str(who.address), reason, detail, before)
+        whole = {"file": case.page.file, **detail}
+        sent = desk_of(request).requests.send(kind, name, str(who.address), reason, whole, before)
     except (LedgerBusy, Unwritable, OSError):
         told = "Kayıt yazılamadı, bu yüzden işleminiz gönderilmedi. Yeniden deneyin."
         raise Refusal(503, "not-recorded", told) from None
-    shown = {key: value for key, value in detail.items() if key not in ("file", "step")}
+    shown = {key: value for key, value in detail.items() if key != "step"}
     what = f"{QUARANTINE}/{case.page.file}"
     record(request, _EVENTS[kind], what, errand=sent.request.id, why=reason, **shown)
-    return sent
 
 
-def _on_to_next(request: Request, who: Identity, case: Case, kuyruk: str, sent: Sent) -> Response:
-    desk, filters = desk_of(request), _filters(kuyruk)
+def _on_to_next(request: Request, who: Identity, case: Case, kuyruk: str) -> Response:
+    desk, filters = desk_of(request), filters_of(kuyruk)
     name = account(who.user)
     desk.leases.release(name)
     found = desk.queue(who.user).next(filters, case.page.file, desk.leases.by_file(name))
     return RedirectResponse(next_url(found, filters), 303)
 
 
-def _conflict(request: Request, who: Identity, case: Case, kuyruk: str, told: str) -> Response:
+def _conflict(request: Request, case: Case, kuyruk: str, told: str) -> Response:
     what = f"{QUARANTINE}/{case.page.file}"
     record(request, AccessEvent.DENIED, what, status=409, reason=told)
     return render_page(
@@ -276,6 +311,6 @@ def _conflict(request: Request, who: Identity, case: Case, kuyruk: str, told: st
         "masa-cakisma.html",
         409,
         told=told,
-        link=page_url(case.page.file, _filters(kuyruk)),
-        query=_filters(kuyruk).query(),
+        link=page_url(case.page.file, filters_of(kuyruk)),
+        query=filters_of(kuyruk).query(),
     )

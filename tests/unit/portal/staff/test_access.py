@@ -30,6 +30,8 @@ PAGES: dict[str, set[Role]] = {
     "/hesap": ANYONE,
     "/masa": ANYONE,
     "/masa/sonraki": ANYONE,
+    "/masa/toplu": DESK,
+    "/masa/yeniden-tarama": ANYONE,
     "/masa/sayfa/{file}": ANYONE,
     "/masa/resim/{file}/{frame}": ANYONE,
     "/masa/form/{karekod}": ANYONE,
