@@ -23,9 +23,11 @@ from keys.ledger.record import Record
 from keys.ledger.segments import read_records
 from publisher.filing.filer import Filer
 from publisher.filing.recovery import Recovery
+from publisher.page import Reading, ReadResult
+from publisher.reading.protocol import format_result
 from publisher.requests import queue
 from publisher.requests.handler import RequestHandler
-from publisher.requests.queue import Request
+from publisher.requests.queue import Answer, Request
 
 BOARD = "34-istanbul-1/kadikoy-2"
 BOXES = ("101", "102", "103", "104")
@@ -62,6 +64,15 @@ class DeskSite:
             filer = Filer(context)
             Recovery(context, filer).recover()
             RequestHandler(context, filer).handle_pending()
+
+    def answer_reread(self, text: str) -> None:
+        """Answer the request to read a page again: one engine has read `text`."""
+        (request,) = queue.pending(self.settings.site)
+        corners = ((10, 20), (30, 20), (30, 40), (10, 40))
+        seen = ReadResult("PNG", 900, 1500, (Reading(text, "zxing-cpp", "crop", 3, corners),), 9)
+        queue.write_answer(
+            self.settings.site, request.id, Answer(True, format_result(seen).decode())
+        )
 
     def console(self, login: str, file: str, karekod: str) -> None:
         """Identify a page as `ssps desk identify` does."""

@@ -21,9 +21,11 @@ from publisher.page import Reading, ReadResult
 from publisher.reading.protocol import parse_result
 from publisher.reading.reread_task import parse_settings
 
+_LOOK_AGAIN = 5.0  # seconds between two looks for new pages while nobody asks
 _INTERVAL = 0.25  # seconds between two looks at the publisher's answers
 _GUESS_AGAIN = 60.0  # seconds after which a board is looked for again
-_GUESSES_AT_ONCE = 300
+_GUESSES_AT_ONCE = 50  # beside the requests of operators; in a request fewer
+_GUESSES_IN_A_REQUEST = 12
 
 _log = structlog.get_logger()
 
@@ -53,6 +55,8 @@ class Desk:
     requests: Requests = field(init=False)
     leases: Leases = field(init=False)
     _boards: dict[str, tuple[Board | None, float]] = field(default_factory=dict)
+    _guessed: bool = False  # there may be more to guess at once
+    _look_again: float = 0.0
 
     def __post_init__(self) -> None:
         self.held = HeldPages(self.site)
@@ -65,15 +69,22 @@ class Desk:
         while True:
             await asyncio.sleep(_INTERVAL)
             try:
-                await asyncio.to_thread(self.requests.poll)
+                await asyncio.to_thread(self._work)
             except Exception as error:
                 _log.exception("desk-task-failed", cause=str(error))
+
+    def _work(self) -> None:
+        self.requests.poll()
+        now = time.monotonic()
+        if self._guessed or now >= self._look_again:
+            self._look_again = now + _LOOK_AGAIN
+            self._guess_boards(self.held.cases(), _GUESSES_AT_ONCE)
 
     def queue(self, user: str) -> Queue:
         """Return the queue as an operator sees it now."""
         self.requests.poll()
         cases = self.held.cases()
-        self._guess_boards(cases)
+        self._guess_boards(cases, _GUESSES_IN_A_REQUEST)
         waiting = frozenset(sent.file for sent in self.requests.waiting())
         return Queue(cases, account(user), self.clock(), self.board_of, waiting)
 
@@ -116,14 +127,15 @@ class Desk:
             return None
         return replace(seen, readings=tuple(replace(r, frame=settings.page) for r in seen.readings))
 
-    def _guess_boards(self, cases: list[Case]) -> None:
+    def _guess_boards(self, cases: list[Case], most: int) -> None:
         now = time.monotonic()
         due = [
             case
             for case in cases
             if (known := self._boards.get(case.page.file)) is None
             or (known[0] is None and now - known[1] > _GUESS_AGAIN)
-        ][:_GUESSES_AT_ONCE]
+        ][:most]
+        self._guessed = len(due) == most
         if not due:
             return
         with sheet_facts(self.site) as facts:

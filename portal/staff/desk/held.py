@@ -8,7 +8,8 @@ import json
 import posixpath
 import sqlite3
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -24,6 +25,7 @@ from publisher.source import Source
 from publisher.store.quarantine import parse_note
 
 _NOTE = ".json"
+_SURE_AFTER = 2_000_000_000  # nanoseconds
 
 
 class State(StrEnum):
@@ -86,6 +88,8 @@ class Case:
 
     def state(self, who: str) -> State:
         """Return where it stands for the account `who`, written as in records: `staff:ayse`."""
+        if not self.identifications:  # most of them
+            return State.DECIDED if self.reviewed else State.FIRST
         if review.in_dispute(self.accounts):
             return State.DISPUTED
         if self.by(who) is not None:
@@ -101,6 +105,7 @@ class HeldPages:
 
     site: Path
     _known: dict[str, HeldPage] = field(default_factory=dict)
+    _listed: tuple[int, tuple[HeldPage, ...]] = (0, ())  # the folder's mtime and what was in it
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def cases(self) -> list[Case]:
@@ -139,15 +144,27 @@ class HeldPages:
             asked = dict(_rescans(catalog, file)).get(file)
         return Case(page, named, reviewed, asked)
 
-    def _pages(self, catalog: sqlite3.Connection | None) -> list[HeldPage]:
+    def _pages(self, catalog: sqlite3.Connection | None) -> Sequence[HeldPage]:
         folder = self.site / QUARANTINE
-        names = {path.name for path in folder.iterdir()} if folder.exists() else set[str]()
+        try:
+            changed = folder.stat().st_mtime_ns
+        except FileNotFoundError:
+            return ()
+        stamp, pages = self._listed
+        if changed == stamp:
+            return pages
+        names = {path.name for path in folder.iterdir()}
         files = sorted(
             name
             for name in names
             if _is_name(name) and not (name.endswith(_NOTE) and name.removesuffix(_NOTE) in names)
         )
-        return [page for file in files if (page := self._page(catalog, file)) is not None]
+        found = [self._page(catalog, file) for file in files]
+        pages = tuple(page for page in found if page is not None)
+        # The clock of a file system ticks slowly: a file may still come at the same time.
+        if time.time_ns() - changed > _SURE_AFTER and None not in found:
+            self._listed = changed, pages
+        return pages
 
     def _page(self, catalog: sqlite3.Connection | None, file: str) -> HeldPage | None:
         with self._lock:

@@ -15,7 +15,7 @@ from portal.staff.desk.held import HeldPage, folder_of
 MINUTE = timedelta(minutes=1)
 NEAR = timedelta(minutes=30)
 EACH_SIDE = 8
-_MOST_ROWS = 5000  # arrivals of all folders that are looked at on each side
+_MOST_ROWS = 6_000  # arrivals of all folders that are looked at on each side
 
 Lookup = Callable[[str], RegistryEntry | None]
 
@@ -70,15 +70,19 @@ def _beside(
     limit = page.at + side * NEAR
     bound = f"{limit.astimezone(UTC):%Y%m%dT%H%M%S%f}"
     near, far, order = ("<", ">=", "DESC") if side < 0 else (">", "<=", "ASC")
+    # Names are compared here because Python would take most of the time for the other folders.
     query = (
+        "SELECT id, name, source, received_at, outcome, what, reason FROM ("
         "SELECT id, name, source, received_at, outcome, what, reason FROM arrival "
-        f"WHERE id {near} ? AND id {far} ? ORDER BY id {order} LIMIT {_MOST_ROWS}"
+        f"WHERE id {near} ? AND id {far} ? ORDER BY id {order} LIMIT {_MOST_ROWS}) "
+        "WHERE (substr(name, 1, ?) = ? OR instr(name, '/') = 0) AND outcome IS NOT 'split'"
     )
+    inside = f"{page.folder}/"
     place = 0
     for identity, name, source, received, outcome, what, reason in catalog.execute(
-        query, (page.arrival, bound)
+        query, (page.arrival, bound, len(inside), inside)
     ):
-        if outcome == "split" or folder_of(name, source) != page.folder:
+        if folder_of(name, source) != page.folder:
             continue
         place += side
         file = what if outcome == "quarantined" else ""

@@ -68,19 +68,25 @@ def parse(fields: Mapping[str, str]) -> Filters:
     )
 
 
-@dataclass(frozen=True, slots=True)
 class Queue:
     """The cases of the desk as one account sees them at one moment."""
 
-    cases: Sequence[Case]
-    who: str
-    now: datetime
-    board_of: Callable[[Case], Board | None]
-    waiting: frozenset[str] = frozenset()  # pages about which a request is on its way
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        who: str,
+        now: datetime,
+        board_of: Callable[[Case], Board | None],
+        waiting: frozenset[str] = frozenset(),
+    ) -> None:
+        """`waiting` are the pages about which a request is on its way."""
+        self.now, self.board_of = now, board_of
+        self._waiting = waiting
+        self._cases = [(case, case.state(who)) for case in cases]
 
     def shown(self, filters: Filters) -> list[Case]:
         """Return the cases that the filters show, the oldest first."""
-        return [case for case in self.cases if self._is_shown(case, filters)]
+        return [case for case, state in self._cases if self._is_shown(case, state, filters)]
 
     def next(self, filters: Filters, after: str, leased: Mapping[str, str]) -> Case | None:
         """Return the next case to work on after a file, one that nobody looks at if possible."""
@@ -109,18 +115,17 @@ class Queue:
         board = self.board_of(case)
         return "/".join(board) if board else ""
 
-    def _is_shown(self, case: Case, filters: Filters) -> bool:
+    def _is_shown(self, case: Case, state: State, filters: Filters) -> bool:
         page = case.page
         return (
-            self._has_status(case, filters)
+            self._has_status(case, state, filters)
             and (not filters.reason or page.reason == filters.reason)
             and (not filters.folder or page.folder == filters.folder)
             and (not filters.board or self._board(case) == filters.board)
             and (not filters.age or self.now - page.at >= timedelta(minutes=filters.age))
         )
 
-    def _has_status(self, case: Case, filters: Filters) -> bool:
-        state = case.state(self.who)
+    def _has_status(self, case: Case, state: State, filters: Filters) -> bool:
         # Nothing is to be decided about the back of a sheet.
         is_blank = case.page.reason == Reason.BLANK_BACK and not case.accounts
         if is_blank and filters.status != ALL and filters.reason != Reason.BLANK_BACK:
@@ -130,7 +135,7 @@ class Queue:
                 return True
             case "is":
                 open_ = state in (State.FIRST, State.SECOND) and case.rescan is None
-                return open_ and case.page.file not in self.waiting
+                return open_ and case.page.file not in self._waiting
             case "yeniden-tarama":
                 return case.rescan is not None and state is not State.DECIDED
         return state.value == filters.status

@@ -1,0 +1,194 @@
+"""What operators send, on its way to the publisher and back."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import desk_site
+import pytest
+from desk_site import SERIALS, DeskSite, act
+
+from config.site import LEDGERS, OPERATIONS, REQUESTS
+from keys.ledger.segments import read_records
+from keys.ledger.writer import Ledger
+from portal.staff.desk.desk import Desk
+from portal.staff.desk.requests import Requests
+
+WANTED = SERIALS["102", "cb"]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[DeskSite]:
+    with desk_site.running(tmp_path / "site") as found:
+        yield found
+
+
+def operations(desk: DeskSite) -> list[tuple[str, str, str, str, dict[str, Any]]]:
+    """Return event, who, from, outcome and detail of what was done at the desk."""
+    found = read_records(desk.settings.site / LEDGERS / OPERATIONS)
+    return [
+        (r.event.event, r.event.who, r.event.origin, str(r.event.outcome), dict(r.event.detail))
+        for r in found
+        if r.event.who.startswith("staff:")
+    ]
+
+
+def test_a_decision_is_in_the_operations_ledger_with_account_address_and_why(
+    desk: DeskSite,
+) -> None:
+    ayse, file = desk.staff.signed_in("ayse"), desk.file("003.png")
+    act(ayse, file, "tanimla", secim=f"1:{WANTED}", gerekce="imzalar okundu")
+    (asked,) = operations(desk)
+    assert asked[:4] == ("asked", "staff:ayse", "127.0.0.1", "ok")
+    assert asked[4]["command"] == "desk identify"
+    assert (asked[4]["file"], asked[4]["sheets"]) == (file, f"1:{WANTED}")
+
+    desk.handle()
+    ayse.get("/masa")
+
+    _, (event, who, origin, outcome, detail) = operations(desk)
+    assert (event, who, origin, outcome) == ("desk identify", "staff:ayse", "127.0.0.1", "ok")
+    assert (detail["why"], detail["cause"]) == ("imzalar okundu", "named")
+    assert detail["errand"] == asked[4]["errand"]
+    assert list((desk.settings.site / REQUESTS).iterdir()) == []
+
+
+def test_what_a_killed_process_had_sent_is_followed_by_the_next(desk: DeskSite) -> None:
+    ayse, file = desk.staff.signed_in("ayse"), desk.file("003.png")
+    menu = desk.file("007.png")
+    for name, what in ((file, "tanimla"), (menu, "reddet")):
+        act(ayse, name, what, secim=f"1:{WANTED}")
+        if name == file:
+            desk.handle()  # the process was killed after the answer, and then before it
+        next_process = Requests(desk.settings.site, lambda: desk.staff.now)
+        next_process.adopt()
+        assert [sent.file for sent in next_process.waiting()] == [name]
+        desk.handle()
+        assert next_process.poll() == 1
+
+    done = [event for event, *_ in operations(desk)]
+    assert done == ["asked", "desk identify", "asked", "desk reject"]
+    assert list((desk.settings.site / REQUESTS).iterdir()) == []
+
+
+def test_nothing_is_sent_while_another_command_holds_the_operations_ledger(
+    desk: DeskSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portal.staff.desk.requests._LOCK_SECONDS", 0.0)
+    ayse, file = desk.staff.signed_in("ayse"), desk.file("003.png")
+    with Ledger(desk.settings.site / LEDGERS / OPERATIONS):
+        answer = act(ayse, file, "tanimla", secim=f"1:{WANTED}")
+
+    assert answer.status_code == 503
+    assert "gönderilmedi" in answer.text
+    assert not list((desk.settings.site / REQUESTS).glob("*"))
+
+
+def test_an_answer_that_cannot_be_recorded_now_is_taken_up_later(
+    desk: DeskSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portal.staff.desk.requests._LOCK_SECONDS", 0.0)
+    ayse, file = desk.staff.signed_in("ayse"), desk.file("003.png")
+    act(ayse, file, "tanimla", secim=f"1:{WANTED}")
+    desk.handle()
+    with Ledger(desk.settings.site / LEDGERS / OPERATIONS):
+        assert "yanıt bekleniyor" in ayse.get("/masa").text
+    assert "kaydedildi" in ayse.get("/masa").text
+
+
+def test_ten_pages_are_rejected_at_once_and_one_that_was_acted_on_is_left(
+    desk: DeskSite,
+) -> None:
+    ayse, mehmet = desk.staff.signed_in("ayse"), desk.staff.signed_in("mehmet")
+    files = [desk.file(name) for name in ("003.png", "005.png", "007.png")]
+    steps = [desk_site.step(ayse, file) for file in files]
+    act(mehmet, files[0], "tanimla", secim=f"1:{WANTED}")
+    desk.handle()
+    chosen = {"sira": files, "adim": steps, "tutanak": ["", "", ""], "dosya": files}
+
+    answer = ayse.post("/masa/toplu", islem="reddet", gerekce="Boş sayfa", **chosen)  # type: ignore[arg-type]
+
+    assert answer.headers["location"] == "/masa/toplu?gonderildi=2&kaldi=1"
+    desk.handle()
+    assert "karara bağlandı" in ayse.get("/masa").text
+    events = [(event, what) for event, _, what, *_ in desk.staff.records() if event == "reject"]
+    assert events == [("reject", f"quarantine/{file}") for file in files[1:]]
+
+
+def test_sheets_chosen_for_several_pages_are_sent_at_once(desk: DeskSite) -> None:
+    ayse, files = desk.staff.signed_in("ayse"), [desk.file("003.png"), desk.file("005.png")]
+    shown = ayse.get("/masa/toplu").text
+    assert shown.count('name="sira"') == 3 and f"1:{WANTED}" in shown
+    steps = [desk_site.step(ayse, file) for file in files]
+    sheets = [f"1:{WANTED}", f"1:{SERIALS['103', 'cb']}"]
+    chosen = {"sira": files, "adim": steps, "tutanak": sheets}
+
+    ayse.post("/masa/toplu", islem="tanimla", **chosen)  # type: ignore[arg-type]
+
+    sent = [detail["sheets"] for event, *_, detail in operations(desk) if event == "asked"]
+    assert sent == sheets
+
+
+def test_a_batch_with_nothing_chosen_or_an_unknown_action_is_refused(desk: DeskSite) -> None:
+    ayse, file = desk.staff.signed_in("ayse"), desk.file("003.png")
+    for fields in (
+        {"islem": "reddet", "gerekce": "x", "sira": file, "adim": "0 -", "tutanak": ""},
+        {"islem": "sil", "sira": file, "adim": "0 -", "tutanak": "", "dosya": file},
+        {"islem": "reddet"},
+    ):
+        assert ayse.post("/masa/toplu", **fields).status_code == 422
+    assert operations(desk) == []
+
+
+def test_a_new_scan_is_on_the_list_of_its_board_until_the_page_is_decided(
+    desk: DeskSite,
+) -> None:
+    ayse, file = desk.staff.signed_in("ayse"), desk.file("003.png")
+    assert act(ayse, file, "yeniden-tarama", kurul="34-istanbul-1/yok").status_code == 422
+    act(ayse, file, "yeniden-tarama", kurul=desk_site.BOARD, karekod=WANTED, gerekce="kırışık")
+    desk.handle()
+
+    page = desk.staff.signed_in("denetci").get("/masa/yeniden-tarama").text
+    assert "İstanbul 1 · Kadıköy 2" in page and "Sandık 102" in page and "kırışık" in page
+    assert "bekleniyor" in page
+    assert "003.png" not in ayse.get("/masa").text.partition("Son işlemlerim")[0]
+    act(ayse, file, "reddet", gerekce="yeniden tarandı")
+    desk.handle()
+    assert "Sandık 102" not in ayse.get("/masa/yeniden-tarama").text
+
+
+def test_the_lease_of_a_page_is_a_notice_to_others_and_ends(desk: DeskSite) -> None:
+    ayse, mehmet = desk.staff.signed_in("ayse"), desk.staff.signed_in("mehmet")
+    file = desk.file("003.png")
+    ayse.get(f"/masa/sayfa/{file}")
+
+    assert "ayse bakıyor" in mehmet.get("/masa").text
+    assert file not in mehmet.get("/masa/sonraki").headers["location"]
+    assert "ayse bu sayfaya bakıyor" in mehmet.get(f"/masa/sayfa/{file}").text
+    ayse.get("/masa")
+    assert "ayse bakıyor" not in mehmet.get("/masa").text
+
+
+def test_a_page_is_read_again_by_the_publisher(desk: DeskSite) -> None:
+    ayse, file = desk.staff.signed_in("ayse"), desk.file("003.png")
+    assert act(ayse, file, "yeniden-oku", parca="9, 9, 3, 3").status_code == 422
+    assert act(ayse, file, "yeniden-oku", yon="45").status_code == 422
+    answer = act(ayse, file, "yeniden-oku", parca="10, 20, 300, 400", yon="90")
+    assert answer.headers["location"].endswith("#okuma")
+    desk.handle()  # without a reader of pages it waits
+    assert "sürüyor" in ayse.get(f"/masa/sayfa/{file}").text
+
+    desk.answer_reread(WANTED)
+
+    shown = ayse.get(f"/masa/sayfa/{file}").text
+    assert "yeniden okumada" in shown
+    assert f"Karekod {WANTED} okundu (zxing-cpp, crop), ama tek okuma yetmez" in shown
+    assert '<polygon points="10,20 30,20 30,40 10,40">' in shown
+    _, (event, _, _, _, detail) = operations(desk)
+    assert (event, detail["after"]) == ("desk reread", [WANTED])
+
+
+def test_the_desk_adopts_and_polls_by_itself(desk: DeskSite) -> None:
+    made = Desk(desk.settings.site, lambda: desk.staff.now)
+    made._work()
+    assert made.board_of(made.held.cases()[0]) == ("34-istanbul-1", "kadikoy-2")
