@@ -13,6 +13,8 @@ from publisher.reading.protocol import format_result
 from publisher.reading.worker_client import ClientClosed, WorkerClient
 from publisher.requests.queue import Answer
 
+Task = Callable[[], bytes]
+
 COMMAND = (sys.executable, "-P", "-m", "publisher.reading.reread")
 DEADLINE = 20.0  # seconds for one page
 MAX_WAITING = 64
@@ -28,16 +30,17 @@ class Rereader:
 
     def __init__(self, new: Callable[[], WorkerClient] = new_client) -> None:
         self._new_client = new
-        self._tasks: queues.Queue[tuple[str, bytes] | None] = queues.Queue()
+        self._tasks: queues.Queue[tuple[str, Task] | None] = queues.Queue()
         self._begun: set[str] = set()
         self._answers: dict[str, Answer] = {}
         self._client: WorkerClient | None = None
         self._thread: threading.Thread | None = None
 
-    def answer(self, identity: str, task: Callable[[], bytes]) -> Answer | None:
+    def answer(self, identity: str, task: Task) -> Answer | None:
         """Return the answer to a request, None while it is not there; begin with it if needed.
 
-        `task` returns the message to the worker; it may raise ValueError.
+        `task` returns the message to the worker, or raises ValueError with why there is none. It is
+        called in the thread when its turn comes, so that few files are in memory.
         """
         if (found := self._answers.pop(identity, None)) is not None:
             self._begun.discard(identity)
@@ -45,10 +48,9 @@ class Rereader:
         if identity not in self._begun:
             if len(self._begun) >= MAX_WAITING:
                 return Answer(False, f"{MAX_WAITING} pages wait to be read again, try later")
-            content = task()
             self._begun.add(identity)
             self._start()
-            self._tasks.put((identity, content))
+            self._tasks.put((identity, task))
         return None
 
     def close(self) -> None:
@@ -67,12 +69,12 @@ class Rereader:
     def _work(self) -> None:
         assert self._client is not None  # noqa: S101 - it is made before the thread
         while (task := self._tasks.get()) is not None:
-            identity, content = task
+            identity, message = task
             try:
-                seen = self._client.read(content)
+                seen = self._client.read(message())
             except ClientClosed:
                 return
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 self._answers[identity] = Answer(False, str(error))
                 continue
             self._answers[identity] = Answer(seen.fault is None, format_result(seen).decode())

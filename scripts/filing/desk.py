@@ -56,7 +56,10 @@ class _QuarantinedFile(NamedTuple):
         if self.reviewed:
             return f"{self.reviewed.outcome} by {self.reviewed.who}"
         return (
-            ", ".join(f"{n.who}: {review.format_sheets(n.sheets)}" for n in self.identifications)
+            ", ".join(
+                f"{n.who}: {review.format_sheets(n.sheets) or 'no sheet'}"
+                for n in self.identifications
+            )
             or "open"
         )
 
@@ -66,7 +69,8 @@ def desk() -> None:
     """Review the files in quarantine: show, identify or reject them.
 
     To file one by hand, two operators must name the same karekod, each with their own login
-    (setting [desk] confirmations). FILE is the name of a file in quarantine/.
+    (setting [desk] confirmations). A login and an account of the staff site do not count as two.
+    FILE is the name of a file in quarantine/.
     """
 
 

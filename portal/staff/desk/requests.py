@@ -29,7 +29,7 @@ from keys.ledger.writer import Ledger, LedgerBusy, Unwritable
 from keys.operations import server_state
 from keys.operations.change_record import ASKED, record_change
 from publisher.catalog import review
-from publisher.page import arrival_id
+from publisher.page import ID_LENGTH, arrival_id
 from publisher.reading.protocol import parse_result
 from publisher.requests import queue
 from publisher.requests.queue import Answer, Request
@@ -59,6 +59,11 @@ class Sent:
     def file(self) -> str:
         """The page that it is about."""
         return str(self.request.detail.get("file", ""))
+
+    @property
+    def name(self) -> str:
+        """The name of that file without the id of its arrival."""
+        return self.file[ID_LENGTH + 1 :] or self.file
 
     @property
     def who(self) -> str:

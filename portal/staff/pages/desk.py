@@ -12,6 +12,7 @@ portal/staff/pages/desk_actions has what an operator sends.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -61,7 +62,7 @@ class Said:
     who: str
     sheets: tuple[tuple[int, SheetWords | None, str], ...]  # page, sheet, karekod
     why: str
-    at: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,8 @@ def desk_queue(request: Request, who: Anyone) -> Response:
         reason_title=reason_title,
         board_title=board_title,
         may_act=who.role in DESK,
+        may_rule=who.role is Role.SUPERVISOR,
+        disputes=counts["durum"][State.DISPUTED.value],
         **notices(desk, who),
     )
 
@@ -185,6 +188,7 @@ def desk_page(request: Request, file: str, who: Anyone) -> Response:
         on_its_way=desk.requests.waiting_for(file),
         reread=sent,
         reread_fault=seen.fault if seen is not None else None,
+        reread_texts=[] if seen is None else seen.texts,
         may_act=who.role in DESK,
         may_rule=who.role is Role.SUPERVISOR and case.state(name) is State.DISPUTED,
         why=WHY,
@@ -346,7 +350,7 @@ def _visible(case: Case, who: Identity, facts: SheetFacts) -> list[Said]:
             each.who,
             tuple((number, _words(facts, karekod), karekod) for number, karekod in each.sheets),
             each.why,
-            each.named_at,
+            datetime.fromisoformat(each.named_at),
         )
         for each in shown
     ]

@@ -47,10 +47,15 @@
   const fit = () => { if (!marks.hasAttribute("viewBox") && image.naturalWidth) marks.setAttribute("viewBox", `0 0 ${image.naturalWidth} ${image.naturalHeight}`); };
   if (image.complete) fit();
   const show = () => {
-    sheet.style.width = `${look.zoom * 100}%`;
-    sheet.style.transform = look.turn ? `rotate(${look.turn}deg)` : "";
-    const side = look.turn % 180 !== 0;
-    sheet.style.margin = side ? `${Math.max(0, (sheet.offsetWidth - sheet.offsetHeight) / 2)}px 0` : "";
+    // The turned page begins at the top left corner of the frame, so that all of it can be scrolled to.
+    const side = look.turn % 180 !== 0, ratio = image.naturalWidth ? image.naturalHeight / image.naturalWidth : 1.414;
+    const wide = frame.clientWidth * look.zoom / (side ? ratio : 1), high = wide * ratio;
+    sheet.style.width = `${wide}px`;
+    sheet.style.marginBottom = side ? `${wide - high}px` : "";
+    sheet.style.transform = {
+      0: "", 90: `translateX(${high}px) rotate(90deg)`,
+      180: `translate(${wide}px, ${high}px) rotate(180deg)`, 270: `translateY(${wide}px) rotate(-90deg)`,
+    }[look.turn];
     image.style.filter = [look.contrast ? "grayscale(1) contrast(2.5)" : "", look.inverted ? "invert(1)" : ""].join(" ").trim();
     marks.toggleAttribute("hidden", !look.marked);
     viewer.classList.toggle("drawing", look.drawing);
@@ -61,6 +66,7 @@
     if (turn) turn.value = String(look.turn);
   };
   image.addEventListener("load", () => { fit(); show(); });
+  addEventListener("resize", () => show());
   const actions = {
     buyut: () => { look.zoom = Math.min(look.zoom * 1.5, 8); },
     kucult: () => { look.zoom = Math.max(look.zoom / 1.5, 0.5); },
