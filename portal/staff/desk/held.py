@@ -5,6 +5,7 @@ in memory, since it never changes. What operators said about it is read each tim
 """
 
 import json
+import os
 import posixpath
 import sqlite3
 import threading
@@ -131,8 +132,8 @@ class HeldPages:
 
     def case(self, file: str) -> Case | None:
         """Return one page in quarantine, None if there is no file of that name."""
-        if not _is_name(file) or not (self.site / QUARANTINE / file).is_file():
-            return None
+        if not _is_name(file) or not os.path.lexists(self.site / QUARANTINE / file):
+            return None  # a link or a pipe is in quarantine too
         with open_catalog(self.site) as catalog:
             page = self._page(catalog, file)
             if page is None:

@@ -129,10 +129,11 @@ class SheetFacts:
         """Return whether the registry has that board, or that district if `board` is empty."""
         return self._registry is not None and (cevre, board) in self._registry.boards()
 
-    def search(self, text: str) -> list[RegistryEntry]:
+    def search(self, text: str, near: tuple[str, str] | None = None) -> list[RegistryEntry]:
         """Return the sheets that words describe: a serial, or board, box and sheet type.
 
-        `kadikoy 1234 cb sonuc` is the result sheet for the president of box 1234 in Kadıköy.
+        `kadikoy 1234 cb sonuc` is the result sheet for the president of box 1234 in Kadıköy. The
+        sheets of the board `near` come first.
         """
         if self._registry is None:
             return []
@@ -146,7 +147,7 @@ class SheetFacts:
         if not names and not boxes:
             return []
         found_all: list[RegistryEntry] = []
-        for cevre, board in places:
+        for cevre, board in sorted(places, key=lambda place: place != near):
             if boxes:
                 rows = [e for box in boxes for e in self._registry.at_place(cevre, board, box)]
             else:
@@ -154,7 +155,8 @@ class SheetFacts:
             found_all += [entry for entry in rows if _has_kinds(entry, kinds)]
             if len(found_all) > MOST_FOUND * 4:
                 break
-        return sorted(found_all, key=order)[:MOST_FOUND]
+        found_all.sort(key=lambda e: ((e.sheet.cevre, e.sheet.kurul) != near, order(e)))
+        return found_all[:MOST_FOUND]
 
     def _of_place(
         self, cevre: str | None, board: str | None, box: str | None

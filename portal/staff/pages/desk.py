@@ -157,7 +157,9 @@ def desk_page(request: Request, file: str, who: Anyone) -> Response:
         context: dict[str, Any] = {
             "suggestions": [(each, facts.words(each.entry)) for each in looked.suggestions],
             "chosen": [(number, _words(facts, karekod), karekod) for number, karekod in chosen],
-            "found": [facts.words(entry) for entry in facts.search(search)] if search else [],
+            "found": [facts.words(entry) for entry in facts.search(search, looked.board)]
+            if search
+            else [],
             "beside": [
                 (each, facts.words(each.entry) if each.entry else None) for each in looked.beside
             ],

@@ -247,7 +247,9 @@ def test_a_link_in_quarantine_is_not_followed(desk: DeskSite) -> None:
     path = desk.settings.site / "quarantine" / file
     path.unlink()
     path.symlink_to(desk.settings.site / "site.toml")
-    assert desk.staff.signed_in().get(f"/masa/resim/{file}/1").status_code == 404
+    browser = desk.staff.signed_in()
+    assert browser.get(f"/masa/resim/{file}/1").status_code == 404
+    assert browser.get(f"/masa/sayfa/{file}").status_code == 200
 
 
 def test_without_a_publisher_requests_wait_and_the_page_says_so(desk: DeskSite) -> None:
