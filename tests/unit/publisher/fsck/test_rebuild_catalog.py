@@ -18,7 +18,7 @@ from scripts.ssps import main
 
 BOX = "34-istanbul-1/kadikoy-2/1234"
 # What no ledger holds (publisher/fsck/rebuild_catalog).
-NOT_ON_RECORD = {"arrival": {"evidence", "source"}, "naming": {"named_at"}}
+NOT_ON_RECORD = {"arrival": {"evidence", "source"}, "naming": {"named_at"}, "rescan": {"asked_at"}}
 Tables = dict[str, list[tuple[object, ...]]]
 
 
@@ -84,6 +84,41 @@ def test_a_lost_catalog_is_rebuilt_row_by_row(site_with_decisions: Settings) -> 
     drop(site_with_decisions, {"later.png": f"{CB}; third"})
     run(site_with_decisions)
     assert [str(found) for found in verify(site_with_decisions)] == []
+
+
+def test_what_accounts_did_at_the_desk_of_the_staff_site_is_rebuilt(
+    site_with_decisions: Settings,
+) -> None:
+    site = site_with_decisions.site
+    held = sorted(path.name.removesuffix(".json") for path in (site / "quarantine").glob("*.json"))
+    page, board = held[2], {"cevre": "35-izmir-2", "kurul": "konak-1", "karekod": KONAK}
+    asked_for: list[tuple[str, str, dict[str, str], str]] = [
+        ("desk identify", "staff:ayse", {"sheets": f"1:{KONAK}"}, "named"),
+        ("desk reject", "staff:veli", {}, "contradicted"),
+        ("desk rescan", "staff:veli", board, "named"),
+        ("desk reread", "staff:veli", {"settings": "1 0 -"}, ""),
+    ]
+    for command, who, fields, cause in asked_for:
+        detail = {"file": page, **fields}
+        if command != "desk reread":
+            answer = answer_to(site_with_decisions, command[5:], who, **detail)
+            assert (answer.done, answer.cause) == (True, cause)
+        with closing(sqlite3.connect(site / CATALOG)) as opened:
+            table = "rescan" if command == "desk rescan" else "naming"
+            query = f"SELECT id FROM {table} WHERE who = ?"
+            row = opened.execute(query, (who,)).fetchone()
+        named = {"errand": row[0], "why": "by eye"}
+        with Ledger(site / LEDGERS / OPERATIONS) as operations:
+            asked = {**named, "command": command, **detail}
+            operations.append(Event("asked", who, "192.0.2.1", page, detail=asked))
+            done = {**named, "cause": cause}
+            operations.append(Event(command, who, "192.0.2.1", page, detail=done))
+    before = tables(site_with_decisions)
+    assert len(before["naming"]) == 3 and len(before["rescan"]) == 1
+
+    rebuild(site_with_decisions)
+
+    assert {**tables(site_with_decisions), "form": []} == {**before, "form": []}
 
 
 def test_the_old_catalog_stays_beside_the_new_one(site_with_decisions: Settings) -> None:
