@@ -102,6 +102,7 @@ def read(image: Image.Image) -> tuple[str, bytes]:
     return text, seen.print_map
 
 
+@pytest.mark.slow
 def test_a_damaged_page_is_at_its_own_place() -> None:
     content, karekod = damaged_pages.page(damaged_pages.KINDS[0], 0, 1)
     assert karekod

@@ -73,6 +73,7 @@ def test_an_interrupted_promotion_is_finished_by_a_second_call(
     assert fingerprints(site) == following
 
 
+@pytest.mark.slow
 def test_next_keys_can_be_withdrawn(site: Path) -> None:
     before = fingerprints(site)
     host.prepare_next(site / HOST_KEYS)

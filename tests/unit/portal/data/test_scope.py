@@ -178,6 +178,7 @@ def test_the_same_questions_do_answer_with_a_larger_scope(filled: PortalSite) ->
     assert set(silent) <= without_places
 
 
+@pytest.mark.slow
 def test_answers_that_name_no_place_are_about_the_scope_too(filled: PortalSite) -> None:
     data, everything = filled.data(KADIKOY_2), filled.data()
 

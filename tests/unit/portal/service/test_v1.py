@@ -178,6 +178,7 @@ def test_gaps_findings_coverage_and_aggregates_answer(calls: ServiceCalls) -> No
     assert aggregates["aggregates"][0]["sandiklardan"]["oylar"]["parti-a"] == 100
 
 
+@pytest.mark.slow
 def test_a_whole_snapshot_comes_in_the_best_encoding(calls: ServiceCalls) -> None:
     calls.site.publish(*every_result(), exports=True)
 

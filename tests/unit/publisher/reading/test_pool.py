@@ -93,6 +93,7 @@ def test_a_file_that_grows_while_it_is_read_is_still_written(
         read_page(ARRIVAL, path, refuse, refuse)
 
 
+@pytest.mark.slow
 def test_pages_are_read_in_workers_and_an_error_of_the_disk_is_raised_by_results(
     tmp_path: Path, draw: Callable[..., Image.Image], encode: Callable[..., bytes]
 ) -> None:

@@ -112,6 +112,7 @@ def test_a_page_is_read_in_another_process(
     assert not alive(process)
 
 
+@pytest.mark.slow
 def test_every_format_is_read_inside_the_sandbox(
     draw: Callable[..., Image.Image], encode: Callable[..., bytes]
 ) -> None:
@@ -157,6 +158,7 @@ def test_a_page_that_kills_its_worker_does_not_affect_other_pages(
     assert client.read(b"good").fault is None
 
 
+@pytest.mark.slow
 def test_a_page_that_hangs_its_worker_does_not_affect_other_pages(
     odd: Callable[..., WorkerClient],
 ) -> None:
@@ -176,6 +178,7 @@ def test_each_page_of_a_file_has_its_own_deadline(odd: Callable[..., WorkerClien
     assert (seen.frames, seen.fault, seen.extracts) == (3, None, (b"1", b"2", b"3"))
 
 
+@pytest.mark.slow
 def test_a_page_whose_worker_died_is_tried_once_more_on_a_new_worker(
     odd: Callable[..., WorkerClient],
 ) -> None:

@@ -107,6 +107,7 @@ def test_a_report_escapes_text_from_clients(
     assert "<script" not in (tmp_path / "out/parti-a.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_report_needs_only_copies_of_ledgers_parties_and_key(
     night: RecordedNight, site: Path, ssps: Ssps, public: Path, tmp_path: Path
 ) -> None:
@@ -202,6 +203,7 @@ def _fields(text: str) -> set[str | None]:
     return {name for _, name, _, _ in string.Formatter().parse(text)} - {None}
 
 
+@pytest.mark.slow
 def test_the_files_of_a_report_are_signed(
     night: RecordedNight, site: Path, ssps: Ssps, tmp_path: Path
 ) -> None:

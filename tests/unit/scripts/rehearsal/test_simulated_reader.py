@@ -78,6 +78,7 @@ def test_a_page_without_a_mark_is_not_an_image(page: bytes) -> None:
     assert simulated_reader.read_mark(page).fault is Reason.NOT_AN_IMAGE
 
 
+@pytest.mark.slow
 def test_the_simulated_reader_refuses_a_site_that_is_not_a_rehearsal(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "scripts.rehearsal.simulated_reader", str(tmp_path)]
 

@@ -112,6 +112,7 @@ def test_daemons_that_start_at_the_same_time_agree_on_one_process(site: Path) ->
     assert server_state.holder(site, "signer") is None
 
 
+@pytest.mark.slow
 def test_a_signer_that_dies_is_started_again(site: Path) -> None:
     folder = site / "ledgers/transfer"
     now = 0.0
@@ -134,6 +135,7 @@ def test_a_signer_that_dies_is_started_again(site: Path) -> None:
     assert signed(site, "transfer").size == 1
 
 
+@pytest.mark.slow
 def test_records_that_were_written_without_a_signer_are_signed_at_the_end(site: Path) -> None:
     with (
         running_signer(site, "transfer", SETTINGS) as client,
@@ -145,6 +147,7 @@ def test_records_that_were_written_without_a_signer_are_signed_at_the_end(site: 
     assert signed(site, "transfer").size == 1
 
 
+@pytest.mark.slow
 def test_a_ledger_that_is_refused_is_logged_again_and_again_with_the_cause(site: Path) -> None:
     folder = site / "ledgers/transfer"
     now = 0.0
@@ -173,6 +176,7 @@ def test_a_ledger_that_is_refused_is_logged_again_and_again_with_the_cause(site:
     assert "has 0 records, but 1 were signed" in logs[1]["cause"]
 
 
+@pytest.mark.slow
 def test_a_process_that_hangs_is_killed_and_replaced_also_by_another_daemon(site: Path) -> None:
     now = [0.0]
     first = SignerClient(site, "filing", SETTINGS, lambda: now[0])

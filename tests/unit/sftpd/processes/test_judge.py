@@ -97,6 +97,7 @@ def test_a_wrong_signature_is_not_valid(key: Ed25519Key) -> None:
     assert signature_is_valid("ssh-ed25519", key.asbytes(), b"text", right)
 
 
+@pytest.mark.slow
 def test_a_judge_that_dies_is_replaced_and_its_questions_are_answered(
     loop: Loop, judge: Judge, key: Ed25519Key
 ) -> None:

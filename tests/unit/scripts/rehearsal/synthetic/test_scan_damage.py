@@ -18,6 +18,7 @@ def page(entry: RegistryEntry, election: Election) -> Image.Image:
     return print_sheet(entry, election, 1)
 
 
+@pytest.mark.slow
 def test_the_bytes_of_a_scan_depend_on_the_random_numbers(page: Image.Image) -> None:
     assert scan(page, seeded_rng(1)) == scan(page, seeded_rng(1))
     assert scan(page, seeded_rng(1)).content != scan(page, seeded_rng(2)).content
