@@ -21,6 +21,7 @@ def names(place: str) -> tuple[str, ...]:
     return tuple(name for of, name in _rows() if of == place)
 
 
+@cache
 def title(kurul: str) -> str:
     """Return a board's name: `kadikoy-2` is Kadıköy 2. An unknown name keeps its ASCII letters."""
     stem = ilce_of(kurul)

@@ -5,6 +5,7 @@ In ASCII `Iğdır` becomes `Igdir`, and `ŞIRNAK` becomes `SIRNAK`.
 
 import re
 import unicodedata
+from functools import lru_cache
 
 
 def to_ascii(text: str) -> str:
@@ -33,6 +34,7 @@ def upper(text: str) -> str:
     return text.replace("i", "İ").replace("ı", "I").upper()
 
 
+@lru_cache(maxsize=8192)
 def sort_key(text: str) -> tuple[str, str]:
     """Return a key that sorts as a Turkish dictionary does, with numbers by their value."""
     plain = lower(text).translate(_PLAIN)

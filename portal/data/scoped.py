@@ -6,15 +6,18 @@ sheets. A method that gets a place outside the scope answers as for a place that
 """
 
 import json
+import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import zstandard
 
 from config.ballot import Option, Tur
 from config.event import Event, FilingEvent, ResultsEvent
@@ -57,6 +60,8 @@ PLACE_ORDER, BOX_NUMBER, MAHALLE, KIND, TURNOUT = "yer", "sandik", "mahalle", "t
 VERSION, TIME, VOTE = "surum", "zaman", "oylar."
 SORTS = (PLACE_ORDER, BOX_NUMBER, MAHALLE, KIND, VERSION, TIME, TURNOUT, *NUMBER_COLUMNS)
 _CACHED = 500  # answers of one view; one has some kilobytes
+_ROWS_AT_A_TIME = 256
+_ABSENT: Any = object()
 _EXPORTS_BACK = 500  # snapshots; exports of older ones may be removed
 _PARQUET = ".parquet"
 _T = TypeVar("_T")
@@ -375,13 +380,17 @@ class ScopedData:
     def _kept(self, what: str, criteria: Criteria, make: Callable[[], _T]) -> _T:
         """Return what `make` returned for this search in this view and scope."""
         key = (what, self._scope, criteria)
-        cache = self._view.cache
-        if key not in cache:
-            if len(cache) > _CACHED:
-                cache.clear()
-            cache[key] = make()
-        found: _T = cache[key]
+        found: _T = self._view.cache.get(key, _ABSENT)
+        if found is _ABSENT:
+            found = make()
+            self._keep(key, found)
         return found
+
+    def _keep(self, key: Hashable, value: object) -> None:
+        cache = self._view.cache
+        if len(cache) > _CACHED:
+            cache.clear()
+        cache[key] = value
 
     def _any_in(self, cevre: str) -> bool:
         """Say whether any box of a district is in scope."""
@@ -643,24 +652,35 @@ class ScopedData:
             return
         boxes = self._view.boxes
         pages = [self._view.sheets.of(secim, belge) for belge in sheet_queries.BOX_FORMS]
-        for row in rows:
-            row = int(row)
-            district, board = boxes.boards[boxes.board[row]]
-            version = int(columns.version[row])
-            numbers: list[int] = columns.numbers[:, row].tolist()
-            stated: list[bool] = columns.stated[:, row].tolist()
-            options = columns.layout.options(district)
-            yield BoxRow(
-                BoxPlace(district, board, boxes.numbers[row]),
-                KINDS[boxes.kind[row]],
-                boxes.mahalles[boxes.mahalle[row]],
-                version,
-                columns.reasons.get(row, ""),
-                datetime.fromtimestamp(int(columns.time[row]), UTC) if version else None,
-                {name: numbers[n] if stated[n] else None for n, name in enumerate(NUMBER_COLUMNS)},
-                {option: numbers[n] for n, option in enumerate(options, FIRST_OPTION) if stated[n]},
-                *(0 if counts is None else int(counts[row]) for counts in pages),
-            )
+        listed = iter(rows)
+        # Several rows at a time: taking one out of a column costs much more than adding one.
+        while part := [int(row) for row in islice(listed, _ROWS_AT_A_TIME)]:
+            numbers = columns.numbers[:, part].T.tolist()
+            stated = columns.stated[:, part].T.tolist()
+            shown = [[0] * len(part) if n is None else n[part].tolist() for n in pages]
+            for row, values, has, *sheets in zip(part, numbers, stated, *shown, strict=True):
+                district, board = boxes.boards[boxes.board[row]]
+                version = int(columns.version[row])
+                votes = zip(
+                    columns.layout.options(district),
+                    values[FIRST_OPTION:],
+                    has[FIRST_OPTION:],
+                    strict=False,
+                )
+                yield BoxRow(
+                    BoxPlace(district, board, boxes.numbers[row]),
+                    KINDS[boxes.kind[row]],
+                    boxes.mahalles[boxes.mahalle[row]],
+                    version,
+                    columns.reasons.get(row, ""),
+                    datetime.fromtimestamp(int(columns.time[row]), UTC) if version else None,
+                    {
+                        name: value if known else None
+                        for name, value, known in zip(NUMBER_COLUMNS, values, has, strict=False)
+                    },
+                    {option: value for option, value, known in votes if known},
+                    *sheets,
+                )
 
     def box_row(self, secim: Secim, place: BoxPlace) -> BoxRow | None:
         """Return one box, None if there is no such box with that contest."""
@@ -698,6 +718,10 @@ class ScopedData:
 
     def coverage(self, secim: Secim, cevre: str | None = None) -> tuple[CoverageLine, ...]:
         """Return how much of each district is here, or of each board of one district."""
+        criteria = Criteria(secim, cevre=cevre)
+        return self._kept("coverage", criteria, lambda: self._coverage(secim, cevre))
+
+    def _coverage(self, secim: Secim, cevre: str | None) -> tuple[CoverageLine, ...]:
         columns = self._view.contests.get(secim)
         rows = self._rows(Criteria(secim, cevre=cevre))
         if columns is None or not len(rows):
@@ -865,14 +889,10 @@ class ScopedData:
         limit: int = 100,
     ) -> ChangePage:
         """Return the corrections of a search after a snapshot or a time, newest first."""
-        wanted = np.zeros(len(self._view.boxes), dtype=np.bool_)
-        wanted[self._rows(criteria)] = True
         found = [
             correction
-            for correction in self._view.corrections
-            if correction.secim is criteria.secim
-            and correction.snapshot > since_snapshot
-            and self._is_wanted(correction, wanted, criteria)
+            for correction in self._kept("changes", criteria, lambda: self._corrections(criteria))
+            if correction.snapshot > since_snapshot
         ]
         if since is not None:
             numbers = {correction.snapshot for correction in found}
@@ -882,6 +902,18 @@ class ScopedData:
         shown = found[offset : offset + limit]
         with open_catalog(self._view.site) as catalog:
             return ChangePage(tuple(self._changed(c, catalog) for c in shown), len(found))
+
+    def _corrections(self, criteria: Criteria) -> list[Correction]:
+        wanted = np.zeros(len(self._view.boxes), dtype=np.bool_)
+        wanted[self._rows(criteria)] = True
+        of_contest = [c for c in self._view.corrections if c.secim is criteria.secim]
+        rows = np.array([correction.row for correction in of_contest], dtype=np.int64)
+        there = np.where(rows >= 0, wanted[rows], True).tolist() if of_contest else []
+        return [
+            c
+            for c, here in zip(of_contest, there, strict=True)
+            if here and self._is_wanted(c, wanted, criteria)
+        ]
 
     def _is_wanted(
         self, correction: Correction, wanted: npt.NDArray[np.bool_], criteria: Criteria
@@ -1026,15 +1058,24 @@ class ScopedData:
             if self._covers(cevre, kurul):
                 yield line
 
+    def remembered_text(self, key: Hashable, make: Callable[[], str]) -> str:
+        """Return what `make` returned, as `remembered` does; kept compressed."""
+        kept = self.remembered(key, lambda: zstandard.compress(make().encode(), 1))
+        return zstandard.decompress(kept).decode()
+
     def remembered(self, key: Hashable, make: Callable[[], bytes]) -> bytes:
         """Return what `make` returned for this key, this view and this scope."""
         whole_key = ("remembered", self._scope, key)
         cache = self._view.cache
         found: bytes | None = cache.get(whole_key)
         if found is None:
-            if len(cache) > _CACHED:
-                cache.clear()
-            found = cache[whole_key] = make()
+            # After a snapshot many users ask for the same at once: one of them makes it.
+            with cache.setdefault(("making", whole_key), threading.Lock()):
+                found = cache.get(whole_key)
+                if found is None:
+                    found = make()
+                    self._keep(whole_key, found)
+            cache.pop(("making", whole_key), None)
         return found
 
     def whole_file(self, name: str, number: int | None = None) -> Path | None:

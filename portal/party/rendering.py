@@ -1,27 +1,26 @@
 """Renders the pages: Jinja2 templates that escape everything, and numbers and times in Turkish."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from config import times, turkish
 from portal.access.gate import entrance_of
 from portal.access.identity import Identity
 from portal.access.sessions import Stage, form_token
 from portal.data import titles
-from portal.data.boxes import BoxPlace
+from portal.data.scoped import ScopedData
 from portal.party import checks
 from portal.party.assets import PARTY_ASSETS, Assets
+from portal.party.cells import box_rows, box_url, difference_items, number, number_cells, percent
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGES = (
@@ -112,53 +111,28 @@ def page(
     return HTMLResponse(rendered, status, headers)
 
 
+def remembered_part(
+    data: ScopedData, template: str, key: Hashable, context: Callable[[], Mapping[str, Any]]
+) -> Markup:
+    """Return the part of a page that is the same for every user with this view and scope.
+
+    It is rendered once. Nothing of a user may be in it: neither its name nor a token of its forms.
+    """
+    text = data.remembered_text(
+        (template, key),
+        lambda: _environment(PARTY_LOOK).get_template(template).render(**context()),
+    )
+    return Markup(text)  # noqa: S704 - the template escapes
+
+
 def render(template: str, **context: Any) -> str:
     """Render a template of the web site, such as a feed, that is no page of a user."""
     return _environment(PARTY_LOOK).get_template(template).render(**context)
 
 
-def number(value: int | None) -> str:
-    """Write an integer as Turkish does: 1.234.567; nothing for None."""
-    return "" if value is None else f"{value:,}".replace(",", ".")
-
-
-def number_cells(values: Iterable[int | None]) -> Markup:
-    """Return the cells of a table with these numbers.
-
-    A page has thousands of them, and Jinja takes most of its time for each expression.
-    """
-    cells = "".join(f'<td class="num">{number(value)}</td>' for value in values)
-    return Markup(cells)  # noqa: S704 - digits and dots
-
-
-def difference_items(differences: Iterable[tuple[str, int | None, int | None]]) -> Markup:
-    """Return the items of a list of changes: title, old number, new number."""
-    items = "".join(
-        f"<li>{escape(title)}: <del>{'yok' if old is None else number(old)}</del> → "
-        f"<ins>{'yok' if new is None else number(new)}</ins></li>"
-        for title, old, new in differences
-    )
-    return Markup(items)  # noqa: S704 - the titles are escaped
-
-
-def percent(part: int | Fraction | None, whole: int | Fraction | None) -> str:
-    """Write a share with two decimals as Turkish does: %87,45; a dash if there is none."""
-    if part is None or not whole:
-        return "–"
-    hundredths = Fraction(part) * 10_000 / Fraction(whole)
-    rounded = int(hundredths + Fraction(1, 2))
-    return f"%{number(rounded // 100)},{rounded % 100:02}"
-
-
 def moment(value: datetime | None) -> str:
     """Write a time: 2023-05-14T21:04:10+03:00; nothing for None."""
     return "" if value is None else times.format_time(value)
-
-
-def box_url(place: BoxPlace, query: str = "") -> str:
-    """Return the address of the page of a box."""
-    path = "/".join(quote(part, safe="") for part in place)
-    return f"/sandik/{path}" + (f"?{query}" if query else "")
 
 
 @cache
@@ -181,6 +155,7 @@ def _environment(look: Look) -> Environment:
         district=titles.district,
         board=titles.board,
         kinds=titles.KINDS,
+        box_rows=box_rows,
         box_url=box_url,
         kind_names={kind.value: text for kind, text in checks.KINDS.items()},
     )

@@ -26,9 +26,10 @@ from portal.data.history import BoxHistory, ResultVersion
 from portal.data.scoped import VOTE, ScopedData
 from portal.data.sheets import SheetFile
 from portal.exports.file_name import with_user
+from portal.party.cells import box_url
 from portal.party.checks import CHECKS, numbers_of
 from portal.party.dependencies import Data, Visitor, pictures_of, search_of
-from portal.party.rendering import box_url, page
+from portal.party.rendering import page
 from portal.pictures.pictures import OriginalChanged
 from publisher.results.snapshots.exports import HEADINGS
 

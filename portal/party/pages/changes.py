@@ -19,9 +19,10 @@ from portal.data import titles
 from portal.data.boxes import BoxPlace
 from portal.data.criteria import Criteria
 from portal.data.scoped import ChangedResult, ChangePage, ScopedData
+from portal.party.cells import box_url
 from portal.party.dependencies import ROWS_A_PAGE, Data, Visitor, page_of, search_of
 from portal.party.pages.search import lists
-from portal.party.rendering import box_url, moment, page, render
+from portal.party.rendering import moment, page, render
 
 router = gated_router()
 

@@ -1,6 +1,8 @@
 """Genel durum: how much of the results is here, by district and on a map of the provinces."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import Request, Response
 
@@ -14,7 +16,7 @@ from portal.data.scoped import CoverageLine, ScopedData
 from portal.party import tile_map
 from portal.party.announced import announced
 from portal.party.dependencies import Data, Visitor, search_of
-from portal.party.rendering import page
+from portal.party.rendering import page, remembered_part
 
 router = gated_router()
 
@@ -42,23 +44,32 @@ class Tile:
 def home(request: Request, who: Visitor, data: Data) -> Response:
     """Show the counters, the bars of the districts and the map."""
     criteria = Criteria(search_of(request, data).secim)
-    found = data.summary(criteria)
-    lines = coverage_of(data, criteria.secim)
     record(request, AccessEvent.PAGE, snapshot=data.snapshot.number)
     return page(
         request,
         "ana.html",
         data=data,
-        criteria=criteria,
-        summary=found,
-        lines=lines,
-        tiles=tiles_of(lines),
-        rows=tile_map.ROWS,
-        columns=tile_map.COLUMNS,
         announcements=announced(entrance_of(request).settings.site),
-        corrections=data.changes(criteria, limit=1).count,
-        sheets=sum(line.sheets for line in lines),
+        content=remembered_part(
+            data, "_ana-icerik.html", criteria.secim, lambda: _content(data, criteria)
+        ),
     )
+
+
+def _content(data: ScopedData, criteria: Criteria) -> Mapping[str, Any]:
+    """Return what the template of the counters, the map and the bars needs."""
+    lines = coverage_of(data, criteria.secim)
+    return {
+        "contests": data.contests,
+        "criteria": criteria,
+        "summary": data.summary(criteria),
+        "lines": lines,
+        "tiles": tiles_of(lines),
+        "rows": tile_map.ROWS,
+        "columns": tile_map.COLUMNS,
+        "corrections": data.changes(criteria, limit=1).count,
+        "sheets": sum(line.sheets for line in lines),
+    }
 
 
 def coverage_of(data: ScopedData, secim: Secim) -> list[CoverageLine]:

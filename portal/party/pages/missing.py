@@ -13,10 +13,11 @@ from portal.data import titles
 from portal.data.boxes import BoxPlace
 from portal.data.criteria import Criteria
 from portal.data.scoped import ScopedData
+from portal.party.cells import box_url
 from portal.party.checks import CHECKS, KINDS, numbers_of
 from portal.party.dependencies import ROWS_A_PAGE, Data, Visitor, page_of, search_of
 from portal.party.pages.search import lists
-from portal.party.rendering import box_url, page
+from portal.party.rendering import page
 from publisher.results.checks.finding import Check, Finding
 
 router = gated_router()

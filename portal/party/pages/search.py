@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import Request, Response
@@ -14,19 +15,15 @@ from portal.data import titles
 from portal.data.criteria import Area, Criteria, Status
 from portal.data.scoped import PLACE_ORDER, TURNOUT, VOTE, Choices, ScopedData
 from portal.data.sums import Sum
+from portal.party.cells import BOX_NUMBERS
 from portal.party.dependencies import ROWS_A_PAGE, Data, Visitor, page_of, search_of
-from portal.party.rendering import page
+from portal.party.rendering import page, remembered_part
 
 router = gated_router()
 _RIVALS_A_PART = 10  # rows of one table of the summary
 
 # The columns of the table before the votes: how they are sorted, their heading, their number.
-NUMBERS = (
-    ("secmen", "Seçmen"),
-    ("oy_kullanan", "Oy kullanan"),
-    ("gecerli", "Geçerli"),
-    ("gecersiz", "Geçersiz"),
-)
+NUMBERS = tuple(zip(BOX_NUMBERS, ("Seçmen", "Oy kullanan", "Geçerli", "Geçersiz"), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +51,27 @@ def search(request: Request, who: Visitor, data: Data) -> Response:
     sort = request.query_params.get("sirala", PLACE_ORDER)
     descending = request.query_params.get("yon") == "azalan"
     number = page_of(request)
+    offset = (number - 1) * ROWS_A_PAGE
     try:
-        table = data.table(criteria, sort, descending, (number - 1) * ROWS_A_PAGE, ROWS_A_PAGE)
+        content = remembered_part(
+            data,
+            "_arama-icerik.html",
+            (criteria, sort, descending, number),
+            lambda: _content(data, criteria, sort, descending, number),
+        )
     except ValueError:
         raise Refusal(422, "bad-sort", "Tablo bu sütuna göre sıralanamaz.") from None
-    record(request, AccessEvent.QUERY, rows=len(table.rows), snapshot=data.snapshot.number)
+    rows = max(0, min(ROWS_A_PAGE, data.summary(criteria).boxes - offset))
+    record(request, AccessEvent.QUERY, rows=rows, snapshot=data.snapshot.number)
+    return page(request, "arama.html", data=data, content=content)
+
+
+def _content(
+    data: ScopedData, criteria: Criteria, sort: str, descending: bool, number: int
+) -> Mapping[str, Any]:
+    """Return what the template of the form, the summary and the table needs."""
+    offset = (number - 1) * ROWS_A_PAGE
+    table = data.table(criteria, sort, descending, offset, ROWS_A_PAGE)
     named = data.option_titles(criteria)
     options = data.shown_options(criteria)
     query = criteria.query()
@@ -66,36 +79,31 @@ def search(request: Request, who: Visitor, data: Data) -> Response:
     total = summary.total
     rivals = _rivals(data, criteria, total, options, named)
     choices = data.choices(criteria)
-    return page(
-        request,
-        "arama.html",
-        data=data,
-        criteria=criteria,
-        lists=lists(choices, criteria),
-        choices=choices,
-        summary=summary,
-        table=table,
-        options=options,
-        shown_numbers=lambda row: [row.numbers[name] for name, _ in NUMBERS],
-        shown_votes=lambda row: map(row.votes.get, options),
-        named=named,
-        columns=_columns(options, named),
-        numbers=NUMBERS,
-        sort=sort,
-        descending=descending,
-        number=number,
-        pages=max(1, -(-table.count // ROWS_A_PAGE)),
-        query=urlencode(query),
-        sorted_query=urlencode(
+    return {
+        "criteria": criteria,
+        "lists": lists(choices, criteria),
+        "choices": choices,
+        "summary": summary,
+        "table": table,
+        "options": options,
+        "named": named,
+        "columns": _columns(options, named),
+        "numbers": NUMBERS,
+        "sort": sort,
+        "descending": descending,
+        "number": number,
+        "pages": max(1, -(-table.count // ROWS_A_PAGE)),
+        "query": urlencode(query),
+        "sorted_query": urlencode(
             {**query, **({"sirala": sort} if sort != PLACE_ORDER else {})}
             | ({"yon": "azalan"} if descending else {})
         ),
-        rivals=rivals,
-        rival_parts=max(1, -(-len(rivals) // _RIVALS_A_PART)),
-        joint_votes=any(each.joint for each in rivals),
-        shared=bool(total.paylar),
-        undivided=sum(each["undefined_votes"] for each in (total.paylar or {}).values()),
-    )
+        "rivals": rivals,
+        "rival_parts": max(1, -(-len(rivals) // _RIVALS_A_PART)),
+        "joint_votes": any(each.joint for each in rivals),
+        "shared": bool(total.paylar),
+        "undivided": sum(each["undefined_votes"] for each in (total.paylar or {}).values()),
+    }
 
 
 def lists(choices: Choices, criteria: Criteria) -> Mapping[str, tuple[str, list[Choice]]]:

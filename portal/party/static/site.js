@@ -87,10 +87,17 @@
         if (again) { again = false; update(); }
       }
     };
+    // Everybody is told at the same moment. Each page asks a little later, so that not all ask at once.
+    let waiting = false;
+    const soon = (most) => {
+      if (waiting) return;
+      waiting = true;
+      setTimeout(() => { waiting = false; update(); }, Math.random() * most);
+    };
     stream.addEventListener("snapshot", (event) => {
-      if (JSON.parse(event.data).number > Number(state.dataset.snapshot)) update();
+      if (JSON.parse(event.data).number > Number(state.dataset.snapshot)) soon(3000);
     });
-    stream.addEventListener("announcements", () => { if (one('[data-live="duyurular"]')) update(); });
+    stream.addEventListener("announcements", () => { if (one('[data-live="duyurular"]')) soon(1000); });
     addEventListener("pagehide", () => stream.close());
   }
 })();

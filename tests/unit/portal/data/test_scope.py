@@ -108,6 +108,7 @@ CALLS: dict[str, Calls] = {
     "snapshot_lines": lambda d, _: [
         list(d.snapshot_lines(n, name)) for n in range(4) for name in ("mv", "cb", "mv-birlestirme")
     ],
+    "remembered_text": lambda d, _: [d.remembered_text("k", lambda: str([*d.rows(Criteria(MV))]))],
     "remembered": lambda d, _: [d.remembered("key", lambda: str([*d.rows(Criteria(MV))]).encode())],
     "whole_file": lambda d, _: [
         d.whole_file(name, number)
