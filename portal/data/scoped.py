@@ -163,6 +163,23 @@ class AggregateLine:
     sheets: tuple[SheetFile, ...]
     whole: bool  # all boxes that it adds up are in scope
 
+    def numbers(self) -> list[tuple[str, int | None, int | None]]:
+        """Return name, what the sheet states and what the boxes add up to; votes as `oylar.…`.
+
+        A number that neither has is left out.
+        """
+        stated = dict(self.stated.numbers) if self.stated else {}
+        votes = dict(self.stated.votes) if self.stated else {}
+        found: list[tuple[str, int | None, int | None]] = [
+            (name, stated.get(name), self.summed.get(name))
+            for name in NUMBER_COLUMNS
+            if name in stated or self.summed.get(name)
+        ]
+        return found + [
+            (f"{VOTE}{option}", votes.get(option), self.summed_votes.get(option))
+            for option in dict.fromkeys((*votes, *self.summed_votes))
+        ]
+
     @property
     def differs(self) -> tuple[str, ...]:
         """The names of the numbers that are not the sum of the boxes; votes as `oylar.<option>`."""

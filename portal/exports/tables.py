@@ -181,6 +181,46 @@ def findings(
     return _table(data, "uyarilar", headings, rows)
 
 
+def aggregates(data: ScopedData, criteria: Criteria) -> ExportTable:
+    """Return the aggregate sheets of a place beside the sums of their boxes, a row a number."""
+    named = data.option_titles(criteria)
+    headings = (
+        HEADINGS["belge"],
+        HEADINGS["cevre"],
+        HEADINGS["kurul"],
+        HEADINGS["surum"],
+        HEADINGS["neden"],
+        HEADINGS["zaman"],
+        "Sandık",
+        "Açılan Sandık",
+        "Tutanak Sayfası",
+        "Alan",
+        "Tutanakta",
+        "Sandıkların Toplamı",
+        "Farklı",
+    )
+
+    def rows() -> Iterator[Sequence[Cell]]:
+        for line in data.aggregates(criteria.secim, criteria.cevre, criteria.kurul):
+            stated, differs = line.stated, line.differs
+            fixed = (
+                line.key.belge.turkish,
+                titles.district(line.key.cevre) if line.key.cevre else "",
+                titles.board(line.key.kurul) if line.key.kurul else "",
+                stated.version if stated else None,
+                stated.reason if stated else "",
+                stated.time if stated else None,
+                line.boxes,
+                line.opened,
+                len(line.sheets),
+            )
+            for name, on_sheet, summed in line.numbers():
+                different = "farklı" if name in differs else ""
+                yield (*fixed, titles.field(name, named), on_sheet, summed, different)
+
+    return _table(data, f"{criteria.secim} birlestirme", headings, rows)
+
+
 def _table(
     data: ScopedData,
     title: str,

@@ -97,7 +97,7 @@ def missions(request: Request, data: Data) -> Response:
 @_call("getSecimDetayList")
 def elections(request: Request, data: Data) -> Response:
     """Seçimler."""
-    found = _interface(request, data).elections()
+    found = _interface(request, data).elections(request.query_params)
     return json_answer(request, data, found, len(found))
 
 

@@ -283,8 +283,10 @@ class Interface:
             for row in self.countries(query)
         ]
 
-    def elections(self) -> list[Json]:
-        """Return getSecimDetayList: a row for each contest."""
+    def elections(self, asked: Mapping[str, str]) -> list[Json]:
+        """Return getSecimDetayList: a row for each contest, none of another election."""
+        if not self._is_this_election(asked):
+            return []
         return [
             {
                 "id": SECIM_TURU[secim],

@@ -5,14 +5,11 @@ from urllib.parse import urlencode
 from fastapi import Request, Response
 
 from config.event import AccessEvent
-from config.result import NUMBER_COLUMNS
 from portal.access.gate import gated_router, record
 from portal.data import titles
-from portal.data.scoped import VOTE
 from portal.party.dependencies import Data, Visitor, search_of
 from portal.party.pages.search import lists
 from portal.party.rendering import page
-from publisher.results.snapshots.exports import HEADINGS
 
 router = gated_router()
 
@@ -26,22 +23,8 @@ def aggregates(request: Request, who: Visitor, data: Data) -> Response:
     named = data.option_titles(criteria)
     lines = []
     for line in found:
-        stated = line.stated
         differs = set(line.differs)
-        rows = [
-            (HEADINGS[name], stated.numbers.get(name) if stated else None, line.summed.get(name))
-            for name in NUMBER_COLUMNS
-        ]
-        rows = [row for row in rows if row[1] is not None or row[2]]
-        marks = [HEADINGS[n] for n in NUMBER_COLUMNS if n in differs]
-        votes = dict.fromkeys((*(stated.votes if stated else ()), *line.summed_votes))
-        for option in votes:
-            title = named.get(option, option)
-            rows.append(
-                (title, stated.votes.get(option) if stated else None, line.summed_votes.get(option))
-            )
-            if f"{VOTE}{option}" in differs:
-                marks.append(title)
+        numbers = [(titles.field(name, named), name, *both) for name, *both in line.numbers()]
         key = line.key
         where = [titles.district(key.cevre)] if key.cevre else ["Ülke geneli"]
         where += [titles.board(key.kurul)] if key.kurul else []
@@ -50,8 +33,8 @@ def aggregates(request: Request, who: Visitor, data: Data) -> Response:
                 "line": line,
                 "title": key.belge.turkish,
                 "where": " / ".join(where),
-                "rows": rows,
-                "marks": set(marks),
+                "rows": [(title, stated, summed) for title, _, stated, summed in numbers],
+                "marks": {title for title, name, *_ in numbers if name in differs},
                 "first": max(line.sheets, key=lambda s: (-s.page, s.version), default=None),
             }
         )

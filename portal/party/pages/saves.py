@@ -4,6 +4,7 @@
     /kaydet/degisiklikler.xlsx  .csv
     /kaydet/eksikler.xlsx  .csv
     /kaydet/uyarilar.xlsx  .csv
+    /kaydet/birlestirme.xlsx  .csv    the aggregate sheets of a place beside the sums of their boxes
     /kaydet/tutanaklar.zip            the originals of the sheets, with SHA256SUMS
 
 The rest of the address is that of the page. A file's name has the snapshot, the user and the number
@@ -105,6 +106,8 @@ def _table(request: Request, data: ScopedData, criteria: Criteria, what: str) ->
                 return tables.changes(data, criteria, *since_of(request))
             case "eksikler":
                 return tables.gaps(data, criteria, query.get("ne") == "tutanak")
+            case "birlestirme":
+                return tables.aggregates(data, criteria)
             case "uyarilar":
                 wanted = query.get("kontrol", "")
                 return tables.findings(data, criteria, Check(wanted) if wanted else None)

@@ -117,6 +117,29 @@ def test_changes_gaps_and_findings_are_saved_too(site: PortalSite) -> None:
     assert "ballots-not-voted" in {finding["Kontrol"] for finding in findings}
 
 
+def test_aggregate_sheets_are_saved_beside_the_sums_of_their_boxes(site: PortalSite) -> None:
+    aggregate = {
+        "secim": "mv", "belge": "ilce-birlestirme", "cevre": "01-adana", "kurul": "aladag",
+        "surum": 1, "neden": "", "zaman": "2023-05-14T20:00:00+03:00",
+        "gecerli": 402, "oylar": {"parti-a": 201, "parti-b": 100, "parti-c": 80, "ortak": 20},
+    }  # fmt: skip
+    site.publish(result(BOXES[0]), result(BOXES[1]), aggregate)
+
+    lines = read(tables.aggregates(site.data(), Criteria(Secim.MV, cevre="01-adana")))
+
+    of_board = {line["Alan"]: line for line in lines if line["İlçe Seçim Kurulu"] == "Aladağ"}
+    shown = [
+        (
+            of_board[name]["Tutanakta"],
+            of_board[name]["Sandıkların Toplamı"],
+            of_board[name]["Farklı"],
+        )
+        for name in ("Geçerli", "A Partisi")
+    ]
+    assert shown == [("402", "401", "farklı"), ("201", "201", "")]
+    assert {line["Açılan Sandık"] for line in lines} == {"2"}
+
+
 def test_a_scope_limits_what_is_saved(site: PortalSite) -> None:
     site.publish(*every_result(), exports=True)
     data = site.data(KADIKOY_2)

@@ -198,6 +198,7 @@ def test_gaps_findings_and_aggregates_are_shown(night: Night) -> None:
     findings = browser.get("/uyarilar?secim=mv").text
     assert "Oy kullanan, kayıtlı seçmen ve liste dışı oy kullananlardan fazla." in findings
     aggregates = browser.get("/birlestirme?secim=mv&cevre=34-istanbul-1").text
+    assert '<a href="/kaydet/birlestirme.xlsx?secim=mv&amp;cevre=34-istanbul-1"' in aggregates
     assert "İlçe Birleştirme Tutanağı" in aggregates and "tutanak sonucu yok" in aggregates
 
 
@@ -209,6 +210,8 @@ def test_tables_are_saved_under_a_name_with_snapshot_and_user(night: Night) -> N
         ("degisiklikler", "csv"),
         ("eksikler", "csv"),
         ("uyarilar", "csv"),
+        ("birlestirme", "csv"),
+        ("birlestirme", "xlsx"),
     ):
         answer = browser.get(f"/kaydet/{what}.{form}?secim=mv")
 

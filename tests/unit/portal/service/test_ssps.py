@@ -63,6 +63,60 @@ def test_a_client_that_walks_all_lists_meets_every_box_once(calls: ServiceCalls)
     assert (total["acilan_SANDIK_SAYISI"], total["toplam_SANDIK_SAYISI"]) == (21, 21)
 
 
+_NUMBERS = """secmen_SAYISI oy_KULLANAN_SECMEN_SAYISI itirazsiz_GECERLI_OY_SAYISI
+itirazli_GECERLI_OY_SAYISI gecerli_OY_TOPLAMI gecersiz_OY_TOPLAMI"""
+_SHEETS = " ".join(
+    f"birlestirme_TUTANAGI_{name}"
+    for name in [
+        "IL",
+        "ILCE",
+        "KURUL",
+        "GUMRUK_ILCE",
+        "GUMRUK_KURUL",
+        "GUMRUK_RUMUZ",
+        "GUMRUKLER",
+        "ULKE",
+        "ULKELER",
+        "DIS_TEMSILCILIK",
+        "TUMDUNYA",
+    ]
+)
+_RANGE = "min_SANDIK_NO max_SANDIK_NO min_SANDIK_RUMUZ max_SANDIK_RUMUZ"
+# What existing clients read of each call; text where they read text, integers everywhere else.
+FIELDS = {
+    "getIlList": "il_ID il_ADI secim_CEVRESI_ID secilecek_ADAY_SAYISI yerlesim_YERI_TURU "
+    "secim_DETAY_ID id",
+    "getIlceList": "ilce_ID ilce_ADI belde_ID birim_ID il_ID il_ADI secim_CEVRESI_ID",
+    "getIlceListWithSecim": "ilce_ID ilce_ADI belde_ID birim_ID il_ID il_ADI secim_CEVRESI_ID",
+    "getMuhtarlikList": "muhtarlik_ID muhtarlik_ADI cezaevi_ID min_SANDIK_NO max_SANDIK_NO",
+    "getGumrukList": f"gumruk_ID gumruk_ADI ilce_ID {_RANGE}",
+    "getUlkeList": "ulke_ID ulke_ADI",
+    "getDisTemsilcilikList": f"dis_TEMSILCILIK_ID dis_TEMSILCILIK_ADI {_RANGE}",
+    "getSecimSonucList": "toplam_SANDIK_SAYISI acilan_SANDIK_SAYISI acilan_SECMEN_SAYISI "
+    f"{_NUMBERS} {_SHEETS}",
+    "getSecimSandikSonucList": "sandik_ID sandik_NO sandik_RUMUZ secim_ID secim_TURU il_ID "
+    "il_ADI ilce_ID ilce_ADI belde_ID birim_ID muhtarlik_ID muhtarlik_ADI cezaevi_ID gumruk_ID "
+    f"ulke_ID dis_TEMSILCILIK_ID {_NUMBERS} bagimsiz_TOPLAM_OY versiyon degisiklik_NEDENI "
+    f"son_ISLEM_TARIHI sandik_SONUC_TUTANAGI sandik_DOKUM_CETVELI denetim_TUTANAGI {_SHEETS}",
+    "getSandikSecimSonucBaslikList": "sira_NO ad column_NAME",
+    "getSecimDetayList": "secim_ID secim_TURU",
+}
+_TEXTS = ("_ADI", "SANDIK_RUMUZ", "sandik_RUMUZ", "_NEDENI", "_TARIHI", "_NAME", "ad")
+
+
+def test_every_call_has_the_fields_that_existing_clients_read(calls: ServiceCalls) -> None:
+    calls.site.publish(*every_result())
+    asked = {**MV, "secimId": "-1", "beldeId": "", "cacheSlayer": "1684000000000", "unknown": "x"}
+    for call, fields in FIELDS.items():
+        rows = ask(calls, call, **asked)
+        assert rows, call
+        for row in rows:
+            assert set(fields.split()) <= row.keys(), call
+            for name, value in row.items():
+                assert type(value) is (str if name.endswith(_TEXTS) else int), (call, name)
+        assert ask(calls, call, secimId=987654) == [], call
+
+
 def test_a_box_row_has_the_fields_of_the_interface(calls: ServiceCalls) -> None:
     calls.site.file_sheet(BOXES[2])
     calls.site.file_sheet(("34-istanbul-1", "", ""), belge=Belge.IL_BIRLESTIRME)
