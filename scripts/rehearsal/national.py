@@ -2,7 +2,8 @@
 
 It is a double election of 201,000 boxes divided by a factor. The pages arrive as
 scripts/rehearsal/synthetic/arrivals schedules them, some of them from scanners that write slowly
-and in place. Meanwhile the parties mirror with several kinds of clients. The pages are of one of
+and in place. Meanwhile the parties mirror with several kinds of clients, and some use the web site
+and the web service (scripts/rehearsal/web_parties). The pages are of one of
 two kinds, which the report names:
 
     real      all pages are drawn and scanned before the night, because drawing is slow, and are
@@ -37,8 +38,9 @@ from config import load
 from config.election import Election
 from config.registry import Registry
 from config.site import REGISTRY_INDEX
+from keys.operations import server_state
 from scripts.filing.status import SETTLED, count_sheets
-from scripts.rehearsal import reconcile, simulated_reader
+from scripts.rehearsal import reconcile, simulated_reader, web_parties
 from scripts.rehearsal.demo import free_port, ssps, wait_until_served
 from scripts.rehearsal.mirror_clients import MirrorClient, MirrorRunner
 from scripts.rehearsal.reconcile import DeliveredPage
@@ -47,6 +49,7 @@ from scripts.rehearsal.synthetic.arrivals import ScheduledScan
 from scripts.rehearsal.synthetic.result_batches import RehearsalResults, ResultSender
 from scripts.rehearsal.synthetic.scanner import ScanKind
 from scripts.rehearsal.synthetic.sheets import SheetNumbers
+from scripts.rehearsal.web_parties import WebParty
 from scripts.shared import console
 
 BOXES = 201_000
@@ -56,12 +59,16 @@ _IN_PLACE_EVERY = 12  # every 12th scan is written slowly and in place
 _IN_PLACE_THREADS = 4
 _KEYING_ERRORS = 0.05  # share of results that are keyed in wrongly
 _WITHHELD_RESULTS = 0.005  # share of boxes whose result never arrives
+_WEB_PORT, _PORTAL_SECONDS = 8443, 120.0
 _STALL_SECONDS = 600.0  # without a single page filed, after which the rehearsal fails
 
 
 @dataclass(frozen=True)
 class NationalRehearsal:
-    """The parameters of a rehearsal; the first `mirrors` parties mirror with `clients` in turn."""
+    """The parameters of a rehearsal; the first `mirrors` parties mirror with `clients` in turn.
+
+    The first `web_parties` have a user of the web site and a program that calls the web service.
+    """
 
     factor: int
     pages: str
@@ -70,6 +77,7 @@ class NationalRehearsal:
     clients: tuple[str, ...]
     minutes: float
     seed: int
+    web_parties: int = 0
 
     @property
     def boxes(self) -> int:
@@ -81,7 +89,7 @@ def run_rehearsal(rehearsal: NationalRehearsal, folder: Path) -> dict[str, objec
     """Run the rehearsal on a new site in `folder` and return its report; `ok` is the verdict."""
     site, port = folder / "site", free_port()
     options = ["--boxes", rehearsal.boxes, "--parties", rehearsal.parties, "--seed", rehearsal.seed]
-    ssps("rehearse", "init", site, *options, "--port", port)
+    ssps("rehearse", "init", site, *options, "--port", port, "--web-port", free_port(_WEB_PORT))
     settings = load.load(site)
     registry = Registry(site / REGISTRY_INDEX)
     schedule = arrivals.plan(registry.entries(), rehearsal.seed)
@@ -102,10 +110,17 @@ def run_rehearsal(rehearsal: NationalRehearsal, folder: Path) -> dict[str, objec
         ],
         rehearsal.minutes * 60 / 4,
     )
+    visitors = [
+        WebParty(site, party.id, folder / "web" / party.id)
+        for party in settings.parties[: rehearsal.web_parties]
+    ]
     began = time.monotonic()
     with _running_daemons(site, rehearsal.pages, folder / "log.jsonl"):
         wait_until_served(port)
+        _wait_for_portal(site)
         runner.start()
+        for visitor in visitors:
+            visitor.start()
         try:
             delivered = _deliver(
                 schedule,
@@ -118,10 +133,14 @@ def run_rehearsal(rehearsal: NationalRehearsal, folder: Path) -> dict[str, objec
             reconcile.wait_for_results(site, len(results.sent), _STALL_SECONDS)
             _record_absences(site, rehearsal.seed)
         finally:
+            for visitor in visitors:
+                visitor.finish()
             runner.finish()
         seconds = time.monotonic() - began
     report = _report(rehearsal, site, schedule, delivered, runner.clients, seconds)
-    return report | reconcile.reconcile_results(site, results, bool(report["ok"]))
+    web = web_parties.report(visitors)
+    ok = bool(report["ok"]) and not web["web_errors"]
+    return report | web | reconcile.reconcile_results(site, results, ok)
 
 
 # Returns the file name and the content of a scan.
@@ -234,6 +253,14 @@ def _format_clock(at: float) -> str:
     return f"day {days + 1:.0f}, {seconds // 3600:02.0f}.{seconds % 3600 // 60:02.0f}"
 
 
+def _wait_for_portal(site: Path) -> None:
+    deadline = time.monotonic() + _PORTAL_SECONDS
+    while server_state.read(site, server_state.PORTAL) is None:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the portal does not start: see log.jsonl")
+        time.sleep(0.1)
+
+
 @contextmanager
 def _running_daemons(site: Path, pages: str, log: Path) -> Iterator[None]:
     """Run both daemons; with shared pages the publisher uses the simulated reader."""
@@ -243,6 +270,7 @@ def _running_daemons(site: Path, pages: str, log: Path) -> Iterator[None]:
         commands = [
             [sys.executable, "-m", "scripts.rehearsal.simulated_reader", str(site)],
             [*reconcile.SSPS, "serve", "--site", str(site)],
+            [*reconcile.SSPS, "portal", "--site", str(site)],
         ]
     with log.open("wb") as out:
         processes = [subprocess.Popen(command, stdout=out, stderr=out) for command in commands]

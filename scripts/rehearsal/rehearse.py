@@ -288,6 +288,13 @@ def scan(
     multiple=True,
     help="A client that the parties use. May be repeated: they use them in turn. Default: all.",
 )
+@click.option(
+    "--web-parties",
+    type=click.IntRange(0),
+    default=4,
+    show_default=True,
+    help="Parties that also use the web site and the web service.",
+)
 @options.minutes_option(0.1, 3.0, "the rehearsal")
 @options.seed_option()
 @options.report_option
@@ -299,6 +306,7 @@ def national(
     parties: int,
     mirrors: int | None,
     clients: tuple[str, ...],
+    web_parties: int,
     minutes: float,
     seed: int,
     file: Path | None,
@@ -309,8 +317,8 @@ def national(
 
     In --minutes it plays the boxes that close at 17.00, the peak, the long tail and the days of
     corrections. Some scanners write slowly and in place, some pages cannot be read, and some boxes
-    never come. The parties mirror meanwhile with several kinds of clients. With --pages shared,
-    even --factor 1 fits on a small disk.
+    never come. The parties mirror meanwhile with several kinds of clients, and some use the web
+    site and the web service. With --pages shared, even --factor 1 fits on a small disk.
 
     It uses DIR, or a temporary folder that is deleted afterwards. The exit code is 1 if anything
     was lost, or if a party's disk differs from its tree.
@@ -319,7 +327,9 @@ def national(
 
     mirrors = parties if mirrors is None else mirrors
     clients = clients or tuple(MIRROR_CLIENTS)
-    rehearsal = NationalRehearsal(factor, pages, parties, mirrors, clients, minutes, seed)
+    rehearsal = NationalRehearsal(
+        factor, pages, parties, mirrors, clients, minutes, seed, min(web_parties, parties)
+    )
     work = folder or Path(tempfile.mkdtemp(prefix="ssps-national-"))
     work.mkdir(parents=True, exist_ok=True)
     try:

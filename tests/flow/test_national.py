@@ -17,6 +17,7 @@ def test_a_rehearsed_night_ends_with_no_missing_sheet_and_identical_mirrors(
     file = tmp_path / "report.json"
     words = ["rehearse", "--national", str(tmp_path / "night"), "--factor", "50000"]
     words += ["--pages", pages, "--parties", "4", "--minutes", "0.1", "--json", str(file)]
+    words += ["--web-parties", "2"]
 
     with pytest.raises(SystemExit) as ended:
         main(words)
@@ -27,6 +28,8 @@ def test_a_rehearsed_night_ends_with_no_missing_sheet_and_identical_mirrors(
     assert report["never_came"] == report["absent"] > 0
     assert report["filed"] == report["sheets"] - report["never_came"] > 20
     assert report["mirrors"] == dict.fromkeys(MIRROR_CLIENTS, 1)
+    assert (report["web_parties"], report["web_errors"]) == (2, [])
+    assert report["web_told_p99"] is not None and report["service_verified_p99"] is not None
     assert (report["rounds_failed"], report["mirrors_that_differ"]) == ([], [])
     assert set(report["checks"].values()) == {"passed"}
     assert (report["recall"], report["precision"], report["results_rejected"]) == (1.0, 1.0, 0)
