@@ -22,9 +22,9 @@ import numpy.typing as npt
 from config.ballot import EVERY_DISTRICT, Ballot, Option
 from config.result import BOX_SHEET, NUMBER_COLUMNS
 from config.sheet import Secim
+from config.snapshot import VOTES
 from portal.data.boxes import Boxes, BoxPlace
 from portal.data.parquet import TIME, VERSION, Places, open_columns
-from publisher.results.snapshots.snapshot import VOTES
 
 FIRST_OPTION = len(NUMBER_COLUMNS)
 Numbers = npt.NDArray[np.uint16] | npt.NDArray[np.int32]

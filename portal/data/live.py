@@ -23,7 +23,7 @@ from portal.data.scoped import ScopedData
 from portal.data.sheets import SheetCounts
 from portal.data.view import AggregateKey, View
 from publisher.results.ballot_file import BallotFile
-from publisher.results.snapshots.snapshot import latest_number
+from publisher.results.snapshots.folder import latest_number
 
 log = structlog.get_logger()
 _Stamp = tuple[int, int, int]

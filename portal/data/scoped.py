@@ -53,8 +53,7 @@ from portal.data.snapshots import (
 from portal.data.sums import Group, Selection, Sum
 from portal.data.view import Aggregate, AggregateKey, Correction, View
 from publisher.results.checks.finding import Check
-from publisher.results.snapshots import scoped as scoped_exports
-from publisher.results.snapshots.snapshot import snapshot_folder
+from publisher.results.snapshots.folder import condition, snapshot_folder
 
 PLACE_ORDER, BOX_NUMBER, MAHALLE, KIND, TURNOUT = "yer", "sandik", "mahalle", "tur", "katilim"
 VERSION, TIME, VOTE = "surum", "zaman", "oylar."
@@ -1071,7 +1070,7 @@ class ScopedData:
             return
         parquet = snapshot_folder(self._view.site, number) / f"{table}{_PARQUET}"
         # The condition only saves time; what may be seen is decided below.
-        for cevre, kurul, line in parquet_lines(parquet, scoped_exports.condition(self._scope)):
+        for cevre, kurul, line in parquet_lines(parquet, condition(self._scope)):
             if self._covers(cevre, kurul):
                 yield line
 

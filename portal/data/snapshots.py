@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from config.sheet import Secim
-from publisher.results.snapshots.snapshot import MANIFEST, SIGNATURE, snapshot_folder
+from config.snapshot import MANIFEST, SIGNATURE
+from publisher.results.snapshots.folder import snapshot_folder
 
 CHANGES = ".changes.ndjson"
 _CURSOR = re.compile(r"([0-9]{1,8})\.([a-z]{1,2})\.([0-9]{1,15})", re.ASCII)

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from config import cevre, kurul
 from config.sheet import SandikTuru
+from config.snapshot import VOTES
 from portal.data.criteria import Area, Status
-from publisher.results.snapshots.exports import HEADINGS
-from publisher.results.snapshots.snapshot import VOTES
+from publisher.results.snapshots.headings import HEADINGS
 
 KINDS = {
     SandikTuru.NORMAL: "Normal",

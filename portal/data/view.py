@@ -16,6 +16,7 @@ from config.ballot import Ballot
 from config.result import BOX_SHEET, NUMBER_COLUMNS
 from config.settings import ShareLevel
 from config.sheet import Belge, Secim
+from config.snapshot import AGGREGATES
 from portal.data import columns as column_store
 from portal.data.boxes import Boxes, BoxPlace
 from portal.data.columns import Columns, ballot_layout
@@ -23,7 +24,7 @@ from portal.data.findings import FindingQueries
 from portal.data.parquet import lines
 from portal.data.sheets import SheetCounts
 from portal.data.snapshots import NO_SNAPSHOT, SnapshotInfo, changes_file, read_info
-from publisher.results.snapshots.snapshot import AGGREGATES, snapshot_folder
+from publisher.results.snapshots.folder import snapshot_folder
 
 MAX_CHANGES = 40_000  # with more, reading the Parquet file is quicker
 _FIRST_VERSION = b'"eski": null'

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from config import times
 from portal.exports.tables import Cell, ExportTable
-from publisher.results.snapshots.exports import safe_text
+from publisher.results.snapshots.headings import safe_text
 
 _BOM = "\ufeff"
 _ROWS_A_CHUNK = 500

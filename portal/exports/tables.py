@@ -12,7 +12,7 @@ from portal.data import titles
 from portal.data.criteria import Criteria
 from portal.data.scoped import PLACE_ORDER, BoxRow, ChangedResult, ScopedData
 from publisher.results.checks.finding import Check
-from publisher.results.snapshots.exports import HEADINGS, PROVISIONAL, SNAPSHOT_HEADING
+from publisher.results.snapshots.headings import HEADINGS, PROVISIONAL, SNAPSHOT_HEADING
 
 Cell = str | int | float | datetime | None
 _ALL = 1 << 62

@@ -8,7 +8,7 @@ import xlsxwriter
 from config import times
 from portal.exports.file_name import Saved
 from portal.exports.tables import ExportTable
-from publisher.results.snapshots.exports import HEADINGS, PROVISIONAL
+from publisher.results.snapshots.headings import HEADINGS, PROVISIONAL
 
 _MAX_SHEET_NAME = 31
 # Excel has no times with a zone: the cell is a time in Turkey, and shows what config/times writes.

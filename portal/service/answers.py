@@ -21,7 +21,7 @@ from portal.data.sheets import SheetFile
 from portal.data.snapshots import SnapshotInfo
 from portal.data.sums import Sum
 from publisher.results.checks.finding import Finding
-from publisher.results.snapshots.exports import PROVISIONAL
+from publisher.results.snapshots.headings import PROVISIONAL
 
 Json = dict[str, Any]
 

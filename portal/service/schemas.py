@@ -14,7 +14,7 @@ from config.result import NUMBER_COLUMNS
 from config.sheet import Belge, SandikTuru, Secim
 from portal.data.criteria import NAMES
 from publisher.results.checks.finding import Check, FindingKind
-from publisher.results.snapshots.exports import PROVISIONAL
+from publisher.results.snapshots.headings import PROVISIONAL
 
 Schema = dict[str, Any]
 JSON, NDJSON, BYTES, TEXT = (

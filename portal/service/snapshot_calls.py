@@ -45,7 +45,7 @@ from portal.service.serve_file import (
     matches,
     serve,
 )
-from publisher.results.snapshots.exports import PROVISIONAL
+from publisher.results.snapshots.headings import PROVISIONAL
 
 NDJSON = "application/x-ndjson"
 ENCODINGS = (ZSTD, GZIP, IDENTITY)

@@ -31,7 +31,7 @@ from portal.party.checks import CHECKS, numbers_of
 from portal.party.dependencies import Data, Visitor, pictures_of, search_of
 from portal.party.rendering import page
 from portal.pictures.pictures import OriginalChanged
-from publisher.results.snapshots.exports import HEADINGS
+from publisher.results.snapshots.headings import HEADINGS
 
 router = gated_router()
 _IMMUTABLE = "private, max-age=3600, immutable"

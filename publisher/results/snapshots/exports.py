@@ -45,33 +45,16 @@ from config.site import SNAPSHOTS
 from config.snapshot import AGGREGATES, EXPORTS, EXPORTS_SIGNATURE, MANIFEST, PARQUET, VOTES
 from keys.files import sync
 from keys.kernel.process import end_with_parent
+from publisher.results.snapshots.folder import snapshot_folder
+from publisher.results.snapshots.headings import HEADINGS as HEADINGS
+from publisher.results.snapshots.headings import PROVISIONAL as PROVISIONAL
+from publisher.results.snapshots.headings import SNAPSHOT_HEADING as SNAPSHOT_HEADING
+from publisher.results.snapshots.headings import safe_text as safe_text
 from publisher.results.snapshots.rows import Rows, ndjson_lines, parquet_columns, read_parquet
-from publisher.results.snapshots.snapshot import QUIET, describe_file, snapshot_folder
+from publisher.results.snapshots.snapshot import QUIET, describe_file
 
 FORMAT = "ssps-exports-v1"
-HEADINGS = {
-    "belge": "Belge",
-    "cevre": "Seçim Çevresi",
-    "kurul": "İlçe Seçim Kurulu",
-    "sandik": "Sandık No",
-    "sandik_turu": "Sandık Türü",
-    "surum": "Sürüm",
-    "neden": "Değişiklik Nedeni",
-    "zaman": "İşlem Zamanı",
-    "secmen": "Kayıtlı Seçmen",
-    "oy_kullanan": "Oy Kullanan",
-    "liste_ici_oy_kullanan": "Listede Kayıtlı Oy Kullanan",
-    "liste_disi_oy_kullanan": "Liste Dışı Oy Kullanan",
-    "zarf": "Zarf",
-    "itirazsiz_gecerli": "İtirazsız Geçerli",
-    "itirazli_gecerli": "İtirazlı Geçerli",
-    "gecerli": "Geçerli",
-    "gecersiz": "Geçersiz",
-}
-SNAPSHOT_HEADING = "Anlık Görüntü"
-PROVISIONAL = "GEÇİCİ SONUÇ"
 _BOM = "\ufeff"
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with these a cell begins that is computed
 _TEXTS = ("belge", "cevre", "kurul", "sandik", "sandik_turu", "neden", "zaman")
 _MODE = 0o444
 _NEW = ".new"
@@ -239,11 +222,6 @@ def parquet_headings(
 ) -> list[str]:
     """Return the Turkish headings of the columns of a snapshot's Parquet file."""
     return [heading(column, titles) for column in parquet_columns(database, parquet)]
-
-
-def safe_text(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula: with an apostrophe where needed."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def write_csv(

@@ -19,8 +19,9 @@ from publisher.results.snapshots.exports import (
     parquet_headings,
     write_csv,
 )
+from publisher.results.snapshots.folder import condition, latest_number, snapshot_folder
 from publisher.results.snapshots.rows import read_parquet
-from publisher.results.snapshots.snapshot import QUIET, latest_number, snapshot_folder
+from publisher.results.snapshots.snapshot import QUIET
 
 
 def scoped_results(
@@ -45,14 +46,3 @@ def scoped_results(
             path = f"{layout.results_folder(election, number)}/{name}.csv"
             found[path] = text.getvalue().encode()
     return found
-
-
-def condition(scope: Scope) -> str:
-    """Return the SQL condition of the rows in scope; names are safe (config/name)."""
-    if scope.places is None:
-        return "true"
-    parts = [
-        f"cevre = '{district}'" + (f" AND kurul = '{board}'" if board is not None else "")
-        for district, board in sorted(scope.places, key=str)
-    ]
-    return " OR ".join(f"({part})" for part in parts) or "false"

@@ -64,6 +64,8 @@ from keys.files import replace, sync
 from keys.ledger.segments import read_records
 from keys.ledger.writer import Clock, Ledger
 from publisher.results import tables as t
+from publisher.results.snapshots.folder import latest_number as latest_number
+from publisher.results.snapshots.folder import snapshot_folder as snapshot_folder
 from publisher.results.store import ResultStore, StoredResult
 
 PLACE_COLUMNS = ("belge", "cevre", "kurul", "sandik", "sandik_turu")
@@ -89,19 +91,6 @@ class Snapshot:
     closed_at: datetime
     last_result: int
     sha256: str
-
-
-def snapshot_folder(site: Path, number: int) -> Path:
-    """Return the folder of a snapshot."""
-    return site / SNAPSHOTS / f"{number:08}"
-
-
-def latest_number(site: Path) -> int | None:
-    """Return the number of the newest complete snapshot, None if there is none."""
-    try:
-        return int((site / LATEST_SNAPSHOT).read_text(encoding="ascii"))
-    except (FileNotFoundError, ValueError):
-        return None
 
 
 class Columns:

@@ -37,7 +37,7 @@ from keys import digest
 from keys.files import sync
 from keys.server_keys import stamp_key
 from publisher.results.snapshots.exports import export_folder
-from publisher.results.snapshots.scoped import condition
+from publisher.results.snapshots.folder import condition
 from publisher.results.snapshots.snapshot import QUIET, describe_file, snapshot_folder
 from publisher.results.snapshots.summary import BOARD, DISTRICT
 
