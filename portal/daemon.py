@@ -47,6 +47,7 @@ from portal.listener import Listener, WebServer
 
 INTERVAL = 0.3  # seconds between two looks at the users
 SECOND = 1.0
+_TIDY = 10.0  # seconds between two times that free memory is given back
 _LOCK_TIMEOUT = 15.0  # seconds to wait for an old process that is finishing its requests
 _GRACE = 10  # seconds for running requests when the daemon stops
 _KEEP_ALIVE = 65  # seconds that an idle connection is kept
@@ -139,6 +140,7 @@ class Daemon(ABC):
         tasks = [
             asyncio.create_task(every(INTERVAL, self._publish)),
             asyncio.create_task(every(SECOND, self._look_after)),
+            asyncio.create_task(every(_TIDY, allocator.return_free_memory)),
             asyncio.create_task(every(INTERVAL, self._stop_streams(server))),
             *map(asyncio.create_task, self.tasks(made)),
         ]

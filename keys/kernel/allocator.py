@@ -17,3 +17,12 @@ def return_large_blocks() -> None:
     if hasattr(libc, "mallopt"):  # musl has no such settings
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
         libc.mallopt(_M_ARENA_MAX, _HEAPS)
+
+
+def return_free_memory() -> None:
+    """Give back the pages of the heap in which nothing is left (malloc_trim(3)).
+
+    After a busy moment, free blocks below the last one in use stay with the process otherwise.
+    """
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
