@@ -8,7 +8,7 @@ sheets. A method that gets a place outside the scope answers as for a place that
 import json
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import islice
@@ -473,18 +473,13 @@ class ScopedData:
 
     def _find_choices(self, criteria: Criteria) -> Choices:
         boxes = self._view.boxes
-        bare = Criteria(criteria.secim)
-        rows = self._rows(bare)
-        abroad = self._rows(Criteria(criteria.secim, Area.ABROAD))
-        areas = [Area.EVERYWHERE]
-        areas += [Area.HOME] if len(rows) > len(abroad) else []
-        areas += [Area.ABROAD] if len(abroad) else []
-        rows = self._rows(Criteria(criteria.secim, criteria.area))
-        present = np.bincount(boxes.kind[rows], minlength=len(KINDS))
-        kinds = tuple(kind for number, kind in enumerate(KINDS) if present[number])
-        rows = self._rows(Criteria(criteria.secim, criteria.area, criteria.kind))
-        in_boards = np.flatnonzero(np.bincount(boxes.board[rows], minlength=len(boxes.boards)))
-        names = [boxes.boards[board] for board in in_boards]
+        # What depends on the first parameters only is the same for most searches.
+        of_contest = Criteria(criteria.secim)
+        areas = self._kept("areas", of_contest, lambda: self._areas(of_contest))
+        of_area = Criteria(criteria.secim, criteria.area)
+        kinds = self._kept("kinds", of_area, lambda: self._kinds(of_area))
+        of_kind = Criteria(criteria.secim, criteria.area, criteria.kind)
+        names = self._kept("boards", of_kind, lambda: self._boards_of(of_kind))
         boards = tuple(board for district, board in names if district == criteria.cevre)
         mahalles: tuple[str, ...] = ()
         if criteria.cevre is not None and criteria.kurul is not None:
@@ -495,7 +490,7 @@ class ScopedData:
         ranks = boxes.number_rank[self._rows(criteria)]
         return Choices(
             self.contests,
-            tuple(areas),
+            areas,
             kinds,
             tuple(dict.fromkeys(district for district, _ in names)),
             boards,
@@ -503,6 +498,24 @@ class ScopedData:
             boxes.ranked_numbers[ranks.min()] if len(ranks) else None,
             boxes.ranked_numbers[ranks.max()] if len(ranks) else None,
         )
+
+    def _areas(self, of_contest: Criteria) -> tuple[Area, ...]:
+        everywhere = len(self._rows(of_contest))
+        abroad = len(self._rows(replace(of_contest, area=Area.ABROAD)))
+        found = [Area.EVERYWHERE]
+        found += [Area.HOME] if everywhere > abroad else []
+        found += [Area.ABROAD] if abroad else []
+        return tuple(found)
+
+    def _kinds(self, of_area: Criteria) -> tuple[SandikTuru, ...]:
+        kinds = self._view.boxes.kind[self._rows(of_area)]
+        present = np.bincount(kinds, minlength=len(KINDS))
+        return tuple(kind for number, kind in enumerate(KINDS) if present[number])
+
+    def _boards_of(self, of_kind: Criteria) -> list[tuple[str, str]]:
+        boxes = self._view.boxes
+        counts = np.bincount(boxes.board[self._rows(of_kind)], minlength=len(boxes.boards))
+        return [boxes.boards[board] for board in np.flatnonzero(counts)]
 
     # Results.
 
