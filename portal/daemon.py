@@ -30,14 +30,14 @@ from fastapi import FastAPI
 from config import load
 from config.fault import Fault, Faults
 from config.settings import Settings, WebSettings
-from config.site import LEDGER_NAMES, LEDGERS, SITE_TOML
+from config.site import LEDGER_NAMES, LEDGERS, SITE_TOML, TLS
 from keys.credentials.ring import Ring
 from keys.credentials.users import users_digest
 from keys.kernel import allocator
 from keys.ledger import writer
 from keys.ledger.anchors import AnchorWriter
 from keys.ledger.writer import Ledger, Unwritable
-from keys.operations import server_state
+from keys.operations import server_state, site_keys
 from keys.operations.server_state import ServerState
 from portal import tls
 from portal.access.front import Front
@@ -207,8 +207,11 @@ class Daemon(ABC):
                 removed = f"was removed: put it back, or stop `ssps {self.part}`"
                 raise Faults([Fault(SITE_TOML, self.part, removed)])
             if self._context is not None:
-                tls.load_certificate(self._context, web)
+                tls.check_certificate(web)
             self._record_new_settings(new)
+            if self._context is not None:
+                site_keys.require(new.site, TLS)
+                tls.load_certificate(self._context, web)
         except writer.LedgerBusy:
             asyncio.get_running_loop().call_later(INTERVAL, self._reload)
             return

@@ -38,6 +38,12 @@ def load_certificate(context: ssl.SSLContext, portal: WebSettings) -> None:
         raise Faults([Fault(str(portal.certificate), "", wrong)]) from None
 
 
+def check_certificate(portal: WebSettings) -> None:
+    """Raise Faults if the certificate cannot be used with its key."""
+    if portal.certificate is not None:
+        load_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), portal)
+
+
 def certificate_faults(portal: WebSettings) -> Iterator[Fault]:
     """Yield what is wrong with the certificate and its key."""
     try:

@@ -38,8 +38,7 @@ from keys.credentials.ratelimit import BandwidthLimits
 from keys.ledger import writer
 from keys.ledger.anchors import AnchorWriter
 from keys.ledger.writer import Ledger
-from keys.operations import publisher_state, server_state
-from keys.server_keys import stamp_key
+from keys.operations import publisher_state, server_state, site_keys
 from sftpd.access.connection_shares import ConnectionShares
 from sftpd.access.revalidate import Revalidator, Rings
 from sftpd.ipc.session_messages import SessionSettings
@@ -212,7 +211,7 @@ class Server:
         self._started = clock().timestamp()
         self._party_rates: dict[str, float] = {}  # Mbit/s, of the parties with their own limit
         self._signers: list[HostKeySigner] = []
-        self._stamp_keys = {"": stamp_key.load_or_create(settings.site)}
+        self._stamp_keys = {"": site_keys.stamp_key_on_record(settings.site, create=True)}
         self._monitor = Monitor(
             self._loop,
             ledger,
@@ -249,6 +248,7 @@ class Server:
             login_cpu,
         )
         self._config = self._config_for(settings)
+        site_keys.require_recorded(settings.site, self._config.host_keys.files)
         self._apply_config(self._config)
 
     def _config_for(self, settings: Settings) -> Config:
@@ -258,7 +258,7 @@ class Server:
         signer = host_keys.start(
             settings.site, self._loop, lambda: sandbox.restrict_responder(policy)
         )
-        if self._signers and signer.public == self._signers[-1].public:
+        if self._signers and signer.loaded == self._signers[-1].loaded:
             signer.responder.stop()
             signer = self._signers[-1]  # the keys are the same
         else:
@@ -283,7 +283,7 @@ class Server:
         if rehearsal not in self._stamp_keys:
             folders = {known.id: known.folder for known in self._config.settings.rehearsals}
             try:
-                key = stamp_key.load(folders[rehearsal])
+                key = site_keys.stamp_key_on_record(folders[rehearsal])
             except (KeyError, Faults):
                 key = None
             if key is None:
@@ -378,6 +378,7 @@ class Server:
             config = self._config_for(result.settings)
             try:
                 self._record_new_settings(result.settings)
+                site_keys.require_recorded(result.settings.site, config.host_keys.files)
             except BaseException:
                 if config.host_keys is not self._config.host_keys:
                     config.host_keys.retire()

@@ -29,10 +29,12 @@ class RunningSite:
     port: int
     log: Path
 
-    def ssps(self, *words: object) -> str:
-        """Run one `ssps` command on the site and return its output."""
+    def ssps(self, *words: object, code: int = 0) -> str:
+        """Run one `ssps` command on the site and return its output; of a refusal, its errors."""
         command = [*SSPS, *map(str, words), "--site", str(self.site)]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        return done.stderr if code else done.stdout
 
     def status(self) -> dict[str, int]:
         """Return the counts of `ssps status --json`, without the process, which takes a second."""

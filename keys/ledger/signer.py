@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import IO
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from keys import files
 from keys.ledger import merkle, note, segments, tiles
@@ -49,14 +48,6 @@ _ADVICE = "do not change its files, and restore the ledger from a backup"
 
 class LedgerMismatch(Exception):
     """The ledger does not match its newest checkpoint, so nothing more is signed."""
-
-
-def load_signing_key(path: Path) -> Ed25519PrivateKey:
-    """Read a private signing key; ValueError if it is not one."""
-    key = load_ssh_private_key(path.read_bytes(), None)
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ValueError(f"{path}: not an ed25519 key")
-    return key
 
 
 class Signer:

@@ -20,8 +20,7 @@ from keys.ledger import anchors, cosigned, note, segments, unconfirmed
 from keys.ledger.anchors import START, Anchor, Behind
 from keys.ledger.record import parse_record
 from keys.ledger.unconfirmed import UNCONFIRMED, Unconfirmed
-from keys.operations import server_state
-from keys.server_keys import signed_ring
+from keys.operations import server_state, site_keys
 
 _SEGMENT_DIGITS = 8
 _SIGNED_WITHIN = 15.0  # seconds; a signer that gives no sign of life for that long is replaced
@@ -60,7 +59,7 @@ def _behind(site: Path, known: Iterable[Anchor]) -> list[Behind]:
 
 
 def _cosigned(site: Path) -> Iterator[Anchor]:
-    keys = signed_ring.site_public_keys(site)
+    keys = site_keys.public_signing_keys(site)
     return (kept.anchor for kept in cosigned.read_all(site / COSIGNED, keys))
 
 
@@ -98,7 +97,7 @@ def unconfirmed_since(site: Path, since: datetime) -> Iterator[Unconfirmed]:
 
 def _in_feeds(site: Path) -> Iterator[Anchor]:
     """Yield the signed checkpoints in the newest segment of each of the site's feeds."""
-    keys = signed_ring.site_public_keys(site)
+    keys = site_keys.public_signing_keys(site)
     for feed in sorted((site / FEED / Path(layout.NEWEST_SEGMENT).parent).glob("*")):
         numbered = [p for p in feed.glob("*.csv") if len(p.stem) == _SEGMENT_DIGITS]
         if not numbered:

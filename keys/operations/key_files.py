@@ -51,6 +51,11 @@ class KeyFilesOnRecord:
         return self
 
     @property
+    def next_seq(self) -> int:
+        """The number of the first record that was not read yet."""
+        return self._next
+
+    @property
     def empty(self) -> bool:
         """Whether the ledger names no key file, because the site is older than these records."""
         return not self.digests
@@ -101,7 +106,7 @@ def holds_credentials(name: str) -> bool:
 
 
 def server_key_files(site: Path) -> dict[str, str]:
-    """Return the digests of the host and signing keys on the disk, private and public halves.
+    """Return the digests of all files under keys/ that hold no credentials of parties or users.
 
     Drafts are left out: nothing uses them.
     """

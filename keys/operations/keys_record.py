@@ -3,16 +3,19 @@
 When a daemon starts or reloads, host keys and signing keys that differ from those on record are
 written to a `keys` record: `before` and `after` have a line for each file that changed
 (keys/operations/key_files). A ring is not recorded like this: one that no command has written is
-not used at all (keys/operations/ring_files).
+not used at all (keys/operations/ring_files). Signing keys are not recorded, and so not used, if a
+public key on record is missing: what it signed, rings among it, could not be verified any more.
 
 The exception is a site of an earlier version, whose ledger says nothing about key files: its rings
 are signed as they are, and the first `keys` record names them too.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from config.event import Event, Value
 from config.fault import Faults
+from config.site import SIGNING_KEYS
 from keys.ledger.writer import Ledger
 from keys.operations import key_files, ring_files
 from keys.operations.key_files import KEYS, KeyFilesOnRecord
@@ -21,7 +24,7 @@ from keys.operations.key_files import KEYS, KeyFilesOnRecord
 def changed(site: Path) -> bool:
     """Say whether `record_if_changed` would write a record."""
     known = KeyFilesOnRecord(site).refresh()
-    return known.empty or _server_keys_on_record(known) != key_files.server_key_files(site)
+    return known.empty or server_keys_on_record(known) != _acceptable(known, site)
 
 
 def rings_to_adopt(site: Path) -> bool:
@@ -36,7 +39,7 @@ def record_if_changed(operations: Ledger, site: Path, who: str, origin: str, why
     left as it is, and stays refused.
     """
     known = KeyFilesOnRecord(site).refresh()
-    before, after = _server_keys_on_record(known), key_files.server_key_files(site)
+    before, after = server_keys_on_record(known), _acceptable(known, site)
     adopted = []
     if known.empty:
         for party in ring_files.on_disk(site):
@@ -63,9 +66,34 @@ def record_if_changed(operations: Ledger, site: Path, who: str, origin: str, why
     return True
 
 
-def _server_keys_on_record(known: KeyFilesOnRecord) -> dict[str, str]:
+def lost_public_keys(known: KeyFilesOnRecord, found: Mapping[str, str]) -> list[str]:
+    """Return the public signing keys on record that none of the files `found` has any more."""
+    kept = set(found.values())
+    return [
+        name
+        for name, digest in server_keys_on_record(known).items()
+        if _is_signing(name) and name.endswith(".pub") and digest not in kept
+    ]
+
+
+def _acceptable(known: KeyFilesOnRecord, site: Path) -> dict[str, str]:
+    """Return the files to record: those on the disk, or of the signing keys those on record."""
+    found = key_files.server_key_files(site)
+    if lost_public_keys(known, found):
+        found = {name: digest for name, digest in found.items() if not _is_signing(name)}
+        recorded = server_keys_on_record(known)
+        found |= {name: digest for name, digest in recorded.items() if _is_signing(name)}
+    return found
+
+
+def _is_signing(name: str) -> bool:
+    return Path(name).is_relative_to(SIGNING_KEYS)
+
+
+def server_keys_on_record(known: KeyFilesOnRecord) -> dict[str, str]:
+    """Return the digests on record of all files under keys/ that hold no credentials."""
     return {
         name: digest
         for name, digest in known.digests.items()
-        if not key_files.holds_credentials(name)
+        if not key_files.holds_credentials(name) and digest != key_files.REMOVED
     }

@@ -26,9 +26,9 @@ from keys.credentials import ring
 from keys.credentials.ring import Ring
 from keys.ledger import segments
 from keys.ledger.record import parse_record
-from keys.operations import key_files, staged_file
+from keys.operations import key_files, site_keys, staged_file
 from keys.operations.key_files import KEY_FILES, KeyFilesOnRecord
-from keys.server_keys import signed_ring, sshsig
+from keys.server_keys import signed_ring
 
 
 def load(
@@ -56,7 +56,7 @@ def load(
     if content is None or (known.empty and not signed_only and not signed_ring.is_signed(content)):
         return held
     try:
-        signed_ring.verify(content, signed_ring.site_public_keys(site))
+        signed_ring.verify(content, site_keys.public_signing_keys(site, known))
     except signed_ring.Unsigned as error:
         raise _refused(site, party, str(error)) from None
     return held
@@ -131,7 +131,7 @@ def on_disk(site: Path) -> Iterator[str]:
 
 
 def _signed(site: Path, new: Ring) -> bytes:
-    return signed_ring.format_signed(new, sshsig.site_signing_key(site))
+    return signed_ring.format_signed(new, site_keys.signing_key(site))
 
 
 def _refused(site: Path, party: str, cause: str) -> Faults:

@@ -12,9 +12,9 @@ from config.fault import Fault, Faults
 from config.site import USERS, users_file
 from keys.credentials import users
 from keys.credentials.users import Users
-from keys.operations import key_files, staged_file
+from keys.operations import key_files, site_keys, staged_file
 from keys.operations.key_files import KeyFilesOnRecord
-from keys.server_keys import signed_ring, sshsig
+from keys.server_keys import signed_ring
 
 
 def load(site: Path, party: str, on_record: KeyFilesOnRecord | None = None) -> Users:
@@ -32,7 +32,8 @@ def load(site: Path, party: str, on_record: KeyFilesOnRecord | None = None) -> U
     if content is None:
         return Users(party)
     try:
-        signed_ring.verify(content, signed_ring.site_public_keys(site), signed_ring.USERS)
+        keys = site_keys.public_signing_keys(site, known)
+        signed_ring.verify(content, keys, signed_ring.USERS)
         held = users.parse_users(content.decode())
         if held.party != party:
             raise ValueError(f"party is {held.party!r}, but the file name says {party!r}")
@@ -77,7 +78,7 @@ def _signed(site: Path, new: Users) -> bytes:
     content = users.format_users(new)
     if users.parse_users(content.decode()) != new:
         raise AssertionError("users must be the same when they are read back")
-    return signed_ring.signed(content, sshsig.site_signing_key(site), signed_ring.USERS)
+    return signed_ring.signed(content, site_keys.signing_key(site), signed_ring.USERS)
 
 
 def _refused(party: str, cause: str) -> Faults:

@@ -152,24 +152,46 @@ def describe(folder: Path) -> list[str]:
     ]
 
 
+def drafted_files(folder: Path) -> dict[str, bytes | None]:
+    """Return what `announce_next` puts into `folder`: the content of each file, by its path."""
+    found: dict[str, bytes | None] = {}
+    for name in _key_names(folder):
+        if (folder / _DRAFT / name).exists() and not (folder / _NEXT / name).exists():
+            for each in (name, f"{name}.pub"):
+                found[f"{_NEXT}/{each}"] = (folder / _DRAFT / each).read_bytes()
+    return found
+
+
+def promoted_files(folder: Path, now: datetime) -> dict[str, bytes | None]:
+    """Return what `promote_next` changes in `folder`: by path, the new content or None."""
+    found: dict[str, bytes | None] = {}
+    for path in _next_files(folder):
+        if (folder / path.name).exists():
+            found[_former(path.name, now)] = _public_line(folder / path.name)
+        found[path.name] = path.read_bytes()
+        found[f"{path.name}.pub"] = _public_line(path)
+        found |= dict.fromkeys((f"{_NEXT}/{path.name}", f"{_NEXT}/{path.name}.pub"))
+    return found
+
+
+def withdrawn_files(folder: Path) -> dict[str, bytes | None]:
+    """Return what `withdraw_next` removes from `folder`: None for each path."""
+    names = [path.name for path in _next_files(folder)]
+    return dict.fromkeys(f"{_NEXT}/{each}" for name in names for each in (name, f"{name}.pub"))
+
+
 def promote_next(folder: Path, now: datetime) -> list[Path]:
     """Replace the keys in `folder` by the next ones; return the files now in use."""
     moved = []
     for path in _next_files(folder):
         in_use = folder / path.name
         if in_use.exists():
-            old = folder / _OLD / f"{path.name}-{now:%Y-%m-%dT%H%M%SZ}.pub"
+            old = folder / _former(path.name, now)
             old.parent.mkdir(mode=0o700, exist_ok=True)
-            before = read_public_key(in_use)
-            files.replace(old, f"{before.kind} {before.blob} ssps\n".encode(), 0o644)
+            files.replace(old, _public_line(in_use), 0o644)
         # The public half first: if a crash comes in between, a later call corrects it from the
         # private half.
-        fresh = read_public_key(path)
-        files.replace(
-            in_use.with_name(in_use.name + ".pub"),
-            f"{fresh.kind} {fresh.blob} ssps\n".encode(),
-            0o644,
-        )
+        files.replace(in_use.with_name(in_use.name + ".pub"), _public_line(path), 0o644)
         path.replace(in_use)
         files.sync(folder)
         path.with_name(path.name + ".pub").unlink(missing_ok=True)
@@ -208,6 +230,15 @@ def allowed_signers(site: Path, principal: str) -> str:
         key = read_public_key(path)
         lines.append(f'{principal} namespaces="ssps" {key.kind} {key.blob}\n')
     return "".join(lines)
+
+
+def _former(name: str, now: datetime) -> str:
+    return f"{_OLD}/{name}-{now:%Y-%m-%dT%H%M%SZ}.pub"
+
+
+def _public_line(path: Path) -> bytes:
+    public = read_public_key(path)
+    return f"{public.kind} {public.blob} ssps\n".encode()
 
 
 def _key_names(folder: Path) -> tuple[str, ...]:

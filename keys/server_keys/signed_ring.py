@@ -17,15 +17,12 @@ digest with the operations ledger.
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from config.site import SIGNING_KEYS
 from keys.credentials import ring
 from keys.credentials.ring import Ring
-from keys.server_keys import sshsig
 
 RING, USERS = b"ssps ring v1\n", b"ssps users v1\n"
 _LINE = re.compile(rb"# signature: ([0-9a-f]{128})\n")
@@ -67,14 +64,3 @@ def verify(content: bytes, keys: Iterable[Ed25519PublicKey], context: bytes = RI
             continue
         return
     raise Unsigned("its signature does not match")
-
-
-def site_public_keys(site: Path) -> list[Ed25519PublicKey]:
-    """Return the site's public signing keys: in use, next and former ones."""
-    found = []
-    for path in sorted((site / SIGNING_KEYS).rglob("*.pub")):
-        try:
-            found.append(sshsig.public_key(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            continue  # `ssps check` names a damaged key; a ring that it signed is refused
-    return found

@@ -38,10 +38,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from config.fault import Fault, Faults
-from config.site import SIGNING_KEYS
 from keys.server_keys import host
 
 NAMESPACE, PRINCIPAL, ALLOWED_SIGNERS = "ssps", "ysk", "allowed_signers"
+NO_KEY = "cannot be read ({}), restore it from a backup"
 _MAGIC, _HASH, _KIND = b"SSHSIG", b"sha512", b"ssh-ed25519"
 _BEGIN, _END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
 _LINE = 70
@@ -53,16 +53,17 @@ class BadSignature(Exception):
     """The signature is malformed, or of another message, namespace or key."""
 
 
-def site_signing_key(site: Path) -> Ed25519PrivateKey:
-    """Return the site's signing key; raise Faults if it has no usable one."""
-    path = SIGNING_KEYS / host.SIGNING_KEY
+def parse_signing_key(content: bytes, name: str) -> Ed25519PrivateKey:
+    """Read the private signing key in the bytes of the file `name`; raise Faults if it is none.
+
+    keys/operations/site_keys reads the file, and compares it with the record.
+    """
     try:
-        key = load_ssh_private_key((site / path).read_bytes(), None)
-    except (OSError, ValueError) as error:
-        wrong = f"cannot be read ({error}), restore it from a backup"
-        raise Faults([Fault(str(path), "", wrong)]) from error
+        key = load_ssh_private_key(content, None)
+    except ValueError as error:
+        raise Faults([Fault(name, "", NO_KEY.format(error))]) from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise Faults([Fault(str(path), "", "not an ed25519 key, restore it from a backup")])
+        raise Faults([Fault(name, "", "not an ed25519 key, restore it from a backup")])
     return key
 
 

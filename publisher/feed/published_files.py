@@ -17,7 +17,7 @@ from config.fault import Fault, Faults
 from config.site import FEED, TREES
 from keys import digest
 from keys.files import sync
-from keys.server_keys import stamp_key
+from keys.operations import site_keys
 
 _FOLDER_MODE, _FILE_MODE = 0o755, 0o444
 _NEW_FILE = "new"  # the temporary name in feed/
@@ -34,7 +34,7 @@ class PublishedFiles:
         """Create the folder; raise Faults if its files cannot be linked into the trees."""
         self.folder = site / FEED
         self._trees = site / TREES
-        self.stamp_key = stamp_key.load_or_create(site)
+        self.stamp_key = site_keys.stamp_key_on_record(site, create=True)
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self._trees.mkdir(mode=_FOLDER_MODE, exist_ok=True)
         if self.folder.stat().st_dev != self._trees.stat().st_dev:

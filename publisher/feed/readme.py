@@ -13,6 +13,8 @@ from config import layout, parallel, times
 from config.fault import Faults
 from config.party import Contact, Party
 from config.settings import Settings
+from config.site import HOST_KEYS
+from keys.operations import site_keys
 from keys.server_keys import host, sshsig
 
 COMMANDS = (
@@ -176,6 +178,7 @@ def contact_line(contact: Contact) -> str:
 def _fingerprint(site: Path) -> str:
     """Return the fingerprint of the ed25519 host key without `SHA256:`, as WinSCP wants it."""
     with suppress(Faults, OSError, ValueError, IndexError):
+        site_keys.require(site, HOST_KEYS)
         for key in host.public_host_keys(site):
             if key.kind == "ssh-ed25519":
                 return key.fingerprint.removeprefix("SHA256:")

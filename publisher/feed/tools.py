@@ -7,7 +7,8 @@
 
 Each has a signature of the site beside it, `NAME.sig`. They are the same for every party, so they
 are written once, into `feed/araclar/`, and linked into the trees. Keys change rarely, so the files
-are compared about once a minute. A party does not trust these keys because they are here: they are
+are compared about once a minute. Keys that are not on record (keys/operations/site_keys) are not
+shown. A party does not trust these keys because they are here: they are
 the ones on its letter.
 """
 
@@ -21,6 +22,8 @@ from config import layout
 from config.fault import Faults
 from config.party import Party
 from config.settings import Settings
+from config.site import HOST_KEYS, SIGNING_KEYS
+from keys.operations import site_keys
 from keys.server_keys import host, sshsig
 from publisher.feed.published_files import PublishedFiles
 from publisher.feed.sums import Sign, format_sums
@@ -72,6 +75,7 @@ class Tools:
 def contents(settings: Settings, client: bytes) -> Iterator[tuple[str, bytes]]:
     """Yield the name and bytes of each tool, the sums last."""
     site = settings.site
+    site_keys.require(site, HOST_KEYS, SIGNING_KEYS)
     made = {
         layout.MIRROR: client,
         layout.ALLOWED_SIGNERS: sshsig.site_allowed_signers(site).encode(),

@@ -50,7 +50,7 @@ from config.site import (
 from keys import digest
 from keys.digest import Digests, Proof
 from keys.ledger.segments import read_records
-from keys.server_keys import stamp_key
+from keys.operations import site_keys
 from publisher.fsck import snapshot
 from publisher.fsck.finding import Finding, PossibleFinding, publisher_is_running
 from publisher.fsck.merging import merge_sorted, walk_sorted
@@ -112,7 +112,7 @@ class _SiteCheck:
         self._progress = progress
         self._pause = pause
         self._publisher_runs = publisher_is_running(self._site)
-        self._stamp_key = stamp_key.load(self._site)
+        self._stamp_key = site_keys.stamp_key_on_record(self._site)
         self._notable = {Proof.WRONG, Proof.MISSING} | ({Proof.RELINKED} if relinked else set())
         self._unsealed = 0
         self._checked_stamps: set[int] = set()  # inodes of the publisher's own files

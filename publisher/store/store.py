@@ -23,7 +23,7 @@ from config.site import STORE, TREES, original_file
 from keys import digest
 from keys.digest import Digests
 from keys.files import sync_file_system
-from keys.server_keys import stamp_key
+from keys.operations import site_keys
 
 STAGED = ".staged-"
 _PAGES = tuple(f".{extension}" for extension in layout.EXTENSIONS)
@@ -44,7 +44,7 @@ class Store:
         self._site = site
         self._originals = site / STORE
         self._trees = site / TREES
-        self.stamp_key = stamp_key.load_or_create(site)
+        self.stamp_key = site_keys.stamp_key_on_record(site, create=True)
         # Of the files that were staged and not sealed yet, so that they are not hashed again.
         self._digests: dict[str, Digests] = {}
         self._digests_lock = threading.Lock()

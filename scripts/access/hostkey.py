@@ -6,9 +6,10 @@ key that was announced and is not in service yet.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import click
 from config import load
 from config.event import Value
 from config.site import HOST_KEYS, SIGNING_KEYS
+from keys.operations import key_files
 from keys.server_keys import host, sshsig
 from scripts.shared import change, console, server_reload
 from scripts.shared.change import Change, Plan
@@ -192,6 +194,12 @@ def withdraw_signing(mode: change.Mode, why: str, site: Path) -> None:
     change.carry_out(site, _Withdraw(site, SIGNING_KEYS, why), mode)
 
 
+def _key_files(folder: Path, changed: Mapping[str, bytes | None]) -> dict[str, Value]:
+    """Return the field of a record with the files of a change, relative to `folder` of the site."""
+    digests = {str(folder / name): key_files.digest_of(text) for name, text in changed.items()}
+    return {key_files.KEY_FILES: list(key_files.lines(digests))}
+
+
 class _KeyChange(Change[_Keys]):
     """One change of the keys in a folder, `keys/host` or `keys/signing`."""
 
@@ -241,12 +249,15 @@ class _Next(_KeyChange):
     def plan(self, old: _Keys) -> Plan[_Keys]:
         load.load(self._site)
 
+        detail: dict[str, Value] = {}
+
         def describe() -> Value:
             fresh = host.draft_next(self._path)
+            detail.update(_key_files(self._folder, host.drafted_files(self._path)))
             return [*old, *(f"{host.NEXT_KEY} {key.fingerprint} {key.name}" for key in fresh)]
 
         preview = [f"  + a new key for each in {self._folder}/next that does not exist yet"]
-        return Plan(old, preview, describe, lambda: host.announce_next(self._path))
+        return Plan(old, preview, describe, lambda: host.announce_next(self._path), detail)
 
     def wait(self, new: _Keys) -> bool:
         for key in self._next_keys():
@@ -272,13 +283,13 @@ class _Rotate(_KeyChange):
         moved = {key.name for key in coming}
         kept = [line for line in old if line.split()[-1] not in moved]
         new = [*(f"{host.SERVING} {key.fingerprint} {key.name}" for key in coming), *kept]
-        return Plan(
-            new,
-            preview,
-            lambda: list(new),
-            lambda: host.promote_next(self._path, datetime.now(UTC)),
-            {"keys": [key.fingerprint for key in coming]},
-        )
+        at = datetime.now(UTC)
+        detail: dict[str, Value] = {
+            "keys": [key.fingerprint for key in coming],
+            **_key_files(self._folder, host.promoted_files(self._path, at)),
+        }
+        apply = partial(host.promote_next, self._path, at)
+        return Plan(new, preview, lambda: list(new), apply, detail)
 
 
 class _Withdraw(_KeyChange):
@@ -292,7 +303,9 @@ class _Withdraw(_KeyChange):
             click.echo(f"no change: there is no next key in {self._folder}/next", err=True)
             return None
         new = [line for line in old if line.split()[0] != host.NEXT_KEY]
-        return Plan(new, preview, lambda: list(new), lambda: host.withdraw_next(self._path))
+        detail = _key_files(self._folder, host.withdrawn_files(self._path))
+        apply = partial(host.withdraw_next, self._path)
+        return Plan(new, preview, lambda: list(new), apply, detail)
 
     def wait(self, new: _Keys) -> bool:
         return super().wait(new) if self._folder == HOST_KEYS else False

@@ -16,9 +16,10 @@ import click
 from config import load, parallel, times
 from config.party import Party
 from config.settings import Settings
+from config.site import HOST_KEYS, SIGNING_KEYS
 from config.turkish import to_ascii
 from keys.credentials import ring
-from keys.operations import ring_files
+from keys.operations import ring_files, site_keys
 from keys.server_keys import host, sshsig
 from publisher.feed import readme
 from scripts.access import parties
@@ -176,6 +177,7 @@ def render_text(
     """
     election, site = settings.election, settings.site
     zone = election.opens.tzinfo
+    site_keys.require(site, HOST_KEYS, SIGNING_KEYS)
     lines = host.public_host_keys(site)
     coming = host.public_host_keys(site, next_keys=True)
     prints = [f"  {line.kind:12} {line.fingerprint}" for line in lines]

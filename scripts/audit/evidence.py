@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 import click
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from config.site import LEDGERS, SIGNING_KEYS
+from config.site import LEDGERS
 from keys.ledger import note, segments
+from keys.operations import site_keys
 from scripts.shared import console
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -62,12 +63,19 @@ def find(
 
 
 def public_keys(key_files: Sequence[Path], site: Path | None) -> tuple[Ed25519PublicKey, ...]:
-    """Read the given key files, or the site's if none are given; raise UsageError without any."""
+    """Read the given key files, or those of the site that are on record if none are given.
+
+    Raises UsageError without any.
+    """
     if not key_files and site is not None:
-        key_files = sorted((site / SIGNING_KEYS).rglob("*.pub"))
-    if not key_files:
+        for fault in site_keys.unrecorded(site):
+            click.echo(f"warning: {fault}", err=True)
+        found = tuple(site_keys.public_signing_keys(site))
+    else:
+        found = tuple(map(read_key, key_files))
+    if not found:
         raise click.UsageError("no public key given: name YSK's public signing key with --key FILE")
-    return tuple(map(read_key, key_files))
+    return found
 
 
 def read_key(path: Path) -> Ed25519PublicKey:

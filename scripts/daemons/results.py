@@ -19,7 +19,7 @@ import structlog
 from config import load
 from config.site import RESULTS_LEDGER
 from keys.kernel.process import forbid_inspection
-from keys.server_keys import sshsig
+from keys.operations import site_keys
 from scripts.shared import signer_client, signing
 from scripts.shared.json_log import configure_logging
 
@@ -111,7 +111,7 @@ def main(site: Path) -> int:
     if marked := signing.mark_unconfirmed(site, RESULTS_LEDGER):
         log.error("records-unconfirmed", ledger=RESULTS_LEDGER, cause=str(marked))
     with signer_client.running_signer(site, RESULTS_LEDGER, settings.ledger) as signer:
-        run(settings, sshsig.site_signing_key(site), stop=stop, poll_signer=signer.poll)
+        run(settings, site_keys.signing_key(site), stop=stop, poll_signer=signer.poll)
     return 0
 
 

@@ -24,8 +24,8 @@ from config.fault import Faults
 from config.settings import Settings
 from config.site import FILING, RESULTS_LEDGER, TRANSFER
 from keys.kernel import capabilities, process
-from keys.operations import server_state
-from keys.server_keys import host, sshsig
+from keys.operations import server_state, site_keys
+from keys.server_keys import host
 from scripts.daemons import obstacles, settings_record, starts
 from scripts.daemons.results import running_results
 from scripts.daemons.supervisor import KILL_MARGIN, Supervisor
@@ -131,7 +131,7 @@ def run_publisher(settings: Settings, **how: Any) -> None:
         run(
             settings,
             stop=stop,
-            signer=sshsig.site_signing_key(site),
+            signer=site_keys.signing_key(site),
             **{"poll_signer": poll, "client": mirror_script(), **how},
         )
 

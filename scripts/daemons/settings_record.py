@@ -8,6 +8,7 @@ from config.settings import Settings
 from config.site import LEDGERS, OPERATIONS
 from keys.ledger import writer
 from keys.operations import keys_record, settings_record
+from keys.server_keys import stamp_key
 from scripts.shared import console, signing
 
 _LOCK_TIMEOUT = 60.0  # seconds to wait for another process that writes the ledger
@@ -25,6 +26,7 @@ def record_if_changed(
     site = settings.site
     folder = site / LEDGERS / OPERATIONS
     try:
+        stamp_key.load_or_create(site)  # before the files are recorded: it is one of them
         stated = settings_record.digest_lines(settings.digests)
         if settings_record.last_recorded(folder) == stated and not keys_record.changed(site):
             return

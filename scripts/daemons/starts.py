@@ -3,7 +3,7 @@
 Before anything is signed, the ledgers are compared with the anchors that exist (keys/ledger/
 anchors). If a ledger is shorter than an anchor says, such as after a restore from a backup, no
 daemon starts until `ssps recover` has recorded why. Records that the last daemon left unsigned are
-marked (keys/ledger/unconfirmed).
+marked (keys/ledger/unconfirmed). Settings and key files that have changed are recorded.
 
 The `start` record has the newest checkpoint of every ledger in `checkpoints`, and in `unconfirmed`
 a line for each mark: the ledger, the first of the records, and how many there are.
@@ -32,8 +32,8 @@ _LOCK_TIMEOUT = 60.0  # seconds to wait for another process that writes the ledg
 def prepare(settings: Settings, *names: str) -> list[Unconfirmed]:
     """Check the ledgers before a daemon starts, and mark what is unsigned in its own ones, `names`.
 
-    Call it before the daemon's signer is started. Raises Faults if a ledger lacks records or cannot
-    be written, and LedgerBusy.
+    It also records settings and key files that have changed. Call it before the daemon's signer is
+    started. Raises Faults if a ledger lacks records or cannot be written, and LedgerBusy.
     """
     site = settings.site
     if behind := freshness.ledgers_behind(site):
@@ -47,6 +47,8 @@ def prepare(settings: Settings, *names: str) -> list[Unconfirmed]:
         if found is not None:
             _log.error("records-unconfirmed", ledger=name, cause=str(found))
             marked.append(found)
+    # The signer uses only a key that is on record.
+    settings_record.record_if_changed(settings, "found at a start", signed=False)
     return marked
 
 

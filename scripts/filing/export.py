@@ -14,6 +14,7 @@ from config.event import Value
 from config.party import Party, PartyKind
 from config.settings import Settings
 from config.site import PARTIES_TOML, SITE_TOML, original_file
+from keys.operations import site_keys
 from keys.server_keys import sshsig
 from publisher.catalog import catalog
 from publisher.catalog.feed_queries import FeedQueries
@@ -82,7 +83,7 @@ def export(
         party = _entitled_party(settings, party_id, datetime.now(UTC))
     election = settings.election.id
     first = _first_number(since, election, party)
-    sign = partial(sshsig.sign, sshsig.site_signing_key(site))
+    sign = partial(sshsig.sign, site_keys.signing_key(site))
     with FeedQueries(catalog.url(site)) as filings:
         contents = bagit.select_contents(
             filings, party, first, bagit.unfinished_last_number(folder, election, party.id, first)

@@ -23,7 +23,14 @@ from config import load, times
 from config.fault import Faults
 from config.site import LEDGERS, STATE, STORE
 from keys.credentials import rotation
-from keys.operations import freshness, publisher_state, ring_files, server_state
+from keys.operations import (
+    freshness,
+    key_files,
+    publisher_state,
+    ring_files,
+    server_state,
+    site_keys,
+)
 from keys.operations.key_files import KeyFilesOnRecord
 from publisher.catalog import counts as catalog_counts
 from publisher.catalog import coverage
@@ -251,6 +258,9 @@ def _warnings(site: Path, counted: dict[str, Any]) -> Iterator[str]:
             yield from map(str, error.faults)
     yield from map(str, rotation.expiring(rings, datetime.now(UTC), _EXPIRY_NOTICE))
     yield from rotate.unfinished(site)
+    # A ring that is refused is named above already.
+    faults = site_keys.unrecorded(site, on_record)
+    yield from (str(fault) for fault in faults if not key_files.holds_credentials(fault.file))
     yield from _ledger_warnings(site)
 
 

@@ -17,7 +17,8 @@ after an error, and after "ended", which it sends if it ends before the daemon d
 
 Each connection has a thread of its own, so a disk that hangs or is full stops the signing of its
 own ledger and of no other. One more thread signs the operations ledger: commands sign what they
-record, but a party that changes its password, or a command that is killed, does not.
+record, but a party that changes its password, or a command that is killed, does not. That thread
+also looks for files under keys/ that are not those on record, and logs them.
 
 The process is started by the first daemon that finds none (scripts/shared/signer_client) and ends
 with that daemon, when its standard input is closed; the other daemon then starts the next one.
@@ -37,11 +38,12 @@ from pathlib import Path
 
 import structlog
 
+from config.fault import Faults
 from config.site import LEDGER_NAMES, LEDGERS, OPERATIONS, SIGNER_SOCKET
 from keys.kernel import process
 from keys.ledger import note, segments
 from keys.ledger.signer import LedgerMismatch
-from keys.operations import server_state
+from keys.operations import server_state, site_keys
 from scripts.shared import signing
 from scripts.shared.json_log import configure_logging
 
@@ -122,7 +124,7 @@ class SignerServer:
                         compress="compress" in options,
                         alive=lambda: _send_alive(connection),
                     )
-            except (LedgerMismatch, OSError, ValueError) as error:
+            except (Faults, LedgerMismatch, OSError, ValueError) as error:
                 connection.send(str(error).encode()[:MAX_MESSAGE])
             except Exception as error:
                 _log.exception("signer-crashed", ledger=ledger)
@@ -132,14 +134,17 @@ class SignerServer:
 
     def _sign_operations(self) -> None:
         folder = self._site / LEDGERS / OPERATIONS
+        keys = site_keys.KeyWatch(self._site)
         ending = False
         while not ending:
             ending = self._ending.wait(_OPERATIONS_INTERVAL)
             try:
+                for fault in keys.look():
+                    _log.error("key-file-unrecorded", file=fault.file, cause=str(fault))
                 if has_unsigned_records(folder):
                     with signing.open_signer(self._site, OPERATIONS) as signer:
                         signer.sign(last=True)
-            except (LedgerMismatch, OSError, ValueError) as error:
+            except (Faults, LedgerMismatch, OSError, ValueError) as error:
                 _log.error("signing-failed", ledger=OPERATIONS, cause=str(error))
 
 

@@ -11,11 +11,12 @@ import structlog
 
 from config.fault import Fault, Faults
 from config.site import LEDGERS, OPERATIONS, SIGNING_KEYS
-from keys.ledger import note, unconfirmed
-from keys.ledger.signer import LedgerMismatch, Signer, load_signing_key
+from keys.ledger import unconfirmed
+from keys.ledger.signer import LedgerMismatch, Signer
 from keys.ledger.unconfirmed import Unconfirmed
 from keys.ledger.writer import Ledger
-from keys.operations import server_state
+from keys.operations import server_state, site_keys
+from keys.operations.key_files import KeyFilesOnRecord
 from keys.server_keys import host
 
 SIGNER = "signer"  # the part of a site that signs (scripts/shared/signer_process)
@@ -28,14 +29,14 @@ _log = structlog.get_logger()
 def open_signer(site: Path, ledger: str, *, wait: bool = True) -> Signer:
     """Open the signer of one of the site's ledgers; raises LedgerMismatch, OSError, ValueError.
 
-    Without `wait` it raises BlockingIOError if another signer works on the ledger.
+    Without `wait` it raises BlockingIOError if another signer works on the ledger. It raises Faults
+    if the signing key cannot be used: there is none, or it is not the one on record.
 
     Checkpoints that were signed with an earlier key of the site are accepted too.
     """
-    keys = site / SIGNING_KEYS
-    public = sorted(keys.rglob("*.pub"))
-    former = [note.parse_public_key(path.read_text(encoding="utf-8")) for path in public]
-    key = load_signing_key(keys / host.SIGNING_KEY)
+    on_record = KeyFilesOnRecord(site)
+    former = site_keys.public_signing_keys(site, on_record)
+    key = site_keys.signing_key(site, on_record)
     return Signer(site / LEDGERS / ledger, key, former=former, wait=wait)
 
 
@@ -66,17 +67,18 @@ def sign_after(site: Path, ledger: str, opened: Ledger) -> Iterator[None]:
     """Sign a ledger, `opened` for writing, in this process when the body has ended.
 
     What an earlier writer left unsigned is marked first (keys/ledger/unconfirmed). Raises Faults if
-    the ledger does not match its newest checkpoint. Without a signing key the ledger stays
-    unsigned: `ssps check` reports that, and a credential can still be revoked.
+    the ledger does not match its newest checkpoint. Without a signing key that is on record the
+    ledger stays unsigned: `ssps check` reports that, and `ssps key adopt` can still record.
     """
     try:
         mark_unconfirmed(site, ledger, opened)
+        if not usable_key(site):
+            yield
+            sign_if_free(site, ledger)  # the change may have put a key on record
+            return
         signer = open_signer(site, ledger)
     except LedgerMismatch as error:
         raise Faults([Fault(str(LEDGERS / ledger), "", str(error))]) from None
-    except FileNotFoundError:
-        yield
-        return
     with signer:
         try:
             yield
@@ -89,13 +91,27 @@ def sign_if_free(site: Path, ledger: str) -> None:
 
     Raises Faults if the ledger does not match its newest checkpoint.
     """
+    if not usable_key(site):
+        return
     try:
         with open_signer(site, ledger, wait=False) as signer:
             signer.sign(last=True)
     except LedgerMismatch as error:
         raise Faults([Fault(str(LEDGERS / ledger), "", str(error))]) from None
-    except (FileNotFoundError, BlockingIOError):
+    except BlockingIOError:
         return
+
+
+def usable_key(site: Path) -> bool:
+    """Say whether the site has a signing key, and it is the one on record."""
+    if not (site / SIGNING_KEYS / host.SIGNING_KEY).exists():
+        return False
+    try:
+        site_keys.signing_key(site)
+    except site_keys.Unrecorded as error:
+        _log.error("key-file-unrecorded", file=str(SIGNING_KEYS), cause=str(error))
+        return False
+    return True
 
 
 def sign_until_closed(

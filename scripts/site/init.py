@@ -36,7 +36,14 @@ from config.site import (
     USERS,
 )
 from keys import digest, files
-from keys.operations import key_files, publisher_state, ring_files, settings_record, user_files
+from keys.operations import (
+    key_files,
+    publisher_state,
+    ring_files,
+    settings_record,
+    site_keys,
+    user_files,
+)
 from keys.operations.key_files import KeyFilesOnRecord
 from keys.server_keys import host
 from publisher.intake import lease
@@ -382,6 +389,9 @@ def find_faults(site: Path) -> Iterator[Fault]:
         yield from obstacles.web_faults(settings)
         yield from obstacles.scope_faults(settings)
     yield from host.faults(site)
+    for fault in site_keys.unrecorded(site):
+        if not key_files.holds_credentials(fault.file):  # `_ring_faults` says more about those
+            yield fault
     yield from _ring_faults(site, {p.id for p in settings.parties} if settings else None)
     yield from _registry_faults(site)
 

@@ -37,7 +37,7 @@ from keys.ledger.anchors import Anchor, Behind
 from keys.ledger.cosignature import MAX_NOTE, Witness
 from keys.ledger.note import Checkpoint, UnknownSigner, WrongSignature, encode_base64
 from keys.ledger.tiles import HashReader
-from keys.server_keys import signed_ring
+from keys.operations import site_keys
 from sftpd.monitor.monitor import ConnectionState
 
 _PER_SECOND, _BURST = 1.0, 30
@@ -104,7 +104,7 @@ class Witnesses:
         """Apply Rules 2 to 4 to a cosigned checkpoint; return the answer."""
         message = _decoded(text)
         ledger = anchors.ledger_name(note.unverified_checkpoint(newest).origin)
-        folder, keys = site / COSIGNED / party, signed_ring.site_public_keys(site)
+        folder, keys = site / COSIGNED / party, site_keys.public_signing_keys(site)
         try:
             found = note.open_checkpoint(message, keys)
         except (ValueError, UnknownSigner, WrongSignature):

@@ -13,6 +13,8 @@ session that began with its keys has ended, because a client expects the same ke
 """
 
 import base64
+import hashlib
+import io
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from paramiko.rsakey import RSAKey
 from paramiko.ssh_exception import SSHException
 
 from config.fault import Fault, Faults
+from keys.operations import site_keys
 from keys.server_keys import host
 from sftpd.processes.responder import Channel, Responder, Spent
 from sftpd.processes.restarts import Loop
@@ -35,6 +38,10 @@ from sftpd.processes.restarts import Loop
 NAME = "hostkeys"
 PROVE = "hostkeys-prove-00@openssh.com"
 HASH_SIZES = (32, 48, 64)
+_CHANGED = (
+    "was changed since the server loaded it, so it is not used: restore it, or have it recorded "
+    f"and loaded with `{site_keys.ADOPT}`"
+)
 _SHA1 = "ssh-rsa"  # RSA with SHA-1, RFC 4253
 
 
@@ -53,15 +60,19 @@ class RsaKey(RSAKey):
 _KEY_CLASSES: Mapping[str, type[PKey]] = {"ed25519": Ed25519Key, "rsa": RsaKey}
 
 
-def load(paths: Iterable[Path]) -> list[PKey]:
-    """Load private keys; a file's name says its kind, as in `ssh_host_ed25519_key`.
+def load(paths: Iterable[Path]) -> dict[Path, tuple[PKey, str]]:
+    """Load private keys, each with the SHA-256 of its file.
 
-    Raises Faults that name every file that cannot be used.
+    A file's name says the kind of its key, as in `ssh_host_ed25519_key`. Raises Faults that name
+    every file that cannot be used.
     """
-    found, faults = [], []
+    found, faults = {}, []
     for path in paths:
         try:
-            found.append(_KEY_CLASSES[path.name.split("_")[2]].from_private_key_file(str(path)))
+            content = path.read_bytes()
+            kind = _KEY_CLASSES[path.name.split("_")[2]]
+            key = kind.from_private_key(io.StringIO(content.decode()))
+            found[path] = key, hashlib.sha256(content).hexdigest()
         except (OSError, ValueError, SSHException) as error:
             message = f"the key cannot be used ({error}): restore the file from a backup"
             faults.append(Fault(str(path), "", message))
@@ -113,19 +124,29 @@ def text_to_prove(session_id: bytes, blob: bytes) -> bytes:
 
 
 class SigningWork:
-    """The work of the process, on the keys of one site."""
+    """The work of the process, on the keys of one site.
 
-    def __init__(self, site: Path) -> None:
+    `same` are the files that it must load, with their digests, if it is started again; empty at its
+    first start.
+    """
+
+    def __init__(self, site: Path, same: Mapping[str, str]) -> None:
         self._site = site
+        self._same = same
         self._keys = HostKeys((), 0)
 
     def prepare(self) -> dict[str, Any]:
-        """Load the keys, and report the public ones."""
+        """Load the keys, and report the public ones and the digests of the files."""
         in_use = host.host_key_files(self._site)
-        announced = load(host.announced_host_key_files(self._site))
+        loaded = load(host.announced_host_key_files(self._site))
+        files = {str(path.relative_to(self._site)): digest for path, (_, digest) in loaded.items()}
+        if self._same and files != self._same:
+            changed = sorted(n for n in {*files, *self._same} if files.get(n) != self._same.get(n))
+            raise Faults([Fault(name, "", _CHANGED) for name in changed])
+        announced = [key for key, _ in loaded.values()]
         self._keys = HostKeys(announced, len(in_use))
         blobs = [base64.b64encode(key.asbytes()).decode() for key in announced]
-        return {"announced": blobs, "in_use": len(in_use)}
+        return {"announced": blobs, "in_use": len(in_use), "files": files}
 
     def serve(self, channel: Channel) -> None:
         """Sign until the monitor is gone."""
@@ -149,18 +170,19 @@ class SigningWork:
 
 @dataclass(slots=True)
 class HostKeySigner:
-    """The process as the monitor sees it, and its public keys."""
+    """The process as the monitor sees it, its public keys, and the digests of its files."""
 
     responder: Responder
     announced: tuple[bytes, ...]
     in_use: tuple[bytes, ...]
+    files: Mapping[str, str]
     sessions: int = 0  # that began with these keys
     retired: bool = False
 
     @property
-    def public(self) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-        """The public keys that it announces and uses."""
-        return self.announced, self.in_use
+    def loaded(self) -> tuple[Mapping[str, str], tuple[bytes, ...]]:
+        """The files that it has loaded, with their digests, and the public keys that it uses."""
+        return self.files, self.in_use
 
     def sign(
         self,
@@ -207,12 +229,18 @@ class HostKeySigner:
 
 
 def start(site: Path, loop: Loop, confine: Callable[[], object]) -> HostKeySigner:
-    """Start the process; raise Faults that name every key that cannot be used."""
-    responder = Responder(NAME, lambda: SigningWork(site), loop, confine)
+    """Start the process; raise Faults that name every key that cannot be used.
+
+    If it dies and is started again, it loads only the same files: other keys come with a reload,
+    which records them.
+    """
+    same: dict[str, str] = {}
+    responder = Responder(NAME, lambda: SigningWork(site, same), loop, confine)
     responder.start()
     ready = responder.wait_until_ready()
+    same.update(ready["files"])
     announced = tuple(map(base64.b64decode, ready["announced"]))
-    return HostKeySigner(responder, announced, announced[: ready["in_use"]])
+    return HostKeySigner(responder, announced, announced[: ready["in_use"]], same)
 
 
 def _decoded(found: dict[str, Any] | None) -> list[bytes] | None:

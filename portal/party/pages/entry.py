@@ -26,12 +26,13 @@ from fastapi.responses import RedirectResponse
 from config.election import Rehearsal
 from config.event import AccessEvent
 from config.fault import Faults
+from config.site import HOST_KEYS
 from keys.credentials import passwords
 from keys.credentials.admission import Reason, Refused
 from keys.credentials.passwords import Problem
 from keys.credentials.users import Service
 from keys.ledger.writer import LedgerBusy, Unwritable
-from keys.operations import server_state
+from keys.operations import server_state, site_keys
 from keys.server_keys import host
 from portal.access import own_account, totp
 from portal.access.gate import (
@@ -357,6 +358,7 @@ def _services(request: Request) -> list[ShownService]:
 def _host_keys(site: Path) -> tuple[tuple[str, str], ...]:
     running = server_state.read(site)
     with suppress(OSError, ValueError, Faults):
+        site_keys.require(site, HOST_KEYS)
         known = {key.fingerprint: key.kind for key in host.public_host_keys(site)}
         used = known if running is None else running.host_keys
         return tuple((known.get(each, ""), each) for each in used)

@@ -18,6 +18,7 @@ from config import load
 from config.scope import Scope
 from config.settings import Settings
 from config.snapshot import MANIFEST
+from keys.operations import site_keys
 from keys.server_keys import sshsig
 from publisher.results.ballot_file import load_ballot
 from publisher.results.snapshots.exports import prune_exports, write_exports
@@ -38,7 +39,7 @@ def main(site: Path, number: int, trees: bool) -> int:
     os.nice(_NICE)
     os.umask(0o022)
     manifest = json.loads((snapshot_folder(site, number) / MANIFEST).read_bytes())
-    key = sshsig.site_signing_key(site)
+    key = site_keys.signing_key(site)
     ballot = load_ballot(site)
 
     def sign(text: bytes) -> bytes:

@@ -35,7 +35,7 @@ from config.site import result_view
 from config.snapshot import AGGREGATES, MANIFEST, SIGNATURE
 from keys import digest
 from keys.files import sync
-from keys.server_keys import stamp_key
+from keys.operations import site_keys
 from publisher.results.snapshots.exports import export_folder
 from publisher.results.snapshots.folder import condition
 from publisher.results.snapshots.snapshot import QUIET, describe_file, snapshot_folder
@@ -60,7 +60,8 @@ def write_views(
     sign: Callable[[bytes], bytes],
 ) -> None:
     """Prepare a snapshot whose exports are complete for the trees of these scopes."""
-    snapshot, key = snapshot_folder(site, number), stamp_key.load_or_create(site)
+    snapshot = snapshot_folder(site, number)
+    key = site_keys.stamp_key_on_record(site, create=True)
     for scope in missing(site, number, scopes):
         folder = site / result_view(number, scope)
         fresh = folder.with_name(f".{folder.name}{_NEW}")

@@ -19,6 +19,7 @@ from config import load, scope, times
 from config.fault import Faults
 from config.scope import Scope
 from config.site import PARTIES_TOML
+from keys.operations import site_keys
 from keys.server_keys import sshsig
 from scripts.audit import evidence, index
 from scripts.audit.report import figures, html_file, pages, pdf_file
@@ -203,7 +204,7 @@ def _signing_key(site: Path | None) -> Ed25519PrivateKey | None:
     if site is None:
         return None
     try:
-        return sshsig.site_signing_key(site)
+        return site_keys.signing_key(site)
     except Faults as faults:
         click.echo(f"the report is not signed: {faults}", err=True)
         return None

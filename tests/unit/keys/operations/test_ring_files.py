@@ -189,7 +189,11 @@ def test_another_host_key_and_a_planted_former_key_are_recorded_with_before_and_
         keys_record.record_if_changed(operations, site, "ali", "host", "started")
         assert not keys_record.changed(site)
         before = KeyFilesOnRecord(site).refresh().digests
+        public = (site / SIGNING_KEYS / "signing_key.pub").read_bytes()
         host.create_key(site / SIGNING_KEYS / host.SIGNING_KEY, "other")
+        assert not keys_record.changed(site)  # the public key before it is lost
+        host.create_key(site / SIGNING_KEYS / "old/signing_key-2022-05-14T000000Z", "")
+        (site / SIGNING_KEYS / "old/signing_key-2022-05-14T000000Z.pub").write_bytes(public)
         host.create_key(site / SIGNING_KEYS / "old/signing_key-2023-05-14T000000Z", "planted")
 
         assert keys_record.changed(site)
@@ -200,6 +204,8 @@ def test_another_host_key_and_a_planted_former_key_are_recorded_with_before_and_
     after = last.detail["after"]
     assert isinstance(after, list)
     assert [line.split()[0] for line in after] == [
+        "keys/signing/old/signing_key-2022-05-14T000000Z",
+        "keys/signing/old/signing_key-2022-05-14T000000Z.pub",
         "keys/signing/old/signing_key-2023-05-14T000000Z",
         "keys/signing/old/signing_key-2023-05-14T000000Z.pub",
         "keys/signing/signing_key",

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from config.site import HOST_KEYS, SIGNING_KEYS
+from keys.operations import site_keys
 from keys.server_keys import host, sshsig
 
 NOW = datetime(2023, 5, 14, 12, tzinfo=UTC)
@@ -95,10 +96,10 @@ def test_sshfp_records_are_those_of_ssh_keygen(site: Path) -> None:
 
 
 def test_a_signature_by_a_former_key_still_verifies_with_openssh(site: Path) -> None:
-    old = sshsig.sign(sshsig.site_signing_key(site), b"first")
+    old = sshsig.sign(site_keys.signing_key(site), b"first")
     host.prepare_next(site / SIGNING_KEYS)
     host.promote_next(site / SIGNING_KEYS, NOW)
-    new = sshsig.sign(sshsig.site_signing_key(site), b"second")
+    new = sshsig.sign(site_keys.signing_key(site), b"second")
     (site / "allowed").write_text(host.allowed_signers(site, "ysk"))
 
     codes = []

@@ -5,6 +5,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from config.fault import Faults
+from keys.operations import site_keys
 from keys.server_keys import host, sshsig
 from keys.server_keys.sshsig import BadSignature
 
@@ -96,10 +97,10 @@ def test_a_key_is_read_from_its_allowed_signers_line() -> None:
 def test_a_site_signs_with_its_own_key(tmp_path: Path) -> None:
     path = tmp_path / "keys" / "signing" / "signing_key"
     with pytest.raises(Faults, match="keys/signing/signing_key: cannot be read"):
-        sshsig.site_signing_key(tmp_path)
+        site_keys.signing_key(tmp_path)
     host.create_key(path, "ssps")
 
-    signature = sshsig.sign(sshsig.site_signing_key(tmp_path), MESSAGE)
+    signature = sshsig.sign(site_keys.signing_key(tmp_path), MESSAGE)
 
     sshsig.verify(sshsig.public_key(sshsig.site_allowed_signers(tmp_path)), MESSAGE, signature)
 
@@ -108,4 +109,4 @@ def test_an_rsa_key_does_not_sign(tmp_path: Path) -> None:
     host.create_key(tmp_path / "keys" / "signing" / "signing_key", "ssps", bits=2048)
 
     with pytest.raises(Faults, match="not an ed25519 key"):
-        sshsig.site_signing_key(tmp_path)
+        site_keys.signing_key(tmp_path)

@@ -14,6 +14,7 @@ from unit.publisher.filed_site import NOON, PageFiler
 
 from config.settings import Settings
 from config.site import HOST_KEYS, SIGNING_KEYS
+from keys.operations import site_keys
 from keys.server_keys import host, sshsig
 from publisher.catalog import catalog
 from publisher.catalog.feed_queries import FeedQueries
@@ -43,7 +44,7 @@ def open_feed(settings: Settings, client: bytes = b"") -> Iterator[Feed]:
         yield Feed(
             settings,
             filings,
-            sshsig.site_signing_key(settings.site),
+            site_keys.signing_key(settings.site),
             lambda: datetime.fromtimestamp(NOON, UTC),
             lambda sha256: settings.site / "store" / sha256,
             client=client or mirror_script(),

@@ -22,7 +22,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> list[PKey]:
     folder = tmp_path_factory.mktemp("keys")
     for name in KINDS:
         host.create_key(folder / name, "", bits=2048 if "rsa" in name else 0)
-    return host_keys.load(folder / name for name in KINDS)
+    return [key for key, _ in host_keys.load(folder / name for name in KINDS).values()]
 
 
 def string(data: bytes) -> bytes:
@@ -105,10 +105,23 @@ def test_prepared_keys_are_announced_but_not_used(tmp_path: Path) -> None:
     following = tmp_path / host.NEXT_HOST_KEYS / KINDS[0]
     host.create_key(following, "")
 
-    [present, announced] = host_keys.load(host.announced_host_key_files(tmp_path))
-    ready = SigningWork(tmp_path).prepare()
+    loaded = host_keys.load(host.announced_host_key_files(tmp_path))
+    [(present, _), (announced, _)] = loaded.values()
+    ready = SigningWork(tmp_path, {}).prepare()
 
     assert (len(ready["announced"]), ready["in_use"]) == (2, 1)
     assert isinstance(announced, Ed25519Key)
     assert present != announced
     assert host.announced_host_key_files(tmp_path)[1] == following
+
+
+def test_a_process_that_is_started_again_loads_only_the_same_files(tmp_path: Path) -> None:
+    path = tmp_path / HOST_KEYS / KINDS[0]
+    host.create_key(path, "")
+    files = SigningWork(tmp_path, {}).prepare()["files"]
+    assert list(files) == ["keys/host/ssh_host_ed25519_key"]
+    assert SigningWork(tmp_path, files).prepare()["files"] == files
+    host.create_key(path, "by hand")
+
+    with pytest.raises(Faults, match="was changed since the server loaded it"):
+        SigningWork(tmp_path, files).prepare()
