@@ -26,6 +26,8 @@ signature each, in a file of the same name with `.sig` added:
     /<election>/<cevre>/<kurul>/SHA256SUMS           of all pages of a board
     /<election>/<cevre>/birlestirme/SHA256SUMS       of the aggregates of a district
     /<election>/birlestirme/SHA256SUMS               of the aggregates of the election
+    .../SHA256SUMS.kunye                             beside each of these four: which election and
+                                                     folder they are of, since when, with a number
     /<election>/sonuclar/00000042/mv.csv             a file of a snapshot of the results, if the
                                                      site shares results in the trees
     /<election>/sonuclar/00000042/SHA256SUMS         of all files of that snapshot
@@ -41,7 +43,11 @@ from config.sheet import Belge, Level, Secim, Sheet
 EXTENSIONS = ("jpg", "png", "tif", "pdf")
 README = "BENIOKU.txt"
 SUMS = "SHA256SUMS"
+LABEL_SUFFIX = ".kunye"
 SIGNATURE_SUFFIX = ".sig"
+LABEL = SUMS + LABEL_SUFFIX
+# In the order in which they are shown: a label and a signature come before what they are of.
+SUMS_FILES = (LABEL + SIGNATURE_SUFFIX, LABEL, SUMS + SIGNATURE_SUFFIX, SUMS)
 NEWEST_SEGMENT = "akis/son.txt"
 TOOLS = "araclar"
 MIRROR, KNOWN_HOSTS, ALLOWED_SIGNERS = "mirror.py", "known_hosts", "allowed_signers"
@@ -135,9 +141,7 @@ def in_scope(path: str, scope: Scope) -> bool:
     election, *places = path.split("/")
     if scope.places is None or not places or election in _FOR_EVERY_PARTY:
         return True
-    if places[0] == RESULTS or (
-        places[0].removesuffix(SIGNATURE_SUFFIX) == SUMS and len(places) == 1
-    ):
+    if places[0] == RESULTS or (_is_of_sums(places[0]) and len(places) == 1):
         return True
     boards = {board for district, board in scope.places if district == places[0]}
     return None in boards or (bool(boards) and (len(places) == 1 or places[1] in boards))
@@ -154,9 +158,13 @@ def is_publisher_file(path: str) -> bool:
     if _OF_SNAPSHOT.fullmatch(rest):
         return not name.fault(election)
     *folders, file = signed.split("/")
-    if file != SUMS or not folders or name.fault(folders[0]):
+    if not _is_of_sums(file) or not folders or name.fault(folders[0]):
         return False
     return len(folders) == 1 or _is_sums_folder(folders[1:])
+
+
+def _is_of_sums(file: str) -> bool:
+    return file.removesuffix(SIGNATURE_SUFFIX).removesuffix(LABEL_SUFFIX) == SUMS
 
 
 def _is_sums_folder(folders: list[str]) -> bool:

@@ -22,6 +22,12 @@ COMMANDS = (
     " -s {election}/SHA256SUMS.sig < {election}/SHA256SUMS",
     "(cd {election} && sha256sum -c --quiet SHA256SUMS)",
     "find {election} -mindepth 2 -name SHA256SUMS -execdir sha256sum -c --quiet {{}} +",
+    # For each SHA256SUMS: its label names this election and folder and these sums, and is signed.
+    "find {election} -name SHA256SUMS ! -path '*/sonuclar/*' -exec sh -c 'd=$(dirname \"$0\") && "
+    'grep -qx "yer: $d" "$0.kunye" && '
+    '(cd "$d" && tail -n 1 SHA256SUMS.kunye | sha256sum -c --quiet) && '
+    f"ssh-keygen -Y verify -f {sshsig.ALLOWED_SIGNERS} -I {sshsig.PRINCIPAL} -n {sshsig.NAMESPACE}"
+    ' -s "$0.kunye.sig" < "$0.kunye" > /dev/null || echo "$0"\' {{}} \\;',
 )
 TOOL_COMMANDS = (
     COMMANDS[0].format(election=layout.TOOLS),
@@ -66,7 +72,7 @@ EŞİTLEME
 --sftp-known-hosts-file known_hosts \
 --transfers {at_once.transfers} --checkers {at_once.checkers} :sftp:/ HEDEF
   4. Seçim gecesi boyunca, her dosyayı doğrulayarak (Python 3.9 ve paramiko ister). Kopyanın
-     içinde, aşağıdaki doğrulamanın 1. ve 4. adımından sonra:
+     içinde, aşağıdaki doğrulamanın 1. ve 5. adımından sonra:
        python3 araclar/mirror.py --host {host} {mirror_port}--user {user} --key ANAHTAR \
 --known-hosts araclar/known_hosts --signers allowed_signers \
 --election {election} --to . --follow
@@ -100,7 +106,10 @@ DOĞRULAMA
      {commands[1]}
   3. Bütün görüntüler. Başarılı olursa hiçbir şey yazmaz:
      {commands[2]}
-  4. araclar/ dizini; ilk komut 1. adımdaki gibi, ikincisi hiçbir şey yazmaz:
+  4. Her listenin künyesi (SHA256SUMS.kunye: seçim, dizin, saat, sıra no). Başka yerden ya da
+  künyesiz bir listenin yolunu yazar. Başarılı olursa hiçbir şey yazmaz:
+     {commands[3]}
+  5. araclar/ dizini; ilk komut 1. adımdaki gibi, ikincisi hiçbir şey yazmaz:
      {tools[0]}
      {tools[1]}
   Toplamlar yaklaşık dakikada bir yenilenir; kopya alınırken yenilendiyse bir kez daha
@@ -186,7 +195,7 @@ def _fingerprint(site: Path) -> str:
 
 
 def commands(election: str) -> list[str]:
-    """Return the three commands that verify a mirror, as BENIOKU.txt prints them."""
+    """Return the commands that verify a mirror, as BENIOKU.txt prints them."""
     return [command.format(election=election) for command in COMMANDS]
 
 

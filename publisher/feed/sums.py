@@ -15,6 +15,9 @@ sums change, then the root, each by a rename. So a mirror that was taken during 
 sums that list more pages than it has, or a root that is one batch old; the next pass of the mirror
 puts this right.
 
+Beside each of them is a label, SHA256SUMS.kunye (publisher/feed/sums_label): it names the election
+and the folder, so that signed sums of one folder do not pass for those of another.
+
 The same file is linked into every tree whose scope covers the folder. A tree that could not take a
 page gets its own sums without that page until it has it.
 
@@ -30,7 +33,6 @@ import heapq
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -38,6 +40,7 @@ from config import layout
 from config.party import Party
 from publisher.catalog.feed_queries import FeedQueries, SumsFolder
 from publisher.feed.published_files import PublishedFiles
+from publisher.feed.sums_label import format_label, label_of, parse_label
 
 _SUMS = "sums"  # the folder's name in feed/
 _MAX_ROWS = 20_000
@@ -93,15 +96,15 @@ class Sums:
         self._digests: dict[SumsFolder, str] = {}  # SHA-256 of each folder's shared sums
         self._own_digests: dict[tuple[str, SumsFolder], str] = {}  # of sums that only one tree has
         self._roots: dict[str, bytes] = {}
+        self._replaced: dict[tuple[str, str], str] = {}  # SHA-256 of sums that only one tree has
 
     def begin(self) -> None:
         """Show the sums of an earlier run in every tree, and start a batch with all folders."""
         kept = self._files.folder / _SUMS / self._election
         for file in sorted(kept.rglob(layout.SUMS)):
             folder, content = _folder_of(file.parent.relative_to(kept)), file.read_bytes()
-            with suppress(FileNotFoundError):
-                if Path(f"{file}{layout.SIGNATURE_SUFFIX}").read_bytes() == self._sign(content):
-                    self._digests[folder] = sha256(content).hexdigest()
+            if self._is_proved(file, self._path(folder), content):
+                self._digests[folder] = sha256(content).hexdigest()
             for party in self._covering(folder) if folder in self._digests else ():
                 if self._files.tree_has_newer(file, party.id, self._path(folder)):
                     self._own_digests[party.id, folder] = ""  # that tree had its own sums
@@ -179,6 +182,7 @@ class Sums:
                 self._replace_in_tree(party, self._path(folder), own, at)
             else:
                 self._own_digests.pop((party.id, folder), None)
+                self._replaced.pop((party.id, self._path(folder)), None)
                 self._show(folder, party)
             self._step("sums shown")
 
@@ -188,11 +192,10 @@ class Sums:
         if self._digests.get(folder) == digest and not rejoining:
             return
         path = self._path(folder)
-        for end in (layout.SIGNATURE_SUFFIX, ""):
+        for name, new in self._files_of(path, content, at):
             # This file also replaces the sums that only one tree had: its mtime must be later.
-            replaced = (self._files.next_mtime(party, path + end, at) for party in rejoining)
-            new = self._sign(content) if end else content
-            self._files.keep(f"{_SUMS}/{path}{end}", new, max([at, *replaced]), durable=False)
+            replaced = (self._files.next_mtime(party, name, at) for party in rejoining)
+            self._files.keep(f"{_SUMS}/{name}", new, max([at, *replaced]), durable=False)
         self._digests[folder] = digest
         self._step("sums kept")
 
@@ -216,12 +219,11 @@ class Sums:
         return format_sums((p[start:], d) for filing, p, d in pages if filing not in left_out)
 
     def _show(self, folder: SumsFolder, party: Party) -> None:
-        path = self._path(folder)
-        kept = f"{self._files.folder}/{_SUMS}/{path}"
-        if self._files.show_in_tree(
-            kept + layout.SIGNATURE_SUFFIX, party.id, path + layout.SIGNATURE_SUFFIX
-        ):
-            self._files.show_in_tree(kept, party.id, path)
+        path = self._path(folder).removesuffix(layout.SUMS)
+        for name in layout.SUMS_FILES:
+            kept = f"{self._files.folder}/{_SUMS}/{path}{name}"
+            if not self._files.show_in_tree(kept, party.id, path + name):
+                return
 
     def _show_root(self, party: Party, at: int) -> None:
         lines = sorted(
@@ -236,9 +238,32 @@ class Sums:
             self._roots[party.id] = content
 
     def _replace_in_tree(self, party: Party, path: str, content: bytes, at: int) -> None:
-        signature = self._sign(content)
-        if self._files.replace_in_tree(party.id, path + layout.SIGNATURE_SUFFIX, signature, at):
-            self._files.replace_in_tree(party.id, path, content, at)
+        digest = sha256(content).hexdigest()
+        if self._replaced.get((party.id, path)) == digest:
+            return  # a new label would only have another time
+        for name, new in self._files_of(path, content, at):
+            if not self._files.replace_in_tree(party.id, name, new, at):
+                return
+        self._replaced[party.id, path] = digest
+
+    def _files_of(self, path: str, content: bytes, at: int) -> list[tuple[str, bytes]]:
+        """Return path and bytes of the sums at `path`, of their label and of both signatures."""
+        label = format_label(label_of(path, at, self._seq, content))
+        made = (self._sign(label), label, self._sign(content), content)
+        folder = path.removesuffix(layout.SUMS)
+        return [(folder + name, new) for name, new in zip(layout.SUMS_FILES, made, strict=True)]
+
+    def _is_proved(self, file: Path, path: str, content: bytes) -> bool:
+        """Say whether the sums that an earlier run has kept have their signature and label."""
+        try:
+            label = Path(f"{file}{layout.LABEL_SUFFIX}").read_bytes()
+            of = parse_label(label)
+            signatures = [Path(f"{file}{end}{layout.SIGNATURE_SUFFIX}").read_bytes()
+                          for end in ("", layout.LABEL_SUFFIX)]  # fmt: skip
+        except (OSError, ValueError):  # an earlier version wrote no labels
+            return False
+        described = of.describes(path.removesuffix(f"/{layout.SUMS}"), content)
+        return described and signatures == [self._sign(content), self._sign(label)]
 
     def _path(self, folder: SumsFolder) -> str:
         return f"{self._election}/{_folder_path(folder)}/{layout.SUMS}"

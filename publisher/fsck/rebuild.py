@@ -113,7 +113,7 @@ def _link_own_files(old: Path, new: Path) -> None:
     folders = [old, *old.glob("*/"), *old.glob("*/*/")] if old.is_dir() else []
     for folder in folders:
         below = folder.relative_to(old)
-        for name in (layout.SUMS, layout.SUMS + layout.SIGNATURE_SUFFIX):
+        for name in layout.SUMS_FILES:
             if (folder / name).is_file() and (new / below).is_dir():
                 (new / below / name).hardlink_to(folder / name)
 

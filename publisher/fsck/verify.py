@@ -6,7 +6,7 @@ The check only reads, and it may run beside a publisher. The steps:
 2. Store: every original is there with its bytes, mode, filing time and stamp (keys/digest), and
    nothing else is.
 3. Trees: every party's tree shows exactly the originals in its scope, and the publisher's own files
-   there have stamps of their bytes.
+   there have stamps of their bytes. Each SHA256SUMS is signed, and its label is of it.
 4. Trees that belong to no party.
 5. Filing ledger: it has exactly the records that the catalog has numbers for, with the same fields
    (publisher/fsck/rows).
@@ -51,7 +51,7 @@ from keys import digest
 from keys.digest import Digests, Proof
 from keys.ledger.segments import read_records
 from keys.operations import site_keys
-from publisher.fsck import snapshot
+from publisher.fsck import snapshot, sums
 from publisher.fsck.finding import Finding, PossibleFinding, publisher_is_running
 from publisher.fsck.merging import merge_sorted, walk_sorted
 from publisher.fsck.repair import ALL, SEAL, Repair
@@ -116,6 +116,8 @@ class _SiteCheck:
         self._notable = {Proof.WRONG, Proof.MISSING} | ({Proof.RELINKED} if relinked else set())
         self._unsealed = 0
         self._checked_stamps: set[int] = set()  # inodes of the publisher's own files
+        self._checked_sums: set[tuple[int, str]] = set()  # inode and path
+        self._public_keys = site_keys.public_signing_keys(self._site)
         self._unlisted: list[Finding] = []
         self._different_rows: list[Finding] = []
         name = f"{(self._site / CATALOG).absolute().as_uri()}?mode=ro"
@@ -312,6 +314,7 @@ class _SiteCheck:
             yield from self._stamp_of_own_file(place, entry)
             yield from self._of_results(party, path, place, entry)
             yield from self._of_tools(path, place, entry)
+            yield from self._sums(path, place, entry)
             return
         if entry.name.startswith("."):
             if not self._publisher_runs:
@@ -350,6 +353,22 @@ class _SiteCheck:
                     yield Finding(place, problem, advice)
         finally:
             os.close(descriptor)
+
+    def _sums(
+        self, path: str, place: str, entry: os.DirEntry[str]
+    ) -> Iterator[Finding | PossibleFinding]:
+        """Check signature and label of a SHA256SUMS, once if several trees have the same file."""
+        if not sums.has_label(path) or (entry.inode(), path) in self._checked_sums:
+            return
+        file = Path(entry.path)
+        if (wrong := sums.problem(file, path, self._public_keys)) is None:
+            self._checked_sums.add((entry.inode(), path))
+            return
+        note = wrong == sums.NO_LABEL
+        finding = Finding(place, wrong, sums.REWRITTEN, note=note)
+        yield PossibleFinding(
+            finding, lambda: sums.problem(file, path, self._public_keys) is not None
+        )
 
     def _of_tools(
         self, path: str, place: str, entry: os.DirEntry[str]

@@ -3,6 +3,8 @@ import shutil
 import subprocess
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import UTC, datetime
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,11 +14,13 @@ from structlog.testing import capture_logs
 from unit.publisher.feed.test_feed import ANKARA, CB, ELECTION, KONAK, MV, open_feed, run_feed, tree
 from unit.publisher.filed_site import KEY, NOON, PageFiler, digests, pages, read_sums
 
+from config import layout
 from config.settings import Settings
 from keys.server_keys import sshsig
 from publisher.catalog import tables as t
 from publisher.feed import readme
 from publisher.feed.sums import format_sums, parse_sums
+from publisher.feed.sums_label import format_label, label_of, parse_label
 
 
 def test_sums_are_parsed_as_they_were_formatted() -> None:
@@ -225,6 +229,85 @@ def test_the_commands_in_benioku_verify_a_mirror_as_printed(
     root.unlink()
     root.write_text("")
     assert not verified(mirror, commands[0])
+
+
+def test_the_command_in_benioku_names_sums_of_another_folder_or_time_or_without_a_label(
+    settings: Settings,
+) -> None:
+    filer = PageFiler(settings)
+    for number, sheet in enumerate((CB, KONAK, ANKARA)):
+        filer.file(sheet, f"page {number}")
+    run_feed(settings, 0)
+    mirror = settings.site / "mirror"
+    shutil.copytree(tree(settings, "parti-a"), mirror)
+    (mirror / "allowed_signers").write_text(sshsig.allowed_signers(KEY.public_key()))
+
+    def wrong() -> list[str]:
+        command = ["bash", "-c", readme.commands(ELECTION)[3]]
+        done = subprocess.run(command, cwd=mirror, capture_output=True, text=True, check=True)
+        return sorted(line for line in done.stdout.splitlines() if line.startswith(ELECTION))
+
+    assert wrong() == []
+    konak, istanbul = (
+        mirror / ELECTION / place for place in ("35-izmir-2/konak-1", "34-istanbul-1/kadikoy-2")
+    )
+    for name in layout.SUMS_FILES:  # signed sums of one board, in the folder of another
+        put(konak / name, (istanbul / name).read_bytes())
+    assert wrong() == [f"{ELECTION}/35-izmir-2/konak-1/SHA256SUMS"]
+    text = (istanbul / "SHA256SUMS.kunye").read_text()
+    put(konak / "SHA256SUMS.kunye", text.replace("34-istanbul-1/kadikoy-2", "35-izmir-2/konak-1"))
+    (istanbul / "SHA256SUMS.kunye").unlink()
+    assert len(wrong()) == 2
+
+
+def put(path: Path, content: bytes | str) -> None:
+    path.unlink()
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def test_the_label_of_sums_names_election_folder_time_and_number(settings: Settings) -> None:
+    filer = PageFiler(settings)
+    filer.file(KONAK, "konak")
+    run_feed(settings, 0)
+    label = tree(settings, "parti-a") / ELECTION / "35-izmir-2/konak-1/SHA256SUMS.kunye"
+
+    content = label.read_bytes()
+
+    digest = sha256((label.parent / "SHA256SUMS").read_bytes()).hexdigest()
+    assert content.decode().splitlines() == [
+        "ssps kunye 1",
+        f"secim: {ELECTION}",
+        f"yer: {ELECTION}/35-izmir-2/konak-1",
+        f"zaman: {datetime.fromtimestamp(NOON, UTC):%Y-%m-%dT%H:%M:%SZ}",
+        f"no: {parse_label(content).number}",
+        f"{digest}  SHA256SUMS",
+    ]
+    sshsig.verify(KEY.public_key(), content, Path(f"{label}.sig").read_bytes())
+    assert label.stat().st_mode & 0o777 == 0o444
+
+
+@pytest.mark.parametrize("odd", [b"", b"ssps kunye 2\n", b"\n", b"x", b"yer: a\n"], ids=range(5))
+def test_a_label_of_another_form_is_refused(odd: bytes) -> None:
+    good = format_label(label_of("E/a/b/SHA256SUMS", NOON, 7, b"sums"))
+    assert parse_label(good).folder == "E/a/b"
+    for changed in (odd, good + odd, good.replace(b"yer: E/", b"yer: F/"), good[:-1]):
+        if changed != good:
+            with pytest.raises(ValueError):
+                parse_label(changed)
+
+
+def test_sums_of_an_earlier_version_get_their_labels_at_the_next_start(settings: Settings) -> None:
+    filer = PageFiler(settings)
+    filer.file(KONAK, "konak")
+    run_feed(settings, 0)
+    labels = sorted(settings.site.rglob("SHA256SUMS.kunye*"))
+    assert len(labels) == 2 * (1 + 2 * 2)  # in feed/, and in two trees: of the board, and the root
+    for label in labels:
+        label.unlink()
+
+    run_feed(settings, 0)
+
+    assert sorted(settings.site.rglob("SHA256SUMS.kunye*")) == labels
 
 
 def verified(mirror: Path, command: str) -> bool:

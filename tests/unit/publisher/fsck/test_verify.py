@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 from unit.publisher.consistency import assert_consistent
+from unit.publisher.feed.test_feed import ELECTION, run_feed
+from unit.publisher.filed_site import KEY
 from unit.publisher.filing.test_filer import ANKARA, CB, KONAK, MV, drop, open_context, run
 from unit.publisher.requests.test_handler import handle_pending
 
-from config import scope
+from config import layout, scope
 from config.event import Value
 from config.settings import Settings
 from config.site import FILING, LEDGERS, SIGNING_KEYS, result_view
 from keys import digest
-from keys.server_keys import host, stamp_key
+from keys.server_keys import host, sshsig, stamp_key
 from publisher.feed.published_files import PublishedFiles
 from publisher.feed.tools import Tools
 from publisher.filing.filer import Filer
@@ -545,6 +547,41 @@ def test_an_own_file_with_a_wrong_stamp_is_found(site_with_pages: Settings) -> N
     [told] = findings(site_with_pages)
 
     assert told.startswith("trees/parti-a/BENIOKU.txt: is stamped with other digests")
+
+
+BOARD = f"trees/parti-a/{ELECTION}/34-istanbul-1/kadikoy-2/SHA256SUMS"
+
+
+def test_sums_of_another_folder_or_without_signature_or_label_are_found(
+    site_with_pages: Settings,
+) -> None:
+    public = site_with_pages.site / SIGNING_KEYS / "signing_key.pub"
+    public.parent.mkdir(parents=True, exist_ok=True)
+    public.write_text(sshsig.allowed_signers(KEY.public_key()))
+    run_feed(site_with_pages, 0)
+    assert findings(site_with_pages) == []
+    board = site_with_pages.site / BOARD
+    root = site_with_pages.site / f"trees/parti-a/{ELECTION}"
+    kept = {name: (board.parent / name).read_bytes() for name in layout.SUMS_FILES}
+
+    def problems(folder: Path | None) -> list[str]:
+        for name in layout.SUMS_FILES:
+            copied = (folder / name).read_bytes() if folder else b""
+            (board.parent / name).unlink()
+            (board.parent / name).write_bytes(copied)
+        found = findings(site_with_pages)
+        for name, content in kept.items():
+            (board.parent / name).write_bytes(content)
+        return [line for line in found if line.startswith(BOARD)]
+
+    [moved] = problems(root)
+    assert f"SHA256SUMS.kunye beside it is of other sums, of {ELECTION}," in moved
+    [unsigned] = problems(None)
+    assert "is not signed by the site, restart the publisher" in unsigned
+    (board.parent / "SHA256SUMS.kunye").unlink()
+    [unlabelled] = [f for f in verify(site_with_pages) if f.place == BOARD]
+    assert unlabelled.note
+    assert unlabelled.problem == "has no label"
 
 
 def test_a_tool_that_is_not_the_published_one_is_found(site_with_pages: Settings) -> None:
