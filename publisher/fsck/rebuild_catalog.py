@@ -118,6 +118,26 @@ def build(settings: Settings, progress: Progress = lambda done: None) -> Rebuilt
         return summary(new.connection)
 
 
+def fill_decisions(settings: Settings, connection: sa.Connection) -> set[str]:
+    """Fill the tables of absences, reviews and identifications from the ledgers.
+
+    Returns the files whose review is in a record of an earlier version, which does not say why and
+    when. Raises Faults if a record makes no row.
+    """
+    rebuilding = _Rebuild(settings, connection)
+    vague = set()
+    for record in rebuilding.records():
+        event, detail = record.event, record.event.detail
+        if event.event not in _ARRIVALS:
+            rebuilding.take(record)
+        elif event.event == FilingEvent.FILED and "identifies" in detail:
+            rebuilding.review(record)
+            if "ruled_at" not in detail:
+                vague.add(str(detail["identifies"]))
+    rebuilding.identifications()
+    return vague
+
+
 def summary(connection: sa.Connection) -> Rebuilt:
     """Count the rows of a catalog."""
     tables = (t.filing, t.arrival, t.absence, t.review, t.identification, t.gap)
@@ -157,25 +177,33 @@ class _Rebuild:
         self._split: dict[str, tuple[str, int]] = {}  # arrival and filing time, by digest
 
     def all(self, progress: Progress) -> None:
-        folder = LEDGERS / FILING
-        try:
-            for record in read_records(self._site / folder):
-                try:
-                    self._take(record)
-                except (KeyError, TypeError, ValueError, sa.exc.IntegrityError) as error:
-                    cause = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
-                    wrong = f"number {record.seq} makes no row ({cause}): run `ssps audit verify`"
-                    raise Faults([Fault(str(folder), "", wrong)]) from error
-                progress(record.seq)
-        except ValueError as error:
-            wrong = f"{error}: run `ssps audit verify`"
-            raise Faults([Fault(str(folder), "", wrong)]) from error
-        self._identifications()
+        for record in self.records():
+            self.take(record)
+            progress(record.seq)
+        self.identifications()
         self._totals()
         for party in self._settings.parties:
             if party.mirrors:
                 self._tree(party)
         self._left_behind()
+
+    def records(self) -> Iterator[Record]:
+        """Yield the records of the filing ledger; raise Faults if one is damaged."""
+        folder = LEDGERS / FILING
+        try:
+            yield from read_records(self._site / folder)
+        except ValueError as error:
+            wrong = f"{error}: run `ssps audit verify`"
+            raise Faults([Fault(str(folder), "", wrong)]) from error
+
+    def take(self, record: Record) -> None:
+        """Make the rows of a record; raise Faults if it makes none."""
+        try:
+            self._take(record)
+        except (KeyError, TypeError, ValueError, sa.exc.IntegrityError) as error:
+            cause = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
+            wrong = f"number {record.seq} makes no row ({cause}): run `ssps audit verify`"
+            raise Faults([Fault(str(LEDGERS / FILING), "", wrong)]) from error
 
     def _take(self, record: Record) -> None:
         event = record.event
@@ -199,7 +227,7 @@ class _Rebuild:
         if event.event == FilingEvent.QUARANTINED:
             what = what.removeprefix(f"{QUARANTINE}/")
         try:
-            received_at = _received_at(identity)
+            received_at = received_at_of(identity)
         except ValueError:
             received_at = _when(record.time)
         row = {
@@ -259,13 +287,18 @@ class _Rebuild:
         if "pixels" in detail and detail.get("frame", 1) == self._first_frame(str(row["sha256"])):
             pixels = {"sha256": row["sha256"], "digest": detail["pixels"]}
             self._connection.execute(sa.insert(t.pixels), [pixels])
-        if file := detail.get("identifies"):
-            named = detail.get("identified_by")
-            who = " ".join(map(str, named)) if isinstance(named, list) else ""
-            why, at = str(detail.get("why", "")), str(detail.get("ruled_at", ""))
-            at = at or record.time.isoformat(timespec="seconds")
-            filed = Review(str(detail["errand"]), review.FILED, who, why, at)
-            review.add_review(self._connection, str(file), filed, str(detail["page"]))
+        if "identifies" in detail:
+            self.review(record)
+
+    def review(self, record: Record) -> None:
+        """Make the review of a file that operators identified, from the record of its page."""
+        detail = record.event.detail
+        named = detail.get("identified_by")
+        who = " ".join(map(str, named)) if isinstance(named, list) else ""
+        why, at = str(detail.get("why", "")), str(detail.get("ruled_at", ""))
+        at = at or record.time.isoformat(timespec="seconds")
+        filed = Review(str(detail["errand"]), review.FILED, who, why, at)
+        review.add_review(self._connection, str(detail["identifies"]), filed, str(detail["page"]))
 
     def _first_frame(self, sha256: str) -> int | None:
         query = sa.select(sa.func.min(t.filing.c.frame)).where(t.filing.c.sha256 == sha256)
@@ -307,7 +340,7 @@ class _Rebuild:
             found["pixels"] = detail["pixels"]
         return found
 
-    def _identifications(self) -> None:
+    def identifications(self) -> None:
         """Take up the identifications of files that are not filed yet, and whose request was ok."""
         asked: dict[object, Record] = {}
         folder = self._site / LEDGERS / OPERATIONS
@@ -410,7 +443,7 @@ def _after(reviewed: Review, when: datetime) -> bool:
     return datetime.fromisoformat(reviewed.ruled_at) >= when.replace(microsecond=0)
 
 
-def _received_at(identity: str) -> str:
+def received_at_of(identity: str) -> str:
     """Return the time in the id of an arrival (publisher/page)."""
     return _when(datetime.strptime(identity[:21], "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC))
 

@@ -13,11 +13,15 @@ field that both have must be the same:
     reason                  -                                         reason
     its number              seq                                       seq (of the last record)
 
+Records of newer versions also have `filed_at` of a filing, and `decided_at`, `source_stamp` and
+`stamp` of an arrival; the time in an arrival's id is when it was received. The page of a file that
+was split has its number and its file in `extract`, and `pixels` of a record are in that table.
+
 The totals, which `ssps status` shows without counting, must be the same as a count of the rows.
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 from config import layout
@@ -25,21 +29,38 @@ from config.event import FilingEvent
 from config.site import CATALOG, QUARANTINE
 from keys.ledger.record import Record
 from publisher.fsck.finding import Finding
+from publisher.fsck.rebuild_catalog import received_at_of
 
 _ADVICE = f"the ledger is the record: restore {CATALOG} from a backup"
 _FILING = """
 SELECT f.arrival, f.frame, f.secim, f.belge, f.cevre, f.kurul, f.sandik, f.page, f.version,
-    f.karekod, f.sha256, f.path, a.id, a.name, a.sha256, a.outcome, a.seq,
-    (SELECT max(seq) FROM filing WHERE arrival = f.arrival),
+    f.karekod, f.sha256, f.path, f.filed_at, a.id, a.name, a.sha256, a.outcome, a.state, a.reason,
+    a.source_stamp, a.stamp, a.decided_at, a.received_at,
+    (SELECT path FROM filing WHERE arrival = f.arrival AND path = a.what),
+    a.what, a.seq, (SELECT max(seq) FROM filing WHERE arrival = f.arrival),
     (SELECT count(*) FROM filing WHERE arrival = f.arrival AND seq IS NULL)
 FROM filing f LEFT JOIN arrival a ON a.id = f.arrival WHERE f.seq = ?
 """
 _FILING_FIELDS = (
     "arrival", "frame", "secim", "belge", "cevre", "kurul", "sandik", "page", "version",
-    "karekod", "sha256", "path", "arrival.id", "arrival.name", "arrival.sha256", "arrival.outcome",
+    "karekod", "sha256", "path", "filed_at", "arrival.id", "arrival.name", "arrival.sha256",
+    "arrival.outcome", "arrival.state", "arrival.reason", "arrival.source_stamp", "arrival.stamp",
+    "arrival.decided_at", "arrival.received_at", "a path of the arrival", "arrival.what",
 )  # fmt: skip
-_ARRIVAL = "SELECT id, name, sha256, outcome, what, reason FROM arrival WHERE seq = ?"
-_ARRIVAL_FIELDS = ("id", "name", "sha256", "outcome", "what", "reason")
+_ARRIVAL_FIELDS = (
+    "id", "name", "sha256", "outcome", "state", "what", "reason", "source_stamp", "stamp",
+    "decided_at", "received_at",
+)  # fmt: skip
+_ARRIVAL = f"SELECT {', '.join(_ARRIVAL_FIELDS)} FROM arrival WHERE seq = ?"
+_EXTRACT = """
+SELECT e.number, e.original, a.sha256, a.outcome
+FROM extract e LEFT JOIN arrival a ON a.id = e.whole WHERE e.arrival = ?
+"""
+_EXTRACT_FIELDS = ("number", "original", "whole", "outcome of the whole")
+_KEPT = "SELECT DISTINCT kept_at FROM extract WHERE whole = ? AND kept_at <> ?"
+_PIXELS = """
+SELECT digest, (SELECT min(frame) FROM filing WHERE sha256 = ?1) FROM pixels WHERE sha256 = ?1
+"""
 _TOTALS = """
 SELECT 'total of ' || t.name, t.number, CASE t.name
     WHEN 'filed' THEN (SELECT count(*) FROM filing WHERE seq IS NOT NULL AND version = 1)
@@ -47,6 +68,7 @@ SELECT 'total of ' || t.name, t.number, CASE t.name
     ELSE (SELECT count(*) FROM arrival WHERE seq IS NOT NULL AND outcome = t.name) END AS counted
 FROM total t WHERE t.number IS NOT counted
 """
+_NAMES_OF_TOTALS = ("filed", "versions", "duplicate", "quarantined")
 _COUNTED_TALLY = """
 SELECT cevre, kurul, secim, belge, count(*) AS number FROM filing
 WHERE seq IS NOT NULL AND version = 1 GROUP BY cevre, kurul, secim, belge
@@ -77,13 +99,42 @@ def compare_record(live: sqlite3.Connection, record: Record) -> Iterator[Finding
             "outcome": event.event,
             "what": what if event.event == FilingEvent.QUARANTINED else event.what,
             "reason": event.detail.get("reason"),
+            **_written_since(event.detail, ""),
         }
+        wanted["state"] = event.event
         row = live.execute(_ARRIVAL, (record.seq,)).fetchone()
         if row is None:
             yield _lost(record.seq, "arrival")
         else:
             found = dict(zip(_ARRIVAL_FIELDS, row, strict=True))
             yield from _differences(record.seq, wanted, found)
+    yield from _compare_parts(live, record)
+
+
+def _compare_parts(live: sqlite3.Connection, record: Record) -> Iterator[Finding]:
+    """Yield the differences of the rows in `extract` and `pixels` that come from a record."""
+    event, detail = record.event, record.event.detail
+    if "original" in detail:
+        row = live.execute(_EXTRACT, (detail.get("page"),)).fetchone()
+        if row is None:
+            yield _lost(record.seq, "extract")
+        else:
+            original = detail["original"]
+            values = (detail.get("original_page"), original, original, "split")
+            names = [f"extract.{name}" for name in _EXTRACT_FIELDS]
+            wanted: dict[str, object] = dict(zip(names, values, strict=True))
+            yield from _differences(record.seq, wanted, dict(zip(names, row, strict=True)))
+    if event.event == FilingEvent.SPLIT and "filed_at" in detail:
+        for (kept_at,) in live.execute(_KEPT, (detail.get("page"), detail["filed_at"])):
+            text = f"number {record.seq} has extract.kept_at {kept_at}, but the filing ledger"
+            yield Finding(str(CATALOG), f"{text} {detail['filed_at']}", _ADVICE)
+    if event.event == FilingEvent.FILED and "pixels" in detail:
+        row = live.execute(_PIXELS, (detail.get("sha256"),)).fetchone()
+        if row is None:
+            yield _lost(record.seq, "pixels")
+        elif row[1] == detail.get("frame", 1):
+            found = {"pixels": row[0]}
+            yield from _differences(record.seq, {"pixels": detail["pixels"]}, found)
 
 
 def is_unfinished(live: sqlite3.Connection, record: Record) -> bool:
@@ -111,7 +162,13 @@ def _compare_filing(live: sqlite3.Connection, record: Record) -> Iterator[Findin
         "arrival.name": record.event.origin,
         "arrival.sha256": detail.get("sha256"),
         "arrival.outcome": "filed",
+        "arrival.state": "filed",
+        "arrival.reason": None,
+        "a path of the arrival": found["arrival.what"],
+        **_written_since(detail, "arrival."),
     }
+    if "filed_at" in detail:
+        wanted["filed_at"] = detail["filed_at"]
     # A malformed path names no sheet; it differs from the path in the row, which is compared
     # anyway.
     with suppress(ValueError):
@@ -130,8 +187,24 @@ def _compare_filing(live: sqlite3.Connection, record: Record) -> Iterator[Findin
         yield Finding(str(CATALOG), f"{text}, its last record is {last_seq}", _ADVICE)
 
 
+def _written_since(detail: Mapping[str, object], prefix: str) -> dict[str, object]:
+    """Return the fields of an arrival that only the records of newer versions have."""
+    found = {
+        prefix + name: detail[name]
+        for name in ("source_stamp", "stamp", "decided_at")
+        if name in detail
+    }
+    if found:
+        with suppress(ValueError):
+            found[f"{prefix}received_at"] = received_at_of(str(detail.get("page")))
+    return found
+
+
 def compare_totals(live: sqlite3.Connection) -> Iterator[Finding]:
     """Yield the totals that differ from a count of the rows."""
+    known = {name for (name,) in live.execute("SELECT name FROM total")}
+    for name in sorted({*_NAMES_OF_TOTALS} - known):
+        yield Finding(str(CATALOG), f"lacks the total of {name}", _ADVICE)
     for query in (_TOTALS, _TALLY):
         for name, stated, counted in live.execute(query):
             problem = f"{name} is {stated}, but the rows add up to {counted}"

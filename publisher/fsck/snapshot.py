@@ -33,12 +33,12 @@ _COPIED = (
     ),
     (
         "record",
-        "SELECT seq, 'filed', arrival, path FROM filing WHERE seq IS NOT NULL ORDER BY seq",
+        "SELECT seq, 'filed', arrival, path FROM filing WHERE typeof(seq) = 'integer' ORDER BY seq",
     ),
     (
         "record",
         "SELECT seq, outcome, id, what FROM arrival "
-        "WHERE seq IS NOT NULL AND outcome <> 'filed' ORDER BY seq",
+        "WHERE typeof(seq) = 'integer' AND outcome <> 'filed' ORDER BY seq",
     ),
     (
         "held",
@@ -71,7 +71,8 @@ def take_snapshot(live: sqlite3.Connection, copy: sqlite3.Connection) -> tuple[i
     for table, query in _COPIED:
         rows = live.execute(query)
         marks = ", ".join("?" * len(rows.description))
-        # A damaged catalog may have a row twice, or without a key: publisher/fsck/rows reports it.
+        # A damaged catalog may have a row twice, without a key or with another type of it:
+        # publisher/fsck/rows reports it.
         copy.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", rows)
     if has_table(live, "extract"):
         copy.executemany("INSERT OR IGNORE INTO original VALUES (?, ?)", live.execute(_SPLIT))

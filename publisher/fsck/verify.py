@@ -10,8 +10,10 @@ The check only reads, and it may run beside a publisher. The steps:
 4. Trees that belong to no party.
 5. Filing ledger: it has exactly the records that the catalog has numbers for, with the same fields
    (publisher/fsck/rows).
-6. Quarantine: every file is there with its bytes and its note, and nothing else is.
-7. Spool: every file there is a known arrival.
+6. Absences, reviews and identifications are those in the ledgers (publisher/fsck/decisions), and
+   every gap is of a page that the tree does not show.
+7. Quarantine: every file is there with its bytes and its note, and nothing else is.
+8. Spool: every file there is a known arrival.
 
 Everything in the copy must be on disk. What is on disk but not in the copy may be a page that was
 filed since, so it is looked up in the current catalog. A finding that can be repaired from the
@@ -32,8 +34,11 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from config import layout
 from config.event import FilingEvent
+from config.fault import Faults
 from config.party import Party
 from config.settings import Settings
 from config.site import (
@@ -45,6 +50,7 @@ from config.site import (
     SPOOL,
     STORE,
     TREES,
+    original_file,
     result_view,
 )
 from keys import digest
@@ -52,6 +58,7 @@ from keys.digest import Digests, Proof
 from keys.ledger.segments import read_records
 from keys.operations import site_keys
 from publisher.fsck import snapshot, sums
+from publisher.fsck.decisions import compare_decisions
 from publisher.fsck.finding import Finding, PossibleFinding, publisher_is_running
 from publisher.fsck.merging import merge_sorted, walk_sorted
 from publisher.fsck.repair import ALL, SEAL, Repair
@@ -67,6 +74,14 @@ from publisher.store.store import FILE_MODE, STAGED
 _NEXT_START = "the publisher's next start removes it"
 _MAX_ROWS = 1000  # findings about single rows; more mean that this is another site's catalog
 _CONFIRM_SECONDS = 2.0  # a running publisher finishes the pages in flight within this time
+
+_REBUILD = "rebuild the catalog with `ssps rebuild --catalog`"
+_GAPS = "restart the publisher, which looks at all gaps again"
+# What a value of another type than the publisher writes leads to.
+_UNREADABLE = (
+    ValueError, TypeError, AttributeError, KeyError, OverflowError, sqlite3.Error,
+    sa.exc.SQLAlchemyError, Faults,
+)  # fmt: skip
 
 Progress = Callable[[str, int, int], None]  # name of the step, how many are done, of how many
 
@@ -126,14 +141,16 @@ class _SiteCheck:
     def all(self) -> Iterator[Finding]:
         with closing(self._live):
             self._filings, self._complete = snapshot.take_snapshot(self._live, self._copy)
-            yield from self._confirmed(self._store())
+            yield from self._confirmed(self._guarded(self._store()))
             for party in self._settings.parties:
                 if party.mirrors:
-                    yield from self._confirmed(self._tree(party))
+                    yield from self._confirmed(self._guarded(self._tree(party)))
             yield from self._trees_of_no_party()
-            yield from self._ledger()
-            yield from self._confirmed(self._quarantine())
-            yield from self._confirmed(self._spool())
+            yield from self._confirmed(self._guarded(self._ledger()))
+            yield from self._confirmed(self._guarded(self._decisions()))
+            yield from self._confirmed(self._guarded(self._gaps()))
+            yield from self._confirmed(self._guarded(self._quarantine()))
+            yield from self._confirmed(self._guarded(self._spool()))
             yield from verify_results(self._site, self._quick, self._progress)
             yield from self._unlisted
 
@@ -437,6 +454,46 @@ class _SiteCheck:
             yield Finding(f"{LEDGERS}/{FILING}", str(error), "run `ssps audit verify`")
         yield from self._different_rows
         yield from compare_totals(self._live)
+
+    def _decisions(self) -> Iterator[Finding]:
+        found = list(compare_decisions(self._settings, self._live))
+        if found and self._publisher_runs:  # one may be between its record and its row
+            self._pause(_CONFIRM_SECONDS)
+            again = set(compare_decisions(self._settings, self._live))
+            found = [finding for finding in found if finding in again]
+        yield from found
+
+    def _gaps(self) -> Iterator[PossibleFinding]:
+        """Yield the gaps of trees that show the page: the feed and the sums leave it out."""
+        query = (
+            "SELECT g.party, f.path, f.sha256, g.filing FROM gap g "
+            "LEFT JOIN filing f ON f.id = g.filing"
+        )
+        parties = {party.id for party in self._settings.parties if party.mirrors}
+        for party, path, sha256, filing in self._live.execute(query).fetchall():
+            place = f"{TREES}/{escaped(str(party))}/{escaped(str(path))}"
+            shown = self._site / TREES / str(party) / str(path)
+            known = party in parties and path is not None
+            finding = Finding(place, f"is noted as a gap, filing {filing}, but is there", _GAPS)
+
+            def still_true(known: bool = known, shown: Path = shown, sha256: str = sha256) -> bool:
+                try:
+                    original = (self._site / original_file(sha256)).lstat()
+                    return not known or os.path.samestat(shown.lstat(), original)
+                except (OSError, TypeError):
+                    return not known
+
+            yield PossibleFinding(finding, still_true)
+
+    def _guarded(
+        self, step: Iterator[Finding | PossibleFinding]
+    ) -> Iterator[Finding | PossibleFinding]:
+        """Yield the findings of a step; a value that it cannot read is a finding too."""
+        try:
+            yield from step
+        except _UNREADABLE as error:
+            problem = f"has a value that cannot be read ({type(error).__name__}: {error})"
+            yield Finding(str(CATALOG), problem, _REBUILD)
 
     def _ledger_records(
         self, folder: Path, last: int | None

@@ -34,6 +34,7 @@ from publisher.catalog.feed_queries import FeedQueries
 from publisher.feed import readme
 from publisher.feed.feed import Feed
 from publisher.feed.published_files import PublishedFiles
+from publisher.feed.sums_label import format_label, label_of
 from publisher.feed.tools import Tools
 
 ELECTION = "2023-05-14-cb-mv"
@@ -327,8 +328,10 @@ def resum(party: Party, folder: str, content: str, key: Ed25519PrivateKey = KEY)
     )
     for place, text in ((folder, content), (ELECTION, root)):
         file = party.tree / place / "SHA256SUMS"
-        signature = sshsig.sign(key if place == folder else KEY, text.encode())
-        put({file: text.encode(), Path(f"{file}.sig"): signature})
+        label = format_label(label_of(f"{place}/SHA256SUMS", 1684072800, 1000, text.encode()))
+        for path, made in ((file, text.encode()), (Path(f"{file}.kunye"), label)):
+            signature = sshsig.sign(key if place == folder else KEY, made)
+            put({path: made, Path(f"{path}.sig"): signature})
 
 
 def test_sums_signed_by_another_key_fail_and_are_not_saved(party: Party) -> None:
