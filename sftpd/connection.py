@@ -22,9 +22,10 @@ from config import layout
 from config.scope import ALL
 from keys.credentials.admission import Reason
 from sftpd.ipc.messages import LoginAnswer
-from sftpd.ipc.monitor_client import LoginReply, MonitorClient
+from sftpd.ipc.monitor_client import LoginReply, MonitorClient, send_memory_file
 from sftpd.ipc.pending_closes import PendingCloses
 from sftpd.ipc.session_messages import SessionSettings
+from sftpd.monitor import memory
 from sftpd.sandbox import sandbox
 from sftpd.sandbox.sandbox import SandboxPolicy
 from sftpd.sftp.budget import Budget
@@ -286,6 +287,8 @@ def serve_in_child(
         peer, monitor = (socket.socket(fileno=number) for number in descriptors[:2])
         page = PendingCloses(descriptors[2])
         page.close_descriptor()
+        with suppress(OSError):  # without it the monitor looks in /proc
+            send_memory_file(monitor, memory.open_own())
         readable = list(_opened(trees))
         sandbox.restrict_before_login(settings.policy, readable, empty)
         known = {(found.st_dev, found.st_ino) for found in map(os.fstat, readable)}

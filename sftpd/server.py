@@ -75,7 +75,7 @@ _PASSWORD_CHANGE_GRACE = 180.0  # the grace time on a site where a new password 
 _SAME_KEYSTROKE = 0.25  # Ctrl-C arrives twice: from the terminal and from the supervisor
 
 _BACKLOG = 1024
-_SPARE_DESCRIPTORS = 512  # beyond three a child: connections that wait, metrics, ledger
+_SPARE_DESCRIPTORS = 512  # beyond four a child: connections that wait, metrics, ledger
 _STOPPED = "server stopped"
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -424,7 +424,7 @@ class Server:
         self._shares.set_parties(settings.parties, settings.sftp.max_sessions)
         self._children.opens_per_second = settings.sftp.opens_per_second
         self._party_rates = {p.id: p.rate_mbit for p in settings.parties if p.rate_mbit is not None}
-        _raise_descriptor_limit(3 * settings.sftp.max_sessions + _SPARE_DESCRIPTORS)
+        _raise_descriptor_limit(4 * settings.sftp.max_sessions + _SPARE_DESCRIPTORS)
 
     def _update_status_file(self) -> None:
         config, signer = self._config, self._config.host_keys

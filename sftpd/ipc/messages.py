@@ -13,6 +13,10 @@ in network byte order. Example: handle 4 was opened on a file of 200,000 bytes t
 
     O 00000004 0000000000030d40 00 000d "/BENIOKU.txt" 00
 
+The first datagram of a child is MEMORY_FILE, with the descriptor of its own /proc/self/statm
+(sftpd/monitor/memory). The child sends it before it reads anything from its client; after it, the
+monitor accepts no descriptor.
+
 The monitor answers REFUSE, OPEN, LIST, HASH, MISS and DENY with one byte. It is `+` when the record
 is in the ledger, and `-` when it cannot be written or the request is refused. So an open, a listing
 or a digest is on record before the client gets it. A missing answer counts as `-`. If a datagram
@@ -61,6 +65,7 @@ from config.scope import parse as parse_scope
 _header = Struct(">cIQ?H")
 MAX_TEXT = 4096
 MAX_DATAGRAM = 32768
+MEMORY_FILE: Final = b"\0memory"
 MAX_ANSWER = 1 << 17  # the scope of a party may name many boards
 MAX_BLOB = 3072  # bytes of a key or a signature; RSA with 16,384 bits needs 2,100
 

@@ -12,6 +12,7 @@ count is sent with the next refusal that gets a record, or when the connection e
 
 import base64
 import json
+import os
 import socket
 import time
 from bisect import bisect_left
@@ -26,6 +27,7 @@ from sftpd.ipc.messages import (
     MANY,
     MAX_ANSWER,
     MAX_TEXT,
+    MEMORY_FILE,
     READ_TIME_BOUNDS,
     UNPROVEN,
     UNPROVEN_PACED,
@@ -54,6 +56,14 @@ _ANSWERS = {
 }
 
 _log = structlog.get_logger()
+
+
+def send_memory_file(monitor: socket.socket, descriptor: int) -> None:
+    """Send the monitor the file of this process's memory, as the first datagram; close it here."""
+    try:
+        socket.send_fds(monitor, [MEMORY_FILE], [descriptor])
+    finally:
+        os.close(descriptor)
 
 
 class LoginReply(NamedTuple):

@@ -32,6 +32,7 @@ from keys.credentials.ratelimit import BandwidthLimits, OpenRates
 from keys.kernel import process
 from sftpd.ipc.messages import (
     MAX_DATAGRAM,
+    MEMORY_FILE,
     NO,
     QUESTIONS,
     UNPROVEN,
@@ -70,6 +71,8 @@ class Child:
     state: ConnectionState
     cpu_share: tuple[int, bool] = (0, True)  # nice value, whether it preempts (cpu_shares)
     memory_at_login: int = 0
+    memory_file: int | None = None  # its statm, which it has opened itself (memory)
+    has_sent: bool = False
     killed_by_monitor: bool = False
     kill_timer: Timer | None = None
 
@@ -198,11 +201,13 @@ class Children:
         It handles only one, so that no child makes the others wait; the loop calls it again.
         """
         try:
-            data = child.channel.recv(MAX_DATAGRAM)
+            first, data = not child.has_sent, self._read(child)
         except BlockingIOError:
             return False
         except ConnectionResetError:
             return True  # it died before it read an answer; what it sent before is still there
+        if first and data == MEMORY_FILE:
+            return True
         if not data:
             self._loop.unwatch(child.channel)
             if child.state.reported_reason is None:
@@ -223,6 +228,22 @@ class Children:
             self._kill_untrusted(child, str(error))
             return False
         return True
+
+    def _read(self, child: Child) -> bytes:
+        """Return a datagram of a child. With the first one, it may send the file of its memory.
+
+        It sends that before it has read anything from its client, so what it sends is its own.
+        """
+        if child.has_sent:
+            return child.channel.recv(MAX_DATAGRAM)
+        data, files, _, _ = socket.recv_fds(child.channel, MAX_DATAGRAM, 1, socket.MSG_CMSG_CLOEXEC)
+        child.has_sent = True
+        if data == MEMORY_FILE and files:
+            [child.memory_file] = files
+        else:
+            for file in files:
+                os.close(file)
+        return data
 
     def commit(self) -> None:
         """Write the batch of records, and answer the children that wait for it."""
@@ -279,7 +300,7 @@ class Children:
 
     def _account_for_login(self, child: Child) -> None:
         self._charge_login_cpu(child.state.address, process.cpu_seconds(child.pid))
-        child.memory_at_login = memory.anonymous_bytes(child.pid)
+        child.memory_at_login = memory.anonymous_bytes(child.pid, child.memory_file)
         self._update_cpu_shares()
 
     def _answer(self, child: Child, messages: list[Message]) -> bytes:
@@ -309,7 +330,8 @@ class Children:
         for child in self:
             state = child.state
             if state.party is not None and state.termination_reason is None:
-                grown = memory.anonymous_bytes(child.pid) - child.memory_at_login
+                bytes_now = memory.anonymous_bytes(child.pid, child.memory_file)
+                grown = bytes_now - child.memory_at_login
                 used[state.party].append((max(0, grown), child))
         for party, sessions in used.items():
             total = sum(size for size, _ in sessions)
@@ -380,6 +402,8 @@ class Children:
         child.channel.close()
         child.pending_closes.close()
         os.close(child.pidfd)
+        if child.memory_file is not None:
+            os.close(child.memory_file)
         del self._children[child.pid]
         exited = status is not None and status.si_code == os.CLD_EXITED
         if status is not None and not exited and not child.killed_by_monitor:

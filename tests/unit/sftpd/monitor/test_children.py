@@ -11,14 +11,16 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from config.party import Address, parse_address
 from keys.credentials.ratelimit import BandwidthLimits
 from keys.ledger.segments import read_records
 from keys.ledger.writer import Ledger, WritePolicy
 from sftpd.ipc.messages import Message, MessageKind, pack
-from sftpd.ipc.monitor_client import MonitorClient
+from sftpd.ipc.monitor_client import MonitorClient, send_memory_file
 from sftpd.ipc.pending_closes import PendingCloses
+from sftpd.monitor import memory
 from sftpd.monitor.children import Children
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.monitor import Monitor
@@ -222,6 +224,7 @@ def test_a_dead_child_is_reaped_even_if_another_process_holds_its_socket_open(
                 select.select([child.pidfd], [], [])
                 channels.append(EndlessChannel(child.channel))
                 child.channel = channels[0]  # type: ignore[assignment]
+                child.has_sent = True
 
     recorded(tmp_path, serve, wait)
     assert 1000 < channels[0].received < 20_000
@@ -362,6 +365,74 @@ def test_the_largest_session_of_a_party_that_takes_too_much_memory_is_ended(
         assert [c.state.termination_reason for c in children] == [None] * 2
         children.kill_all()
     loop.close()
+
+
+def test_memory_is_counted_where_proc_hides_the_sessions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hidden(*_: object) -> bytes:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_bytes", hidden)
+    loop = Loop()
+    with Ledger(tmp_path, lambda: NOON) as ledger:
+        monitor = Monitor(loop, ledger, 9)
+
+        def serve(channel: socket.socket, _: PendingCloses, tells: bool) -> None:
+            if tells:
+                send_memory_file(channel, memory.open_own())
+            client = MonitorClient(channel, PendingCloses())
+            client.record_list(1, b"/")
+            select.select([channel], [], [], 60)  # until the login is accounted for
+            held = b"x" * 60_000_000
+            client.record_list(len(held), b"/")
+            time.sleep(60)
+
+        def listed() -> int:
+            return sum(r.event.event == "list" for r in read_records(tmp_path))
+
+        starter = LocalStarter(lambda *_: None)
+        children = Children(loop, monitor, starter, lambda _: None, BandwidthLimits())
+        for tells in (True, False):
+            starter.serve = partial(serve, tells=tells)
+            start(children, monitor, party="a" if tells else "b")
+        while listed() < 2:
+            loop.run_once(loop.time() + 0.1)
+        for child in children:
+            children._account_for_login(child)
+            child.channel.send(b"+")
+        while listed() < 4:
+            loop.run_once(loop.time() + 0.1)
+        children.enforce_memory_limit(50_000_000)
+        assert [c.state.termination_reason for c in children] == ["too much memory", None]
+        files = [c.memory_file for c in children]
+        children.kill_all()
+        while len(children):
+            loop.run_once(loop.time() + 0.1)
+        assert files[1] is None
+        with pytest.raises(OSError):
+            os.fstat(files[0] or -1)
+    loop.close()
+
+
+def test_a_descriptor_after_the_first_datagram_is_not_accepted(tmp_path: Path) -> None:
+    def serve(channel: socket.socket, _: PendingCloses) -> None:
+        client = MonitorClient(channel, PendingCloses())
+        client.record_list(1, b"/")
+        send_memory_file(channel, memory.open_own())
+        time.sleep(60)
+
+    loop = Loop()
+    with Ledger(tmp_path, lambda: NOON) as ledger, capture_logs() as logs:
+        monitor = Monitor(loop, ledger, 9)
+        children = Children(loop, monitor, LocalStarter(serve), lambda _: None, BandwidthLimits())
+        start(children, monitor, party="a")
+        [child] = children
+        while len(children):
+            loop.run_once(loop.time() + 0.1)
+    loop.close()
+    assert child.memory_file is None
+    assert "child-not-trusted" in [line["event"] for line in logs]
 
 
 def test_the_processor_time_of_connections_without_a_login_is_charged(tmp_path: Path) -> None:
