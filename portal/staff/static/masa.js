@@ -154,7 +154,8 @@
       const rescan = one("#tarama", fresh), before = one("#tarama");
       if (rescan && before) before.replaceChildren(...rescan.childNodes);
       for (const link of all(".suggestions a.pick")) {
-        link.toggleAttribute("aria-current", Boolean(chosen) && new URL(link.href).searchParams.get("secim") === chosen);
+        if (chosen && new URL(link.href).searchParams.get("secim") === chosen) link.setAttribute("aria-current", "true");
+        else link.removeAttribute("aria-current");
       }
       history.replaceState(null, "", address);
       return true;
