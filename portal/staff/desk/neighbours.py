@@ -7,10 +7,11 @@ that order usually are the sheets beside it in the pile.
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from config.registry import RegistryEntry
 from portal.staff.desk.held import HeldPage, folder_of
+from publisher.page import arrival_id
 
 MINUTE = timedelta(minutes=1)
 NEAR = timedelta(minutes=30)
@@ -68,7 +69,7 @@ def _beside(
     catalog: sqlite3.Connection, page: HeldPage, lookup: Lookup, side: int
 ) -> Iterator[Neighbour]:
     limit = page.at + side * NEAR
-    bound = f"{limit.astimezone(UTC):%Y%m%dT%H%M%S%f}"
+    bound = arrival_id(limit, "")
     near, far, order = ("<", ">=", "DESC") if side < 0 else (">", "<=", "ASC")
     # Names are compared here because Python would take most of the time for the other folders.
     query = (
