@@ -19,7 +19,7 @@ import click
 import tomli_w
 from rich.progress import track
 
-from config import load
+from config import load, times
 from config.registry import Registry
 from config.site import (
     BALLOT_CSV,
@@ -116,7 +116,10 @@ def init(
     """
     opened = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=1)
     site_toml = SITE_TEMPLATE.format(
-        id="prova-cb-mv", title=_TITLE, opens=opened.isoformat(), listen=f"{ADDRESS}:{port}"
+        id="prova-cb-mv",
+        title=_TITLE,
+        opens=times.format_time(opened),
+        listen=f"{ADDRESS}:{port}",
     )
     site_toml += portal_toml(web_port) if web_port else ""
     site_toml += staff_toml(staff_port) if staff_port else ""

@@ -117,7 +117,6 @@ OTHER_FORMS = {
     "scripts/audit/exports.py": "xferlog, ECS and OCSF",
     "scripts/audit/report/pages.py": "the same instant in UTC beside a time; ticks between others",
     "scripts/mirror": "one file, without the rest of the project",
-    "scripts/rehearsal/rehearse.py": "a setting of site.toml",
     "scripts/rehearsal/synthetic/result_batches.py": "a batch of SEÇSİS",
     "sftpd/ipc/messages.py": "between processes",
 }
