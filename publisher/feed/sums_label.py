@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 
-from config import layout
+from config import layout, times
 
 _FORM = re.compile(
     rb"ssps kunye 1\nsecim: ([!-~]+)\nyer: ([!-~]+)\nzaman: ([0-9T:-]{19}Z)\nno: (-?[0-9]{1,18})\n"
@@ -55,7 +55,7 @@ def format_label(label: SumsLabel) -> bytes:
     """Return the bytes of the file."""
     return (
         f"ssps kunye 1\nsecim: {label.election}\nyer: {label.folder}\n"
-        f"zaman: {datetime.fromtimestamp(label.at, UTC):%Y-%m-%dT%H:%M:%SZ}\nno: {label.number}\n"
+        f"zaman: {times.format_utc(datetime.fromtimestamp(label.at, UTC))}\nno: {label.number}\n"
         f"{label.sha256}  {layout.SUMS}\n"
     ).encode("ascii")
 
