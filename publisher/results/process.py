@@ -5,18 +5,18 @@ own, so that a large batch never makes a page wait. If the disk fails, no batch 
 process takes in nothing more, logs `results-halted`, waits, and starts over as after a crash.
 
 The exports of a snapshot, and what the trees get of it, are made by another process
-(publisher/results/snapshots/preparing). publisher/results/snapshots/pace says how often.
+(publisher/results/snapshots/preparing). publisher/results/snapshots/pace says how often. The tables
+of a snapshot are written by a third one (publisher/results/snapshots/merge), so that the memory of
+this process does not grow with the number of results.
 """
 
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
-import duckdb
 import sqlalchemy as sa
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -51,13 +51,19 @@ from publisher.results.checks.box import SheetVersion
 from publisher.results.intake.claims import MAX_BATCH_BYTES, source_of
 from publisher.results.intake.take_in import RecordedChunk, ResultContext, ResultIntake
 from publisher.results.sheets import sheet_versions
-from publisher.results.snapshots import pace, preparing, views
+from publisher.results.snapshots import pace
+from publisher.results.snapshots.prepared import (
+    PREPARE_COMMAND,
+    TREES,
+    missing_views,
+    scopes_of_trees,
+)
+from publisher.results.snapshots.row_files import merge_apart
 from publisher.results.snapshots.snapshot import SnapshotWriter, snapshot_folder
 from publisher.results.snapshots.summary import summary_lines
 from publisher.results.store import ResultStore
 
-PREPARE_COMMAND = (sys.executable, "-P", "-m", "publisher.results.snapshots.preparing")
-DISK_ERRORS = (OSError, Unwritable, sa.exc.OperationalError, duckdb.IOException)
+DISK_ERRORS = (OSError, Unwritable, sa.exc.OperationalError)
 _TICK_SECONDS = 0.5
 _MAX_RETRY_SECONDS = 30.0
 _MAX_BATCHES_A_TURN = 64
@@ -125,7 +131,7 @@ class ResultsRun:
         self._pace = pace.snapshots(settings.results.snapshot_seconds)
         self._pace_of_trees = pace.trees(settings.results.snapshot_seconds)
         self._share_level = settings.results.share_level
-        self._scopes = preparing.scopes_of_trees(settings) if settings.results.in_trees else []
+        self._scopes = scopes_of_trees(settings) if settings.results.in_trees else []
         self._next_snapshot = self._next_exports = self._next_trees = monotonic()
         self._last_filing = (-1, 0)  # the record number and id of the last filing that was seen
         self._preparing: _Preparing | None = None
@@ -151,6 +157,7 @@ class ResultsRun:
                 clock,
                 step,
                 self._options,
+                merge_apart,
             )
             stack.callback(self._snapshots.close)
             context = ResultContext(
@@ -300,11 +307,11 @@ class ResultsRun:
             return
         no_exports = not (snapshot_folder(self._site, last.number) / EXPORTS).exists()
         exports = no_exports and now >= self._next_exports
-        no_views = bool(views.missing(self._site, last.number, self._scopes))
+        no_views = bool(missing_views(self._site, last.number, self._scopes))
         trees = no_views and now >= self._next_trees and (exports or not no_exports)
         if exports or trees:
             command = [*PREPARE_COMMAND, str(self._site), str(last.number)]
-            command += [preparing.TREES] if trees else []
+            command += [TREES] if trees else []
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
             self._preparing = _Preparing(process, last.number, trees, now)
 

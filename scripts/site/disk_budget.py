@@ -21,7 +21,8 @@ from config.site import REGISTRY_INDEX, SNAPSHOTS, TREES
 from config.snapshot import EXPORTS, MANIFEST
 from publisher.catalog import counts
 from publisher.results.ballot_file import load_ballot
-from publisher.results.snapshots import pace, preparing
+from publisher.results.snapshots import pace
+from publisher.results.snapshots.prepared import scopes_of_trees
 from publisher.results.snapshots.snapshot import latest_number, snapshot_folder
 
 PAGE_BYTES = 250_000  # size of a scan at 200 dpi, estimated
@@ -133,7 +134,7 @@ def results_note(site: Path, settings: Settings) -> str | None:
         f"{_format_number(round(day))}B"
     )
     if settings.results.in_trees:
-        scopes = len(preparing.scopes_of_trees(settings))
+        scopes = len(scopes_of_trees(settings))
         shown = (space.snapshot + space.exports) * scopes
         every = pace.trees(settings.results.snapshot_seconds).seconds(0, shown, free)
         text += f", and the trees {_format_number(round(shown * pace.DAY / every))}B more"

@@ -11,7 +11,9 @@ For each size it prints
                 the checks of the changed boards and all sums
     exports     seconds for all files of a snapshot, in two processes if they are large
     bytes       of one result in database, ledger and store; of a snapshot; of its exports
-    memory      the most that the process had in memory (of all sizes so far)
+    memory      of this process after each step, and the most of the process that writes the tables;
+                a page that several processes share counts for each with its part (PSS).
+                scripts/bench results_process shows the memory of the real process
     duckdb      seconds in which DuckDB reads the same rows as CSV: the limit
 
 Seconds in brackets are of the processor: they say more if the machine is shared.
@@ -20,7 +22,9 @@ Seconds in brackets are of the processor: they say more if the machine is shared
 import argparse
 import json
 import logging
+import os
 import random
+import re
 import resource
 import shutil
 import sys
@@ -39,7 +43,14 @@ from config import ballot, cevre, registry  # noqa: E402 - from the folders abov
 from config.ballot import Ballot  # noqa: E402
 from config.registry import Registry  # noqa: E402
 from config.settings import ShareLevel  # noqa: E402
-from config.site import LEDGERS, REGISTRY_INDEX, RESULTS, RESULTS_LEDGER, STORE  # noqa: E402
+from config.site import (  # noqa: E402
+    BALLOT_CSV,
+    LEDGERS,
+    REGISTRY_INDEX,
+    RESULTS,
+    RESULTS_LEDGER,
+    STORE,
+)
 from config.snapshot import EXPORTS, MANIFEST  # noqa: E402
 from keys.ledger.writer import Ledger, utc_now  # noqa: E402
 from keys.server_keys import sshsig  # noqa: E402
@@ -113,7 +124,8 @@ def measure(site: Path, boxes: int, *, exports: bool) -> None:
         rate = f"{2 * boxes / whole:,.0f} rows/s"
         say("intake of one batch", rate, f"{whole:.1f} s ({used:.1f})")
         say("  of that, checks", f"{1e6 * checks / (2 * boxes):.0f} us a row")
-        say("  of that, columns", f"{1e6 * columns / (2 * boxes):.0f} us a row")
+        say("  of that, rows to files", f"{1e6 * columns / (2 * boxes):.0f} us a row")
+        say_memory()
 
         def close() -> None:
             store.replace_findings(checker.check_changed_places())
@@ -123,9 +135,13 @@ def measure(site: Path, boxes: int, *, exports: bool) -> None:
             )
 
         say_timed("snapshot, every row new", close)
+        say_memory()
         one = deliver(site, "one.ndjson", rows(1, version=2))
         take_in(intake, checker, store, snapshots, one)
         say_timed("snapshot, one row changed", close)
+        say_memory()
+        of_tables = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        say("  of the tables' process", f"{of_tables:,.0f} MB", "at most, shared pages included")
         taken = 0.0
         some = min(boxes, _SMALL_BATCH * _SMALL_BATCHES // 2)
         lines = list(rows(some, version=3))
@@ -133,6 +149,7 @@ def measure(site: Path, boxes: int, *, exports: bool) -> None:
             part = deliver(site, f"{first}.ndjson", iter(lines[first : first + _SMALL_BATCH]))
             taken += sum(take_in(intake, checker, store, snapshots, part)[:1])
         say("intake, batches of 200", f"{len(lines) / taken:,.0f} rows/s")
+        say_memory()
         if exports:
             number = snapshots.last.number if snapshots.last else 0
             began = time.perf_counter()
@@ -146,8 +163,6 @@ def measure(site: Path, boxes: int, *, exports: bool) -> None:
             say("DuckDB reads mv.csv", f"{read_csv(site, number):.2f} s")
         kept = sum(size_of(site / part) for part in ("state", "ledgers", "store")) / (2 * boxes)
         say("bytes of a result", f"{kept:,.0f}", "in database, ledger and store")
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        say("memory", f"{peak:,.0f} MB")
         snapshots.close()
         index.close()
 
@@ -155,7 +170,7 @@ def measure(site: Path, boxes: int, *, exports: bool) -> None:
 def prepare(site: Path, boxes: int) -> Ballot:
     """Make a site with a registry and a ballot."""
     for made in (RESULTS, STORE, Path("state")):
-        (site / made).mkdir(parents=True)
+        (site / made).mkdir(parents=True, exist_ok=True)
     serial = iter(range(1_000_000_000, 10_000_000_000))
     with (site / "kayit.csv").open("w", encoding="utf-8") as file:
         file.write(",".join(registry.COLUMNS) + "\n")
@@ -171,6 +186,7 @@ def prepare(site: Path, boxes: int) -> Ballot:
         text += f"mv,,{n},parti-{n},parti,Parti {n},{alliance}\n"
     for n in (1, 2):
         text += f"mv,,{_PARTIES + n},ortak-{n},ittifak,İttifak {n},\n"
+    (site / BALLOT_CSV).write_text(text, encoding="utf-8")
     return ballot.read("ballot.csv", text.splitlines(keepends=True), text.encode())
 
 
@@ -245,10 +261,27 @@ def take_in(
 
 def say_timed(what: str, work: Callable[[], None]) -> None:
     """Do some work and print how long it took."""
-    began, used = time.perf_counter(), time.process_time()
+    began, used = time.perf_counter(), os.times()
     work()
-    took, used = time.perf_counter() - began, time.process_time() - used
-    say(what, f"{took:.2f} s", f"({used:.2f})")
+    took, now = time.perf_counter() - began, os.times()
+    own = now.user + now.system - used.user - used.system
+    started = now.children_user + now.children_system - used.children_user - used.children_system
+    say(what, f"{took:.2f} s", f"({own:.2f} and {started:.2f} of the process for tables)")
+
+
+def say_memory() -> None:
+    """Print the memory of this process."""
+    say("  memory", f"{memory_of(os.getpid()):,.0f} MB")
+
+
+def memory_of(pid: int) -> float:
+    """Return the memory of a process in MB, a shared page divided by those who share it."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:  # it has ended
+        return 0.0
+    found = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
+    return int(found[1]) / 1024 if found else 0.0
 
 
 def size_of(folder: Path) -> int:

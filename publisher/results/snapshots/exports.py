@@ -50,8 +50,9 @@ from publisher.results.snapshots.headings import HEADINGS as HEADINGS
 from publisher.results.snapshots.headings import PROVISIONAL as PROVISIONAL
 from publisher.results.snapshots.headings import SNAPSHOT_HEADING as SNAPSHOT_HEADING
 from publisher.results.snapshots.headings import safe_text as safe_text
+from publisher.results.snapshots.merge import QUIET
 from publisher.results.snapshots.rows import Rows, ndjson_lines, parquet_columns, read_parquet
-from publisher.results.snapshots.snapshot import QUIET, describe_file
+from publisher.results.snapshots.snapshot import describe_file
 
 FORMAT = "ssps-exports-v1"
 _BOM = "\ufeff"

@@ -15,23 +15,16 @@ from pathlib import Path
 import duckdb
 
 from config import load
-from config.scope import Scope
-from config.settings import Settings
 from config.snapshot import MANIFEST
 from keys.operations import site_keys
 from keys.server_keys import sshsig
 from publisher.results.ballot_file import load_ballot
 from publisher.results.snapshots.exports import prune_exports, write_exports
+from publisher.results.snapshots.prepared import TREES, scopes_of_trees
 from publisher.results.snapshots.snapshot import snapshot_folder
 from publisher.results.snapshots.views import write_views
 
-TREES = "--trees"
 _NICE = 19
-
-
-def scopes_of_trees(settings: Settings) -> list[Scope]:
-    """Return the scopes of the parties that have a tree, each once."""
-    return list(dict.fromkeys(party.scope for party in settings.parties if party.mirrors))
 
 
 def main(site: Path, number: int, trees: bool) -> int:

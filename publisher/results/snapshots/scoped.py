@@ -20,8 +20,8 @@ from publisher.results.snapshots.exports import (
     write_csv,
 )
 from publisher.results.snapshots.folder import condition, latest_number, snapshot_folder
+from publisher.results.snapshots.merge import QUIET
 from publisher.results.snapshots.rows import read_parquet
-from publisher.results.snapshots.snapshot import QUIET
 
 
 def scoped_results(

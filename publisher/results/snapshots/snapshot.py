@@ -31,9 +31,7 @@ results ledger gets a record; the database notes the number; `snapshots/latest` 
 crash `recover` finishes a renamed folder and removes an unfinished one.
 """
 
-import csv
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -47,16 +45,15 @@ from json.encoder import encode_basestring
 from pathlib import Path
 from typing import IO, Any
 
-import duckdb
 import sqlalchemy as sa
 import structlog
 
 from config.event import Event, ResultsEvent, Value
-from config.result import BOX_SHEET, NUMBER_COLUMNS, Result, ResultKey
+from config.result import Result, ResultKey
 from config.sheet import Secim
 from config.site import LATEST_SNAPSHOT, SNAPSHOTS
 from config.snapshot import AGGREGATES as AGGREGATES
-from config.snapshot import FORMAT
+from config.snapshot import FORMAT, PARQUET
 from config.snapshot import MANIFEST as MANIFEST
 from config.snapshot import SIGNATURE as SIGNATURE
 from config.snapshot import VOTES as VOTES
@@ -66,16 +63,20 @@ from keys.ledger.writer import Clock, Ledger
 from publisher.results import tables as t
 from publisher.results.snapshots.folder import latest_number as latest_number
 from publisher.results.snapshots.folder import snapshot_folder as snapshot_folder
+from publisher.results.snapshots.row_files import (
+    ChangedTable,
+    Merge,
+    MergeRequest,
+    RowFiles,
+    contest_of,
+    merge_apart,
+    table_of,
+)
 from publisher.results.store import ResultStore, StoredResult
 
-PLACE_COLUMNS = ("belge", "cevre", "kurul", "sandik", "sandik_turu")
-VERSION_COLUMNS = ("surum", "neden", "zaman")
-QUIET = "SET enable_progress_bar = false"  # else DuckDB draws one on stdout after two seconds
 _WHO = "publisher"
 _NEW = ".new"
-_NULL = "\\N"  # in the rows that are loaded into DuckDB
-_ROWS_AN_INSERT = 20_000
-_CHANGES_A_TIME = 5000
+_ROWS_A_TIME = 5000
 _MODE = 0o444
 
 log = structlog.get_logger()
@@ -91,107 +92,6 @@ class Snapshot:
     closed_at: datetime
     last_result: int
     sha256: str
-
-
-class Columns:
-    """The newest results of each contest in an embedded DuckDB, ready to be written as Parquet."""
-
-    def __init__(self) -> None:
-        self._database = duckdb.connect()
-        self._database.execute(QUIET)
-        self._database.execute("SET threads = 1")
-        self._votes: dict[str, list[str]] = {}
-        self._pending: dict[str, dict[ResultKey, Result]] = {}
-        self._pending_rows = 0
-        self.changed: set[str] = set()
-
-    def close(self) -> None:
-        """Release the memory."""
-        self._database.close()
-
-    def replace(self, results: Iterable[Result]) -> None:
-        """Replace the results of the same places by these."""
-        for result in results:
-            table = _table(result.key)
-            self.changed.add(table)
-            self._pending.setdefault(table, {})[result.key] = result
-            self._pending_rows += 1
-        if self._pending_rows >= _ROWS_AN_INSERT:
-            self._load()
-
-    def _load(self) -> None:
-        """Insert the pending rows at once, in a third of the time of many small parts."""
-        for table, rows in self._pending.items():
-            listed = list(rows.values())
-            self._add_vote_columns(table, listed)
-            self._insert(table, listed)
-        self._pending.clear()
-        self._pending_rows = 0
-
-    def tables(self) -> list[str]:
-        """Return the tables that have rows: `mv`, `mv-birlestirme`."""
-        self._load()
-        return sorted(self._votes)
-
-    def count(self, table: str) -> int:
-        """Return how many rows a table has; 0 if there is no such table."""
-        self._load()
-        if table not in self._votes:
-            return 0
-        row = self._database.execute(f'SELECT count(*) FROM "{table}"').fetchone()
-        return int(row[0]) if row else 0
-
-    def write_parquet(self, table: str, file: Path, options: Sequence[str] = ()) -> None:
-        """Write a table in the order of places; `options` have a column in any case, and first."""
-        self._load()
-        known = self._votes[table]
-        votes = "".join(
-            f', "{VOTES}{option}"' if option in known else f', NULL::BIGINT AS "{VOTES}{option}"'
-            for option in (*options, *sorted(set(known) - set(options)))
-        )
-        columns = ", ".join((*PLACE_COLUMNS, *VERSION_COLUMNS, *NUMBER_COLUMNS)) + votes
-        name = str(file).replace("'", "''")
-        self._database.execute(
-            f'COPY (SELECT {columns} FROM "{table}" ORDER BY cevre, kurul, sandik, belge) '
-            f"TO '{name}' (FORMAT parquet, COMPRESSION zstd)"
-        )
-
-    def _add_vote_columns(self, table: str, results: Sequence[Result]) -> None:
-        if table not in self._votes:
-            places = ", ".join(f"{name} VARCHAR NOT NULL" for name in PLACE_COLUMNS)
-            numbers = ", ".join(f"{name} BIGINT" for name in NUMBER_COLUMNS)
-            self._database.execute(
-                f'CREATE TABLE "{table}" ({places}, surum INTEGER, neden VARCHAR, '
-                f"zaman TIMESTAMPTZ, {numbers}, PRIMARY KEY (cevre, kurul, sandik, belge))"
-            )
-            self._votes[table] = []
-        known = self._votes[table]
-        for option in sorted({option for result in results for option in result.votes}):
-            if option not in known:
-                self._database.execute(f'ALTER TABLE "{table}" ADD COLUMN "{VOTES}{option}" BIGINT')
-                known.append(option)
-
-    def _insert(self, table: str, results: Sequence[Result]) -> None:
-        votes = self._votes[table]
-        columns = [*PLACE_COLUMNS, *VERSION_COLUMNS, *NUMBER_COLUMNS]
-        columns += [VOTES + option for option in votes]
-        text = io.StringIO()
-        write = csv.writer(text).writerow
-        for result in results:
-            numbers = (*result.numbers().values(), *map(result.votes.get, votes))
-            write((*_texts(result), *(_NULL if n is None else n for n in numbers)))
-        named = ", ".join(f'"{name}"' for name in columns)
-        kinds = ", ".join(f"'{name}': '{_kind(name)}'" for name in columns)
-        rows = _memory_file(text.getvalue().encode())
-        try:
-            self._database.execute(
-                f'INSERT OR REPLACE INTO "{table}" SELECT {named} FROM read_csv('
-                f"'/proc/self/fd/{rows}', columns = {{{kinds}}}, header = false, "
-                f"nullstr = '{_NULL}', auto_detect = false, delim = ',', quote = '\"', "
-                "escape = '\"', parallel = false)"
-            )
-        finally:
-            os.close(rows)
 
 
 class Changes:
@@ -262,6 +162,7 @@ class SnapshotWriter:
         clock: Clock,
         step: Callable[[str], None] = lambda step: None,
         options: Callable[[Secim], Sequence[str]] = lambda secim: (),
+        merge: Merge = merge_apart,
     ) -> None:
         """`options` returns the ids of a contest's options, in the order of the ballot."""
         self._site = site
@@ -273,13 +174,16 @@ class SnapshotWriter:
         self._clock = clock
         self._step = step
         self._options = options
-        self._columns = Columns()
+        self._merge = merge
+        self._rows = RowFiles(site / SNAPSHOTS, options)
+        self._tables: dict[str, int] = {}  # how many rows each has in the last snapshot
+        self._changed: set[str] = set()
         self._changes = Changes(site / SNAPSHOTS)
         self.last: Snapshot | None = None
 
     def close(self) -> None:
-        """Release the memory and the files."""
-        self._columns.close()
+        """Remove the files of what is in no snapshot yet; the next start writes them again."""
+        self._rows.clear()
         self._changes.close()
 
     def recover(self) -> None:
@@ -302,31 +206,54 @@ class SnapshotWriter:
             self._finish(self._read(number, left))
         elif self.last is not None:
             self._show(self.last.number)
-        held = self.last.last_result if self.last else 0
-        for secim in Secim:
-            batch: list[Result] = []
-            for stored in self._store.newest(secim):
-                batch.append(stored.result)
-                if len(batch) == _ROWS_AN_INSERT:
-                    self._columns.replace(batch)
-                    batch = []
-            self._columns.replace(batch)
-        self._columns.changed.clear()
-        self._load_changes(held)
+        sound = self.last is None or self._load_tables(self.last)
+        self._load_changes(self.last.last_result if self.last else 0, with_rows=sound)
+        if self.last is not None and not sound:
+            log.error("snapshot-damaged", snapshot=self.last.number)
+            self._load_all_rows()
 
-    def _load_changes(self, held: int) -> None:
-        """Write again the changes that an earlier run noted after the last snapshot."""
+    def _load_tables(self, last: Snapshot) -> bool:
+        """Note the tables of the last snapshot; return whether each is as its manifest says."""
+        folder = snapshot_folder(self._site, last.number)
+        try:
+            content = (folder / MANIFEST).read_bytes()
+            if hashlib.sha256(content).hexdigest() != last.sha256:
+                return False
+            manifest = json.loads(content)
+            for name, stated in manifest["files"].items():
+                if name.endswith(PARQUET) and describe_file(folder / name) != stated:
+                    return False
+        except FileNotFoundError:
+            return False
+        for secim, counts in manifest["contests"].items():
+            for table, rows in ((secim, "boxes"), (f"{secim}{AGGREGATES}", "aggregates")):
+                if f"{table}{PARQUET}" in manifest["files"]:
+                    self._tables[table] = counts[rows]
+        return True
+
+    def _load_all_rows(self) -> None:
+        """Take every row from the database, since the last snapshot lacks some."""
+        for secim in Secim:
+            found = self._store.newest(secim)
+            while part := [stored.result for stored in islice(found, _ROWS_A_TIME)]:
+                self._rows.add(part)
+                self._changed.update(table_of(result.key) for result in part)
+
+    def _load_changes(self, held: int, *, with_rows: bool) -> None:
+        """Write again the changes, and rows, that an earlier run noted after the last snapshot."""
         last = self._store.last_recorded()
         found = self._store.since(held, last)
-        while part := list(islice(found, _CHANGES_A_TIME)):
+        while part := list(islice(found, _ROWS_A_TIME)):
             first = part[0].id
             known = {
                 key: older
                 for key, versions in self._store.versions(s.result.key for s in part).items()
                 if (older := {v: s for v, s in versions.items() if s.id < first})
             }
-            self._changes.add(part, known)
-            self._columns.changed.update(_table(stored.result.key) for stored in part)
+            if with_rows:
+                self.add(part, known)
+            else:
+                self._changes.add(part, known)
 
     def add(
         self,
@@ -334,13 +261,15 @@ class SnapshotWriter:
         known: Mapping[ResultKey, Mapping[int, StoredResult]],
     ) -> None:
         """Add results that were recorded just now; `known` are the earlier versions."""
-        self._columns.replace(stored.result for stored in results if stored.newest)
+        newest = [stored.result for stored in results if stored.newest]
+        self._rows.add(newest)
+        self._changed.update(table_of(result.key) for result in newest)
         self._changes.add(results, known)
 
     @property
     def due(self) -> bool:
         """Return True if something changed since the last snapshot."""
-        return bool(self._columns.changed)
+        return bool(self._changed)
 
     def close_snapshot(self, sums: SumsOf = lambda secim: ()) -> Snapshot:
         """Close the next snapshot of all results that are recorded; `sums` gives their sums."""
@@ -352,12 +281,11 @@ class SnapshotWriter:
         if self.last is not None:  # the clock may have been set back
             closed_at = max(closed_at, self.last.closed_at)
         last_result = self._store.last_recorded()
-        changes = self._changes.move_to(fresh, self._contests())
-        for table in self._columns.tables():
-            self._write_table(fresh, table)
+        tables = self._write_tables(fresh)
+        changes = self._changes.move_to(fresh, set(map(contest_of, tables)))
         for secim in sorted(changes):
             self._write_sums(fresh, secim, sums)
-        manifest = self._manifest(fresh, number, closed_at, last_result, changes)
+        manifest = self._manifest(fresh, number, closed_at, last_result, changes, tables)
         content = (
             json.dumps(manifest, ensure_ascii=False, indent=1, sort_keys=True).encode() + b"\n"
         )
@@ -371,32 +299,33 @@ class SnapshotWriter:
         digest = hashlib.sha256(content).hexdigest()
         closed = Snapshot(number, closed_at, last_result, digest)
         self._finish(closed)
-        self._columns.changed.clear()
+        self._tables = tables
+        self._changed.clear()
+        self._rows.clear()
         log.info("snapshot-closed", snapshot=number, changes=sum(changes.values()))
         return closed
 
-    def _contests(self) -> set[Secim]:
-        return {Secim(table.removesuffix(AGGREGATES)) for table in self._columns.tables()}
+    def _write_tables(self, fresh: Path) -> dict[str, int]:
+        """Write the tables that changed, link the others; return how many rows each has."""
+        before = snapshot_folder(self._site, self.last.number) if self.last else None
+        for table in self._tables.keys() - self._changed:
+            assert before is not None  # noqa: S101 - the tables are those of a snapshot
+            (fresh / f"{table}{PARQUET}").hardlink_to(before / f"{table}{PARQUET}")
+        changed = tuple(
+            ChangedTable(table, tuple(self._options(contest_of(table))), self._rows.files(table))
+            for table in sorted(self._changed)
+        )
+        return self._tables | self._merge(
+            MergeRequest(fresh, before if self._tables else None, changed)
+        )
 
     def _write_sums(self, fresh: Path, secim: Secim, sums: SumsOf) -> None:
         name = f"{secim}.sums.ndjson"
-        if secim.value not in self._columns.changed and self.last is not None:
+        if secim.value not in self._changed and self.last is not None:
             with suppress(FileNotFoundError):
                 (fresh / name).hardlink_to(snapshot_folder(self._site, self.last.number) / name)
                 return
         _write(fresh / name, b"".join(sums(secim)))
-
-    def _write_table(self, fresh: Path, table: str) -> None:
-        name = f"{table}.parquet"
-        before = snapshot_folder(self._site, self.last.number) / name if self.last else None
-        if table not in self._columns.changed and before is not None:
-            with suppress(FileNotFoundError):
-                (fresh / name).hardlink_to(before)
-                return
-        options = self._options(Secim(table.removesuffix(AGGREGATES)))
-        self._columns.write_parquet(table, fresh / name, options)
-        (fresh / name).chmod(_MODE)
-        sync(fresh / name)
 
     def _manifest(
         self,
@@ -404,7 +333,8 @@ class SnapshotWriter:
         number: int,
         closed_at: datetime,
         last_result: int,
-        changes: dict[Secim, int],
+        changes: Mapping[Secim, int],
+        tables: Mapping[str, int],
     ) -> dict[str, Any]:
         return {
             "format": FORMAT,
@@ -415,8 +345,8 @@ class SnapshotWriter:
             "last_result": last_result,
             "contests": {
                 secim.value: {
-                    "boxes": self._columns.count(secim.value),
-                    "aggregates": self._columns.count(f"{secim}{AGGREGATES}"),
+                    "boxes": tables.get(secim.value, 0),
+                    "aggregates": tables.get(f"{secim}{AGGREGATES}", 0),
                     "changes": count,
                 }
                 for secim, count in sorted(changes.items())
@@ -490,30 +420,6 @@ def describe_file(path: Path) -> dict[str, str | int]:
         }
 
 
-def _table(key: ResultKey) -> str:
-    return key.secim.value if key.belge is BOX_SHEET else f"{key.secim}{AGGREGATES}"
-
-
-def _texts(result: Result) -> tuple[str | int, ...]:
-    key = result.key
-    return (
-        key.belge.value,
-        key.cevre or "",
-        key.kurul or "",
-        key.sandik or "",
-        result.sandik_turu.value if result.sandik_turu else "",
-        result.version,
-        result.reason,
-        result.time.isoformat(),
-    )
-
-
-def _kind(column: str) -> str:
-    if column in PLACE_COLUMNS or column == "neden":
-        return "VARCHAR"
-    return {"surum": "INTEGER", "zaman": "TIMESTAMPTZ"}.get(column, "BIGINT")
-
-
 def _change(before: Result | None, after: Result) -> bytes:
     # Written without json.dumps: this runs for every row.
     key = after.key
@@ -543,12 +449,3 @@ def _write(path: Path, content: bytes) -> None:
         file.flush()
         os.fchmod(file.fileno(), _MODE)
         os.fsync(file.fileno())
-
-
-def _memory_file(content: bytes) -> int:
-    descriptor = os.memfd_create("rows", os.MFD_CLOEXEC)
-    at = 0
-    while at < len(content):
-        at += os.write(descriptor, content[at:])
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor

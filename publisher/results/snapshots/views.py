@@ -37,19 +37,16 @@ from keys import digest
 from keys.files import sync
 from keys.operations import site_keys
 from publisher.results.snapshots.exports import export_folder
-from publisher.results.snapshots.folder import condition
-from publisher.results.snapshots.snapshot import QUIET, describe_file, snapshot_folder
+from publisher.results.snapshots.folder import condition, snapshot_folder
+from publisher.results.snapshots.merge import QUIET
+from publisher.results.snapshots.prepared import missing_views
+from publisher.results.snapshots.snapshot import describe_file
 from publisher.results.snapshots.summary import BOARD, DISTRICT
 
 FORMAT = "ssps-snapshot-view-v1"
 _NEW = ".new"
 _MODE, _FOLDER_MODE = 0o444, 0o700
 _NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK)
-
-
-def missing(site: Path, number: int, scopes: Iterable[Scope]) -> list[Scope]:
-    """Return the scopes for which a snapshot was not prepared yet."""
-    return [scope for scope in scopes if not (site / result_view(number, scope)).is_dir()]
 
 
 def write_views(
@@ -62,7 +59,7 @@ def write_views(
     """Prepare a snapshot whose exports are complete for the trees of these scopes."""
     snapshot = snapshot_folder(site, number)
     key = site_keys.stamp_key_on_record(site, create=True)
-    for scope in missing(site, number, scopes):
+    for scope in missing_views(site, number, scopes):
         folder = site / result_view(number, scope)
         fresh = folder.with_name(f".{folder.name}{_NEW}")
         with suppress(FileNotFoundError):

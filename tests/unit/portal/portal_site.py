@@ -32,6 +32,7 @@ from publisher.catalog import tables as catalog_tables
 from publisher.catalog.catalog import Catalog
 from publisher.results.checker import Checker
 from publisher.results.snapshots.exports import write_exports
+from publisher.results.snapshots.merge import merge
 from publisher.results.snapshots.snapshot import SnapshotWriter
 from publisher.results.snapshots.summary import summary_lines
 
@@ -161,6 +162,7 @@ class PortalSite(ResultsSite):
                 ledger_folder,
                 lambda text: sshsig.sign(KEY, text),
                 lambda: NOW + minutes,
+                merge=merge,
             )
             try:
                 writer.recover()

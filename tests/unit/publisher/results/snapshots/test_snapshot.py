@@ -3,7 +3,7 @@ import gzip
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,17 @@ import duckdb
 import pytest
 import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from structlog.testing import capture_logs
 from unit.publisher.results.results_site import ELECTION, NOW, Killed, ResultsSite, row
 
-from config.result_batch import parse_row
 from config.scope import parse as parse_scope
 from config.site import LEDGERS, RESULTS_LEDGER, SNAPSHOTS
 from config.snapshot import MANIFEST, SIGNATURE
 from keys.server_keys import sshsig
 from publisher.results.snapshots.exports import prune_exports, write_exports
+from publisher.results.snapshots.merge import merge
 from publisher.results.snapshots.scoped import scoped_results
-from publisher.results.snapshots.snapshot import Columns, SnapshotWriter, latest_number
+from publisher.results.snapshots.snapshot import SnapshotWriter, latest_number
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 
@@ -38,6 +39,7 @@ def writing(site: ResultsSite) -> Iterator[SnapshotWriter]:
             lambda text: sshsig.sign(KEY, text),
             lambda: NOW,
             site.step,
+            merge=merge,
         )
         try:
             writer.recover()
@@ -146,6 +148,32 @@ def test_after_a_restart_nothing_is_due_until_something_changes(site: ResultsSit
     site.take_in(site.deliver(row(2)))
     with writing(site) as writer:
         assert writer.due
+
+
+def _cut(parquet: Path) -> None:
+    content = parquet.read_bytes()
+    parquet.unlink()
+    parquet.write_bytes(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize("damage", [_cut, Path.unlink], ids=["cut", "removed"])
+def test_after_damage_of_the_last_snapshot_the_next_one_is_made_from_the_database(
+    site: ResultsSite, damage: Callable[[Path], None]
+) -> None:
+    site.take_in(site.deliver(row(1), row(2), row(1, secim="cb", oylar={"aday-1": 245})))
+    damage(close(site) / "mv.parquet")
+    site.take_in(site.deliver(row(2, surum=2, neden="itiraz kabul", gecersiz=6)))
+
+    with capture_logs() as logs:
+        folder = close(site)
+
+    assert next(entry["event"] for entry in logs) == "snapshot-damaged"
+    assert parquet(folder / "mv.parquet") == [("1", 1, 5, 101), ("2", 2, 6, 102)]
+    contests = manifest(folder)["contests"]
+    assert {name: (of["boxes"], of["changes"]) for name, of in contests.items()} == {
+        "cb": (1, 0),
+        "mv": (2, 1),
+    }
 
 
 @pytest.mark.parametrize("step", ["written", "renamed", "recorded", "noted"])
@@ -289,20 +317,6 @@ def test_a_party_gets_only_the_results_in_its_scope(
 
     (content,) = (c for path, c in found.items() if path == f"{ELECTION}/sonuclar/00000001/mv.csv")
     assert len(content.decode("utf-8-sig").splitlines()) == 1 + boxes
-
-
-def test_every_option_of_the_ballot_has_a_column_in_its_order(site: ResultsSite) -> None:
-    columns = Columns()
-    columns.replace([parse_row(row(1, oylar={"z-parti": 3, "b-parti": 1}), ELECTION)])
-    columns.write_parquet("mv", site.path / "mv.parquet", ["c-parti", "b-parti"])
-    columns.close()
-
-    with duckdb.connect() as database:
-        found = database.execute(f"SELECT * FROM '{site.path}/mv.parquet'")
-        names = [column[0] for column in found.description or ()]
-        values = found.fetchall()[0]
-    assert names[-3:] == ["oylar.c-parti", "oylar.b-parti", "oylar.z-parti"]
-    assert values[-3:] == (None, 1, 3)
 
 
 @pytest.mark.slow

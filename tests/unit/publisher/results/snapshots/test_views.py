@@ -13,6 +13,7 @@ from config.snapshot import MANIFEST, SIGNATURE
 from keys import digest
 from keys.server_keys import sshsig
 from publisher.results.snapshots import views
+from publisher.results.snapshots.prepared import missing_views
 
 pytestmark = pytest.mark.slow
 
@@ -112,7 +113,7 @@ def test_a_view_is_complete_or_not_there(site: ResultsSite) -> None:
 
     assert not fresh.exists()
     assert "half" not in (left / "mv.csv").read_text("utf-8-sig")
-    assert views.missing(site.path, 1, [ISTANBUL, ALL, ANKARA]) == [ANKARA]
+    assert missing_views(site.path, 1, [ISTANBUL, ALL, ANKARA]) == [ANKARA]
 
 
 def test_every_file_of_a_view_is_stamped_with_its_digests(site: ResultsSite) -> None:

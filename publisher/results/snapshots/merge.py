@@ -1,0 +1,149 @@
+"""The process that writes the tables of a snapshot: the one before, with the rows that changed.
+
+    python -m publisher.results.snapshots.merge PARENT < request
+
+The request is described in publisher/results/snapshots/row_files. Each table becomes
+`<table>.parquet`, durable; stdout then says how many rows each has: `{"mv": 201000}`. It ends with
+its parent. Exit code 1 if the disk failed; the cause is the last line on stderr.
+
+DuckDB gets MEMORY, and keeps what does not fit on the disk in `.merge.new` until the table is done.
+"""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import duckdb
+
+from config.snapshot import PARQUET, VOTES
+from keys.files import sync
+from keys.kernel.process import end_with_parent
+from publisher.results.snapshots.row_files import (
+    NO_NUMBER,
+    ChangedTable,
+    MergeRequest,
+    RowFile,
+    columns_of,
+    kind_of,
+)
+
+QUIET = "SET enable_progress_bar = false"  # else DuckDB draws one on stdout after two seconds
+MEMORY = "128MB"
+_KEY = "cevre, kurul, sandik, belge"
+_ROWS_A_GROUP = 30_720
+_MODE = 0o444
+
+
+def merge(request: MergeRequest) -> dict[str, int]:
+    """Write the tables; return how many rows each has."""
+    with duckdb.connect() as database:
+        spilled = str(request.folder.with_name(".merge.new")).replace("'", "''")
+        for setting in (
+            QUIET,
+            "SET threads = 1",
+            f"SET memory_limit = '{MEMORY}'",
+            f"SET temp_directory = '{spilled}'",
+        ):
+            database.execute(setting)
+        return {table.name: _write(database, request, table) for table in request.tables}
+
+
+def _write(database: duckdb.DuckDBPyConnection, request: MergeRequest, table: ChangedTable) -> int:
+    before = request.before / f"{table.name}{PARQUET}" if request.before else None
+    if before is not None and not before.exists():
+        before = None
+    written = _options_of(database, before)
+    known = {option for file in table.files for option in file.options}
+    # An option that is not on the ballot any more keeps its column if it ever got a vote.
+    left = (written | known) - set(table.options)
+    options = (*table.options, *sorted(left & _with_votes(database, before, table.files, left)))
+    columns = ", ".join(f'"{column}"' for column in columns_of(options))
+    target = request.folder / f"{table.name}{PARQUET}"
+    rows = database.execute(
+        f"COPY (SELECT {columns} FROM ({_newest(before, table.files, options)}) ORDER BY {_KEY}) "
+        f"TO '{_quoted(target)}' "
+        f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROWS_A_GROUP})"
+    ).fetchone()
+    target.chmod(_MODE)
+    sync(target)
+    return int(rows[0]) if rows else 0
+
+
+def _newest(before: Path | None, files: Iterable[RowFile], options: tuple[str, ...]) -> str:
+    """Return a query for the newest row of each place."""
+    changed = _union(_rows(file, columns_of(file.options)) for file in files)
+    named = columns_of(options)
+    empty = ", ".join(f'NULL::{kind_of(column)} AS "{column}"' for column in named)
+    parts = [f"SELECT {empty} WHERE false"]  # so that each column is there
+    keys = _union(_rows(file, [*_KEY.split(", "), "surum"]) for file in files)
+    if keys:
+        newest = f"SELECT {_KEY}, max(surum) AS surum FROM ({keys}) GROUP BY {_KEY}"
+        parts.append(f"SELECT * FROM ({changed}) SEMI JOIN ({newest}) USING ({_KEY}, surum)")
+    if before is not None:
+        kept = f"SELECT * FROM '{_quoted(before)}'"
+        parts.append(f"{kept} ANTI JOIN ({keys}) USING ({_KEY})" if keys else kept)
+    return _union(parts)
+
+
+def _rows(file: RowFile, columns: list[str]) -> str:
+    """Return a query for some columns of a file of rows."""
+    kinds = ", ".join(f"'{name}': '{kind_of(name)}'" for name in columns_of(file.options))
+    named = ", ".join(f'"{column}"' for column in columns)
+    return (
+        f"SELECT {named} FROM read_csv('{_quoted(file.path)}', columns = {{{kinds}}}, "
+        f"header = false, nullstr = '{NO_NUMBER}', auto_detect = false, delim = ',', "
+        "quote = '\"', escape = '\"', parallel = false)"
+    )
+
+
+def _union(queries: Iterable[str]) -> str:
+    return " UNION ALL BY NAME ".join(queries)
+
+
+def _options_of(database: duckdb.DuckDBPyConnection, parquet: Path | None) -> set[str]:
+    if parquet is None:
+        return set()
+    described = database.execute(f"DESCRIBE SELECT * FROM '{_quoted(parquet)}'").fetchall()
+    return {name.removeprefix(VOTES) for name, *_ in described if name.startswith(VOTES)}
+
+
+def _with_votes(
+    database: duckdb.DuckDBPyConnection,
+    before: Path | None,
+    files: Iterable[RowFile],
+    options: set[str],
+) -> set[str]:
+    """Return which of these options some row states."""
+    found: set[str] = set()
+    queries = [(f"FROM '{_quoted(before)}'", _options_of(database, before))] if before else []
+    queries += [
+        (f"FROM ({_rows(file, columns_of(file.options))})", set(file.options)) for file in files
+    ]
+    for source, stated in queries:
+        asked = sorted(options & stated - found)
+        if asked:
+            counts = ", ".join(f'count("{VOTES}{option}")' for option in asked)
+            row = database.execute(f"SELECT {counts} {source}").fetchone() or ()
+            found.update(option for option, count in zip(asked, row, strict=True) if count)
+    return found
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def main(parent: int) -> int:
+    """Merge what stdin asks for."""
+    end_with_parent(parent)
+    try:
+        rows = merge(MergeRequest.parse(sys.stdin.buffer.read()))
+    except (OSError, duckdb.Error) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 1
+    print(json.dumps(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))
