@@ -7,6 +7,7 @@ The request is described in publisher/results/snapshots/row_files. Each table be
 its parent. Exit code 1 if the disk failed; the cause is the last line on stderr.
 
 DuckDB gets MEMORY, and keeps what does not fit on the disk in `.merge.new` until the table is done.
+If that is too little, it gets as much as it takes.
 """
 
 import json
@@ -29,21 +30,34 @@ from publisher.results.snapshots.row_files import (
 )
 
 QUIET = "SET enable_progress_bar = false"  # else DuckDB draws one on stdout after two seconds
-MEMORY = "128MB"
+MEMORY = "256MB"
 _KEY = "cevre, kurul, sandik, belge"
-_ROWS_A_GROUP = 30_720
+_ROWS_A_GROUP = 10_240
+_MAX_LINE = 1 << 16  # bytes, of a file of rows
+_CSV_BUFFER = 1 << 20  # bytes that DuckDB reads at a time
 _MODE = 0o444
 
 
 def merge(request: MergeRequest) -> dict[str, int]:
     """Write the tables; return how many rows each has."""
+    try:
+        return _merge(request, MEMORY)
+    except duckdb.OutOfMemoryException:
+        for table in request.tables:
+            (request.folder / f"{table.name}{PARQUET}").unlink(missing_ok=True)
+        return _merge(request, None)
+
+
+def _merge(request: MergeRequest, memory: str | None) -> dict[str, int]:
     with duckdb.connect() as database:
-        spilled = str(request.folder.with_name(".merge.new")).replace("'", "''")
+        spilled = _quoted(request.folder.with_name(".merge.new"))
         for setting in (
             QUIET,
             "SET threads = 1",
-            f"SET memory_limit = '{MEMORY}'",
+            # It takes a file of rows for small, and would keep all of it in memory for a join.
+            "SET disabled_optimizers = 'build_side_probe_side'",
             f"SET temp_directory = '{spilled}'",
+            *([f"SET memory_limit = '{memory}'"] if memory else []),
         ):
             database.execute(setting)
         return {table.name: _write(database, request, table) for table in request.tables}
@@ -60,6 +74,7 @@ def _write(database: duckdb.DuckDBPyConnection, request: MergeRequest, table: Ch
     options = (*table.options, *sorted(left & _with_votes(database, before, table.files, left)))
     columns = ", ".join(f'"{column}"' for column in columns_of(options))
     target = request.folder / f"{table.name}{PARQUET}"
+    database.execute(f"CREATE OR REPLACE TEMP TABLE newest AS {_newest_versions(table.files)}")
     rows = database.execute(
         f"COPY (SELECT {columns} FROM ({_newest(before, table.files, options)}) ORDER BY {_KEY}) "
         f"TO '{_quoted(target)}' "
@@ -70,19 +85,24 @@ def _write(database: duckdb.DuckDBPyConnection, request: MergeRequest, table: Ch
     return int(rows[0]) if rows else 0
 
 
+def _newest_versions(files: Iterable[RowFile]) -> str:
+    """Return a query for the newest version of each place in files of rows."""
+    keys = [*_KEY.split(", "), "surum"]
+    empty = f"SELECT {', '.join(f'NULL::{kind_of(key)} AS {key}' for key in keys)} WHERE false"
+    found = _union([empty, *(_rows(file, keys) for file in files)])
+    return f"SELECT {_KEY}, max(surum) AS surum FROM ({found}) GROUP BY {_KEY}"
+
+
 def _newest(before: Path | None, files: Iterable[RowFile], options: tuple[str, ...]) -> str:
-    """Return a query for the newest row of each place."""
-    changed = _union(_rows(file, columns_of(file.options)) for file in files)
+    """Return a query for the newest row of each place, with the table `newest`."""
     named = columns_of(options)
     empty = ", ".join(f'NULL::{kind_of(column)} AS "{column}"' for column in named)
     parts = [f"SELECT {empty} WHERE false"]  # so that each column is there
-    keys = _union(_rows(file, [*_KEY.split(", "), "surum"]) for file in files)
-    if keys:
-        newest = f"SELECT {_KEY}, max(surum) AS surum FROM ({keys}) GROUP BY {_KEY}"
-        parts.append(f"SELECT * FROM ({changed}) SEMI JOIN ({newest}) USING ({_KEY}, surum)")
+    for file in files:
+        rows = _rows(file, columns_of(file.options))
+        parts.append(f"SELECT * FROM ({rows}) SEMI JOIN newest USING ({_KEY}, surum)")
     if before is not None:
-        kept = f"SELECT * FROM '{_quoted(before)}'"
-        parts.append(f"{kept} ANTI JOIN ({keys}) USING ({_KEY})" if keys else kept)
+        parts.append(f"SELECT * FROM '{_quoted(before)}' ANTI JOIN newest USING ({_KEY})")
     return _union(parts)
 
 
@@ -93,7 +113,8 @@ def _rows(file: RowFile, columns: list[str]) -> str:
     return (
         f"SELECT {named} FROM read_csv('{_quoted(file.path)}', columns = {{{kinds}}}, "
         f"header = false, nullstr = '{NO_NUMBER}', auto_detect = false, delim = ',', "
-        "quote = '\"', escape = '\"', parallel = false)"
+        "quote = '\"', escape = '\"', parallel = false, "
+        f"max_line_size = {_MAX_LINE}, buffer_size = {_CSV_BUFFER})"
     )
 
 

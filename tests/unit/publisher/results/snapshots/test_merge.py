@@ -136,6 +136,16 @@ def test_a_number_that_a_row_does_not_state_is_null(tables: Tables) -> None:
     assert [one["zarf"] for one in found] == [0, None]
 
 
+def test_a_table_that_needs_more_memory_than_the_limit_is_written_all_the_same(
+    tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("publisher.results.snapshots.merge.MEMORY", "1MB")
+
+    found = tables.write(result(1), result(2))
+
+    assert [one["sandik"] for one in found] == ["1", "2"]
+
+
 def test_a_process_of_its_own_writes_the_same_table(tmp_path: Path) -> None:
     rows = RowFiles(tmp_path, lambda secim: ["parti-a"] if secim is Secim.MV else [])
     rows.add([result(1), result(2)])
