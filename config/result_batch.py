@@ -13,10 +13,10 @@ A batch is one file, UTF-8, in one of two formats, told apart by the file's name
 (on one line). `surum` counts versions from 1; from 2 on `neden` says why. `zaman` is when the
 board keyed it in, with its zone. `oy_kullanan` counts everyone who voted; of those,
 `liste_ici_oy_kullanan` were on the voters' list and `liste_disi_oy_kullanan` were not. These two
-and `zarf` (envelopes) are optional. An option that `oylar` lacks has no votes. The result of an
-aggregate sheet names the sheet in `belge` and leaves out what does not apply: parts of the place
-below its level, `sandik_turu`, and any number. A row may name its `election`; a row of another
-election is rejected. Other fields are ignored.
+and `zarf` (envelopes) are optional. An option that `oylar` lacks has no votes. `sandik` may be a
+JSON number. The result of an aggregate sheet names the sheet in `belge` and leaves out what does
+not apply: parts of the place below its level, `sandik_turu`, and any number. A row may name its
+`election`; a row of another election is rejected. Other fields are ignored.
 
 `NAME.csv` has the same columns, in any order, with `;` or `,` between them, and a column
 `oylar.<option>` for each option:
@@ -199,7 +199,9 @@ def _object(content: bytes) -> dict[str, Any]:
     if len(content) > MAX_LINE_BYTES:
         raise _Bad(RowFault.UNREADABLE, f"{len(content)} bytes, at most {MAX_LINE_BYTES} a row")
     try:
-        row = json.loads(content, object_pairs_hook=_pairs)
+        row = json.loads(content.decode("utf-8"), object_pairs_hook=_pairs)
+    except UnicodeDecodeError:
+        raise _Bad(RowFault.UNREADABLE, "not UTF-8: save the file in UTF-8") from None
     except (ValueError, RecursionError) as error:
         raise _Bad(RowFault.UNREADABLE, f"no JSON ({error}), write one object a line") from None
     if not isinstance(row, dict):
@@ -260,6 +262,8 @@ def _key(row: Mapping[str, Any], secim: Secim, belge: Belge) -> ResultKey:
 
 def _place(row: Mapping[str, Any], name: str) -> str | None:
     place = row.get(name) or None
+    if name == "sandik" and type(place) is int:  # a number in JSON; letters of a rumuz are text
+        place = str(place)
     if place is not None and not isinstance(place, str):
         raise _Bad(RowFault.BAD_VALUE, f"{name}: {_shown(place)}, write it as text")
     return place

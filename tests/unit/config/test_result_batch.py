@@ -125,6 +125,23 @@ def test_a_line_that_is_not_an_object_is_unreadable_and_the_next_one_is_read(lin
     assert second.line == 2
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "iso-8859-9"])
+def test_a_line_in_another_encoding_is_unreadable_and_not_guessed(encoding: str) -> None:
+    line = json.dumps({**ROW, "neden": "sayım"}, ensure_ascii=False).encode(encoding)
+
+    found = bad(line)
+
+    assert found.fault is RowFault.UNREADABLE
+
+
+def test_a_box_number_may_be_a_number_of_json() -> None:
+    (as_number,) = rows({**ROW, "sandik": 1234})
+    (as_text,) = rows({**ROW, "sandik": "1234"})
+
+    assert isinstance(as_number, GoodRow)
+    assert as_number == as_text
+
+
 def test_a_byte_order_mark_crlf_and_empty_lines_are_accepted() -> None:
     content = json.dumps(ROW).encode()
 
