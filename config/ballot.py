@@ -101,6 +101,12 @@ class Ballot:
                 found[option.ittifak] = (*found.get(option.ittifak, ()), option)
         return found
 
+    def alliances_without_joint_votes(self) -> tuple[tuple[Secim, str], ...]:
+        """Return the alliances that parties name and that have no row of their own, by contest."""
+        named = {(row.secim, row.option.ittifak) for row in self.rows if row.option.ittifak}
+        joint = {(row.secim, row.option.id) for row in self.rows if row.option.tur is Tur.ITTIFAK}
+        return tuple(sorted(named - joint))
+
     @cached_property
     def _by_contest(self) -> Mapping[Secim, Mapping[str, tuple[Option, ...]]]:
         found: dict[Secim, dict[str, tuple[Option, ...]]] = {}

@@ -46,6 +46,9 @@ def import_(file: Path, mode: change.Mode, why: str, site: Path) -> None:
     """  # noqa: D301
     new, _ = read_file(file)
     _show(ballots.compare(load_ballot(site) or Ballot((), ""), new))
+    for secim, name in new.alliances_without_joint_votes():
+        missing = f"no row of {secim} with tur ittifak is called that, so it gets no joint votes"
+        click.echo(f"{file.name}: ittifak {name!r}: {missing}", err=True)
     if not change.may_apply(mode):
         return
     click.echo(_describe(import_ballot(site, file, why)))

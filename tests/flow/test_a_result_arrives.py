@@ -142,6 +142,27 @@ def test_the_publisher_is_killed_and_the_next_one_finishes(site: Path) -> None:
     assert ssps(site, "audit", "verify").returncode == 0
 
 
+def test_batches_that_wait_at_the_start_are_taken_in_from_the_oldest_also_after_a_kill(
+    site: Path,
+) -> None:
+    sent = rows(site)
+    parts = [sent[first : first + 4] for first in range(0, len(sent), 4)]
+    names = [f"{len(parts) - number:06}.ndjson" for number in range(len(parts))]  # newest first
+    for number, (name, part) in enumerate(zip(names, parts, strict=True)):
+        deliver_batch(site, name, part)
+        os.utime(site / RESULTS / name, (1_700_000_000 + number,) * 2)
+    with publishing(site) as publisher:
+        until(lambda: accepted(site) >= 20, "the first batches")
+        if victim := results_process(publisher.pid):
+            os.kill(victim, signal.SIGKILL)
+        until(lambda: accepted(site) == len(sent) and published(site), "all results published")
+
+    assert len(recorded(site)) == len(set(recorded(site))) == len(sent)
+    events = (record.event for record in read_records(site / LEDGERS / RESULTS_LEDGER))
+    came = list(dict.fromkeys(event.origin for event in events if event.event == "result"))
+    assert came == names
+
+
 def test_a_ballot_that_is_replaced_counts_for_the_next_row(site: Path) -> None:
     box = next(row for row in rows(site) if row["secim"] == "mv" and "sandik" in row)
     new = box | {"surum": 2, "neden": "itiraz kabul", "oylar": {"yeni-parti": box["gecerli"]}}

@@ -53,6 +53,16 @@ def test_a_party_names_its_alliance_by_the_id_or_the_name_of_the_alliance_row(
     assert (joint.tur, joint.ittifak) == (Tur.ITTIFAK, "ortak")
 
 
+def test_an_alliance_that_no_row_states_is_named() -> None:
+    found = read(
+        "mv,,1,parti-a,parti,A Partisi,ortak",
+        "mv,,2,parti-b,parti,B Partisi,otrak",
+        "mv,,3,ortak,ittifak,ORTAK İTTİFAKI,",
+    )
+
+    assert found.alliances_without_joint_votes() == ((Secim.MV, "otrak"),)
+
+
 def test_alliances_without_a_title_are_numbered_if_there_are_several() -> None:
     one = read("mv,,3,ortak,ittifak,,")
     several = read("mv,,9,ortak-a,ittifak,,", "mv,,3,ortak-b,ittifak,,", "mv,,4,o,ittifak,MİLLET,")
