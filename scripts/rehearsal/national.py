@@ -96,6 +96,7 @@ def run_rehearsal(rehearsal: NationalRehearsal, folder: Path) -> dict[str, objec
     results = RehearsalResults(
         registry.entries(), rehearsal.seed, _KEYING_ERRORS, _WITHHELD_RESULTS
     )
+    sender = ResultSender(site, results)
     registry.close()
     if rehearsal.pages == REAL:
         draw = partial(_draw_pages, results=results, folder=folder / "drawn")
@@ -127,7 +128,7 @@ def run_rehearsal(rehearsal: NationalRehearsal, folder: Path) -> dict[str, objec
                 make_page,
                 settings.intake.folders[0],
                 rehearsal,
-                ResultSender(site, results),
+                sender,
             )
             reconcile.wait_until_filed(site, len(delivered), _STALL_SECONDS)
             reconcile.wait_for_results(site, len(results.sent), _STALL_SECONDS)
@@ -139,8 +140,9 @@ def run_rehearsal(rehearsal: NationalRehearsal, folder: Path) -> dict[str, objec
         seconds = time.monotonic() - began
     report = _report(rehearsal, site, schedule, delivered, runner.clients, seconds)
     web = web_parties.report(visitors)
+    lags = reconcile.lags_of_results(site, sender.delivered)
     ok = bool(report["ok"]) and not web["web_errors"]
-    return report | web | reconcile.reconcile_results(site, results, ok)
+    return report | web | lags | reconcile.reconcile_results(site, results, ok)
 
 
 # Returns the file name and the content of a scan.

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from config.event import FilingEvent, TransferEvent
+from config.event import FilingEvent, ResultsEvent, TransferEvent
 from config.result import BOX_SHEET
-from config.site import FILING, LEDGER_NAMES, LEDGERS, TRANSFER
+from config.site import FILING, LEDGER_NAMES, LEDGERS, RESULTS_LEDGER, TRANSFER
 from keys.ledger import segments
 from publisher.results.checks.finding import FindingKind
 from publisher.results.reading import open_results
@@ -99,6 +99,30 @@ def wait_for_results(site: Path, expected: int, stall_seconds: float) -> None:
         if time.monotonic() - since > stall_seconds:
             raise TimeoutError(f"only {here} of {expected} results are in a snapshot")
         time.sleep(1)
+
+
+def lags_of_results(site: Path, delivered: Mapping[str, datetime]) -> dict[str, float | None]:
+    """Return how many seconds results took until they were on record, and in a snapshot.
+
+    They are counted from the time at which the batch was complete, in `delivered`: percentiles 50
+    and 99, and the longest. In the ledger a snapshot's record follows those of its results.
+    """
+    recorded: list[float] = []
+    published: list[float] = []
+    waiting: list[datetime] = []
+    for record in segments.read_records(site / LEDGERS / RESULTS_LEDGER):
+        event = record.event
+        if event.event == ResultsEvent.ACCEPTED and event.origin in delivered:
+            waiting.append(delivered[event.origin])
+            recorded.append((record.time - waiting[-1]).total_seconds())
+        elif event.event == ResultsEvent.SNAPSHOT:
+            published += [(record.time - at).total_seconds() for at in waiting]
+            waiting.clear()
+    return {
+        f"results_{name}_{what}": percentile(sorted(lags), share)
+        for name, lags in (("recorded", recorded), ("published", published))
+        for what, share in (("p50", 50), ("p99", 99), ("max", 100))
+    }
 
 
 def reconcile_results(site: Path, results: RehearsalResults, pages_ok: bool) -> dict[str, object]:

@@ -33,3 +33,6 @@ def test_a_rehearsed_night_ends_with_no_missing_sheet_and_identical_mirrors(
     assert (report["rounds_failed"], report["mirrors_that_differ"]) == ([], [])
     assert set(report["checks"].values()) == {"passed"}
     assert (report["recall"], report["precision"], report["results_rejected"]) == (1.0, 1.0, 0)
+    lags = [report[f"results_{name}_max"] for name in ("recorded", "published")]
+    assert lags == sorted(lags)
+    assert lags[0] > 0

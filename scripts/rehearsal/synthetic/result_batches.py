@@ -178,6 +178,7 @@ class ResultSender:
         self._waiting: list[PlannedScan] = []
         self._next_batch = monotonic() + _DELAY_SECONDS
         self._number = 0
+        self.delivered: dict[str, datetime] = {}  # when each batch was complete in results/
 
     def scanned(self, planned: PlannedScan) -> None:
         """Note a scan; send a batch if one is due."""
@@ -193,7 +194,9 @@ class ResultSender:
         self._next_batch = self._monotonic() + _DELAY_SECONDS
         for batch in batches(rows, _MAX_BATCH):
             self._number += 1
-            deliver_batch(self._site, f"sonuc-{self._number:08d}.ndjson", batch)
+            name = f"sonuc-{self._number:08d}.ndjson"
+            deliver_batch(self._site, name, batch)
+            self.delivered[name] = datetime.now(UTC)
 
 
 def deliver_batch(site: Path, name: str, rows: Iterable[_Row]) -> None:
