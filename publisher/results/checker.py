@@ -39,8 +39,13 @@ class Checker:
         registry: Registry,
         ballot: Callable[[], Ballot | None],
         sheets_of: SheetsOf,
+        held: int | None = None,
     ) -> None:
-        """Load the newest results from the store."""
+        """Load the newest results from the store.
+
+        `held` is the id of the last result in the last snapshot: the places of later ones are
+        checked with the next snapshot. Without it, only those of results that are added.
+        """
         self._store = store
         self._registry = registry
         self._ballot = ballot
@@ -49,10 +54,16 @@ class Checker:
         self._aggregates: dict[ResultKey, Result] = {}
         self._changed_boards: set[tuple[Secim, str, str]] = set()
         self._expected = registry.expected_boxes(BOX_SHEET)
+        self._boards_of_ilce: defaultdict[tuple[Secim, str, str], list[str]] = defaultdict(list)
+        for secim, district, board in self._expected:
+            self._boards_of_ilce[secim, district, ilce_of(board)].append(board)
         for secim in Secim:
             for stored in store.newest(secim):
                 self._count(None, stored.result)
         self._changed_boards.clear()
+        if held is not None:
+            for stored in store.since(held, store.last_recorded()):
+                self._note_change(stored.result.key)
 
     @property
     def sums(self) -> PlaceSums:
@@ -134,13 +145,14 @@ class Checker:
         return ballot.contests() if ballot is not None and key.belge is BOX_SHEET else ()
 
     def _count(self, before: Result | None, after: Result) -> None:
-        key = after.key
-        if key.belge is BOX_SHEET:
+        if after.key.belge is BOX_SHEET:
             self._sums.replace(before, after)
-            self._changed_boards.add((key.secim, key.cevre or "", key.kurul or ""))
         else:
-            self._aggregates[key] = after
-            self._changed_boards.add((key.secim, key.cevre or "", key.kurul or ""))
+            self._aggregates[after.key] = after
+        self._note_change(after.key)
+
+    def _note_change(self, key: ResultKey) -> None:
+        self._changed_boards.add((key.secim, key.cevre or "", key.kurul or ""))
 
     def _check_boxes(
         self,
@@ -188,11 +200,7 @@ class Checker:
         board = key.kurul or ""
         if key.belge is not Belge.ILCE_BIRLESTIRME_KURULLAR:
             return [board]
-        return [
-            name
-            for secim, district, name in self._expected
-            if (secim, district) == (key.secim, key.cevre) and ilce_of(name) == ilce_of(board)
-        ]
+        return self._boards_of_ilce.get((key.secim, key.cevre or "", ilce_of(board)), [])
 
     def _check_sum(self, aggregate: Result) -> list[Finding]:
         key = aggregate.key

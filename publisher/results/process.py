@@ -174,11 +174,15 @@ class ResultsRun:
                 patience=Patience(settings.intake.settle_seconds, settings.intake.quiet_seconds),
             )
             self._intake = ResultIntake(context)
-            # Everything that an earlier run recorded is in the database before it is counted.
-            for _ in self._intake.recover():
-                pass
+            # What an earlier run decided is recorded before the results are counted.
+            recovered = [s.result.key for c in self._intake.record_unrecorded() for s in c.results]
             self._snapshots.recover()
-            self._checker = Checker(self._store, registry, ballot, self._sheets_of)
+            held = self._snapshots.last.last_result if self._snapshots.last else 0
+            self._checker = Checker(self._store, registry, ballot, self._sheets_of, held)
+            boxes = [key for key in recovered if key.belge is BOX_SHEET]
+            self._store.replace_findings(self._checker.recheck(boxes))
+            self._store.commit()
+            self._claimed = self._intake.unfinished()
             claims = self._claims = self._intake.claims
             self._held = HeldSources(
                 settings.intake.quiet_seconds, claims.report_not_removable, MAX_BATCH_BYTES
@@ -209,7 +213,8 @@ class ResultsRun:
 
     def turn(self) -> None:
         """Take in what is complete, close a snapshot if one is due, then wait a moment."""
-        claimed = self._claim(self._monotonic())
+        self._claimed += self._claim(self._monotonic())
+        claimed = self._claimed
         while claimed and not self._stop.is_set():
             for chunk in self._intake.take_in(claimed.pop(0)):
                 self._count(chunk)

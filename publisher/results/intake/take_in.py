@@ -10,9 +10,10 @@ Each batch goes the same way, and each step is durable before the next:
     record      the results ledger gets a record of each row, and the database the record's number
     finish      the spool's file is removed
 
-If the process is killed in between, `recover` continues after the last line that was decided, and a
-row that has a record never gets a second one. A bad row never stops a batch, and a bad batch never
-stops the others.
+If the process is killed in between, the next one first records what was decided
+(`record_unrecorded`), and then continues each batch (`unfinished`) after that line. A row that has
+a record never gets a second one. A bad row never stops a batch, and a bad batch never stops the
+others.
 """
 
 import secrets
@@ -107,8 +108,11 @@ class ResultIntake:
         self._kept_as: dict[str, Stamp] = {}
         self.grown: list[str] = []  # batches to take in again, because their file was written to
 
-    def recover(self) -> Iterator[RecordedChunk]:
-        """Finish what an earlier run began; yield what that changed."""
+    def record_unrecorded(self) -> Iterator[RecordedChunk]:
+        """Put in order what an earlier run left, and record what it decided; yield that.
+
+        Only then are the database's results those that count.
+        """
         evidence.sweep(self._context.site)
         self.claims.recover()
         for path in sorted(self._spool.iterdir()):
@@ -117,7 +121,16 @@ class ResultIntake:
                 self._clean(known, path)
         for found in self._context.store.batches(unfinished=True):
             yield from self._record_unrecorded(found)
-            yield from self._take_in(found.id)
+
+    def unfinished(self) -> list[str]:
+        """Return the ids of the claimed batches that are to be taken in, oldest first."""
+        return [found.id for found in self._context.store.batches(unfinished=True)]
+
+    def recover(self) -> Iterator[RecordedChunk]:
+        """Finish what an earlier run began; yield what that changed."""
+        yield from self.record_unrecorded()
+        for batch_id in self.unfinished():
+            yield from self.take_in(batch_id)
 
     def claim(self, candidates: Sequence[Candidate]) -> list[str]:
         """Claim complete files from results/; return the ids of their batches."""

@@ -146,6 +146,37 @@ def test_killed_at_any_step_of_batch_or_snapshot_everything_is_there_exactly_onc
     assert latest_number(settings.site) == numbers[-1]
 
 
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at_any_step_the_checks_find_what_they_find_otherwise(
+    settings: Settings, step: str
+) -> None:
+    def kill(done: str) -> None:
+        if done == step and armed:
+            raise Killed(done)
+
+    aggregate: dict[str, object] = {
+        name: value for name, value in row(1).items() if not name.startswith("sandik")
+    } | {"belge": "ilce-birlestirme", "gecerli": 1}
+    armed: list[bool] = []
+    with running(settings, step=kill) as made:
+        drop(settings, "a.ndjson", row(1))
+        turns(made, settings)
+        armed.append(True)
+        drop(settings, "b.ndjson", row(2, gecersiz=6), row(3), aggregate)
+        with pytest.raises(Killed):
+            turns(made, settings)
+    with running(settings) as made:
+        turns(made, settings)
+
+    with open_results(settings.site) as reader:
+        found = {(f.check.value, f.places[0]) for f in reader.findings()}
+    assert found == {
+        ("ballots-not-voted", BOX.format(2)),
+        ("board-not-sum", "34-istanbul-1/kadikoy-2"),
+        *(("result-without-sheet", BOX.format(n)) for n in (1, 2, 3)),
+    }
+
+
 def test_a_clock_that_is_set_back_changes_no_order(settings: Settings) -> None:
     times = iter(NOW - timedelta(minutes=n) for n in range(1_000_000))
     with running(settings, clock=lambda: next(times)) as made:
