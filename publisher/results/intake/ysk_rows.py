@@ -11,18 +11,19 @@ object a box, and `getSandikSecimSonucBaslikList`, which says what its vote colu
 
     {"sira_NO": 1, "ad": "A PARTİSİ", "column_NAME": "parti1_ALDIGI_OY"}
 
-A heading with `sira_NO` 0 names no column. An option is found by its title on the ballot, or by its
-id; upper and lower case and Turkish letters do not matter. A box is found in the registry by plate,
+A heading with `sira_NO` 0 names no column. An option is found by its title on the ballot, in upper
+or lower case, or by its id; without Turkish letters (`IYI PARTI`) only if no other option has such
+a title. No two columns may mean the same option. A box is found in the registry by plate,
 district, ilçe and number; if several boards of the ilçe have a box of that number, the row is bad.
 A time without a zone is Turkey's.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from config import times
-from config.ballot import Ballot
+from config import times, turkish
+from config.ballot import Ballot, Option
 from config.cevre import ascii_name
 from config.result_batch import BadRow, RowFault
 from config.sheet import Secim
@@ -59,9 +60,10 @@ def convert(
         for heading in headings
         if heading.get("sira_NO") and heading.get("column_NAME")
     }
+    found: _Found = {}
     for line, row in enumerate(rows, 1):
         try:
-            yield _convert(row, titles, boxes, ballot)
+            yield _convert(row, titles, boxes, ballot, found)
         except _BadBox as error:
             yield BadRow(line, error.fault, str(error), str(dict(row)))
 
@@ -72,27 +74,34 @@ class _BadBox(ValueError):
         self.fault = fault
 
 
+_Found = dict[tuple[Secim, str, str], list[str]]  # by contest, district and title
+
+
 def _convert(
-    row: Mapping[str, Any], titles: Mapping[str, str], boxes: Boxes, ballot: Ballot
+    row: Mapping[str, Any], titles: Mapping[str, str], boxes: Boxes, ballot: Ballot, known: _Found
 ) -> dict[str, Any]:
     secim = SECIM_TURU.get(row.get("secim_TURU") or 0)
     if secim is None:
         message = f"secim_TURU: {row.get('secim_TURU')!r}, known are {sorted(SECIM_TURU)}"
         raise _BadBox(RowFault.WRONG_CONTEST, message)
     district, board, kind = _box(row, secim, boxes)
-    ids = {}
-    for option in ballot.options(secim, district):
-        ids[ascii_name(option.ad)] = ids[option.id.lower()] = option.id
     votes: dict[str, int] = {}
     for column, number in row.items():
         if not (column.startswith(_VOTES) and column.endswith(_COLUMN)) or not number:
             continue
         title = titles.get(column, "")
-        if (option_id := ids.get(ascii_name(title))) is None:
-            named = title or "no heading"
-            message = f"{column}: {named}, the ballot of {district} has no such option"
+        if (found := known.get((secim, district, title))) is None:
+            found = _options_called(title, ballot.options(secim, district))
+            known[secim, district, title] = found
+        if len(found) != 1 or found[0] in votes:
+            wrong = "has no such option"
+            if found:
+                wrong = f"has {' and '.join(found)} for it"
+            if len(found) == 1:
+                wrong = f"has only {found[0]} for it and another column"
+            message = f"{column}: {title or 'no heading'}, the ballot of {district} {wrong}"
             raise _BadBox(RowFault.UNKNOWN_OPTION, message)
-        votes[option_id] = number
+        votes[found[0]] = number
     return {
         "secim": secim.value,
         "cevre": district,
@@ -105,6 +114,17 @@ def _convert(
         **{name: row.get(column, 0) for column, name in _NUMBERS.items()},
         "oylar": votes,
     }
+
+
+def _options_called(title: str, options: Sequence[Option]) -> list[str]:
+    """Return the ids of the options that a title means: one, unless it is unknown or not clear."""
+    named = turkish.lower(title.strip())
+    exact = [option.id for option in options if turkish.lower(option.ad.strip()) == named]
+    if exact or not named:
+        return exact
+    plain = ascii_name(title)
+    by_id = [option.id for option in options if option.id.lower() == plain]
+    return by_id or [option.id for option in options if ascii_name(option.ad) == plain]
 
 
 def _box(row: Mapping[str, Any], secim: Secim, boxes: Boxes) -> tuple[str, str, str]:

@@ -96,6 +96,49 @@ def test_a_row_that_cannot_be_placed_says_why(
     assert message in found.message
 
 
+DOTTED = """\
+secim,cevre,sira,secenek,tur,ad,ittifak
+mv,,1,isik,parti,IŞIK PARTİSİ,
+mv,,2,isik-2,parti,İŞİK PARTİSİ,
+mv,,3,iyi,parti,İYİ PARTİ,
+"""
+
+
+@pytest.mark.parametrize(
+    ("title", "option"),
+    [
+        ("IŞIK PARTİSİ", "isik"),
+        ("Işık Partisi", "isik"),
+        ("İşik Partisi", "isik-2"),
+        ("IYI PARTI", "iyi"),
+        ("isik-2", "isik-2"),
+        ("ISIK PARTISI", None),  # without Turkish letters it could be either
+    ],
+)
+def test_a_dot_on_an_i_tells_two_options_apart(title: str, option: str | None) -> None:
+    found = ballot.read("b", DOTTED.splitlines(keepends=True), b"")
+    headings = [{"sira_NO": 1, "ad": title, "column_NAME": "parti1_ALDIGI_OY"}]
+    row = {name: v for name, v in ROW.items() if "ALDIGI" not in name} | {"parti1_ALDIGI_OY": 9}
+
+    (made,) = ysk_rows.convert([row], headings, Boxes(), found)
+
+    if option is None:
+        assert isinstance(made, BadRow)
+        assert made.message.endswith("the ballot of 34-istanbul-1 has isik and isik-2 for it")
+    else:
+        assert isinstance(made, dict)
+        assert made["oylar"] == {option: 9}
+
+
+def test_two_columns_of_one_option_are_not_added_or_dropped() -> None:
+    headings = [*HEADINGS, {"sira_NO": 4, "ad": "CHP", "column_NAME": "parti1_ALDIGI_OY"}]
+
+    (found,) = ysk_rows.convert([ROW | {"parti1_ALDIGI_OY": 3}], headings, Boxes(), BALLOT)
+
+    assert isinstance(found, BadRow)
+    assert "has only chp for it and another column" in found.message
+
+
 def test_a_time_in_milliseconds_is_read() -> None:
     row = converted(son_ISLEM_TARIHI=1_684_078_200_000)
 
