@@ -1,6 +1,7 @@
 """Takes in batches of results: from a file in results/ to recorded versions.
 
-Each batch goes the same way, and each step is durable before the next:
+Each batch goes the same way. The bytes are durable before a row is decided on, and each step after
+that before the next; a batch of few rows needs two commits.
 
     claim       the file is moved or copied into state/results-spool/ (publisher/results/intake/
                 claims)
@@ -149,22 +150,25 @@ class ResultIntake:
         if found.sha256 is None:
             self._kept_as[batch_id] = Stamp.of(spooled.stat())
             sha256 = evidence.keep(context.site, batch_id, spooled, context.clock())
-            context.store.begin(batch_id, sha256)
-            context.store.commit()
+            context.store.begin(batch_id, sha256)  # committed with what is decided first
             context.step("kept")
         else:
             sha256 = found.sha256
         log.info("batch-started", batch=found.name, sha256=sha256)
         with (context.site / original_file(sha256)).open("rb") as file:
             rows = result_batch.read(found.name, file, context.election)
-            for chunk in _chunks(row for row in rows if row.line > found.done_lines):
+            last = False
+            for chunk, last in _chunks(row for row in rows if row.line > found.done_lines):
                 if context.stopped():
                     return
                 yield self._chunk(found, sha256, chunk)
+                if last:
+                    context.store.finish(batch_id, context.clock())
                 context.store.commit()
                 context.step("noted")
-        context.store.finish(batch_id, context.clock())
-        context.store.commit()
+        if not last:  # it has no row
+            context.store.finish(batch_id, context.clock())
+            context.store.commit()
         context.step("finished")
         self._clean(found, spooled)
         if done := context.store.batch(batch_id):
@@ -406,6 +410,12 @@ def _set_aside_event(name: str, sha256: str, row: SetAsideRow) -> Event:
     return Event(ResultsEvent.REJECTED, WHO, name, row.place, Outcome.REFUSED, detail)
 
 
-def _chunks(rows: Iterator[GoodRow | BadRow]) -> Iterator[list[GoodRow | BadRow]]:
-    while chunk := list(islice(rows, CHUNK_ROWS)):
-        yield chunk
+def _chunks(
+    rows: Iterator[GoodRow | BadRow],
+) -> Iterator[tuple[list[GoodRow | BadRow], bool]]:
+    """Yield the rows in chunks, each with whether it is the last."""
+    following = next(rows, None)
+    while following is not None:
+        chunk = [following, *islice(rows, CHUNK_ROWS - 1)]
+        following = next(rows, None)
+        yield chunk, following is None
