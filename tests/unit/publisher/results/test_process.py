@@ -196,6 +196,13 @@ def test_a_clock_that_is_set_back_changes_no_order(settings: Settings) -> None:
     assert versions_of == [1, 2, 3]
 
 
+class _ImpatientEvent(threading.Event):
+    """An event for which nobody waits."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self.is_set()
+
+
 @pytest.mark.parametrize(
     "error",
     [OSError(errno.ENOSPC, "No space left on device"), OSError("a table: No space left")],
@@ -203,7 +210,7 @@ def test_a_clock_that_is_set_back_changes_no_order(settings: Settings) -> None:
 def test_a_full_disk_halts_the_intake_and_loses_nothing(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    stop, keep, failures = threading.Event(), evidence.keep, [error, error]
+    stop, keep, failures = _ImpatientEvent(), evidence.keep, [error, error]
 
     def failing(*args: object) -> str:
         if failures:
@@ -216,7 +223,6 @@ def test_a_full_disk_halts_the_intake_and_loses_nothing(
                 stop.set()
 
     monkeypatch.setattr(evidence, "keep", failing)
-    monkeypatch.setattr(threading.Event, "wait", lambda self, timeout=None: self.is_set())
     monkeypatch.setattr(ResultsRun, "_prepare_if_due", lambda self: None)
     drop(settings, "a.ndjson", row(1), row(2))
     with capture_logs() as logs:
