@@ -230,6 +230,7 @@ class Staff(_Strict):
     proxies: Annotated[tuple[Address, ...], BeforeValidator(_balancers)] = ()
     proxy_protocol: Annotated[bool, Field(strict=True)] = False
     networks: Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)] = ()
+    metrics: Annotated[tuple[str, int], BeforeValidator(_listen)] | None = None
     address: Annotated[str, Field(pattern=r"^(https?://[A-Za-z0-9.:\[\]-]+)?$")] = ""
     idle_minutes: Annotated[float, Field(strict=True, ge=1, le=1440)] = 30.0
     session_hours: Annotated[float, Field(strict=True, gt=0, le=168)] = 12.0

@@ -176,7 +176,7 @@ class StaffSettings:
     """Where the staff site listens, and its limits; the fields are those of PortalSettings.
 
     `networks` are the networks that operators come from; without any, every address may come that
-    no party has registered.
+    no party has registered. `metrics` is where Prometheus finds the figures of the whole site.
     """
 
     host: str = "127.0.0.1"
@@ -186,6 +186,7 @@ class StaffSettings:
     proxies: tuple[Address, ...] = ()
     proxy_protocol: bool = False
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    metrics: tuple[str, int] | None = None
     address: str = ""
     idle_minutes: float = 30.0
     session_hours: float = 12.0

@@ -32,8 +32,13 @@ A site is the folder that `--site DIR` or SSPS_SITE names. It holds:
     state/spool/                      pages that were taken from the intake and are not filed yet
     state/errands/                    requests of operators to the publisher, and its answers
     state/serving.json                which settings and keys the running server uses
+    state/sessions.json               who is connected over SFTP now
+    state/ended-sessions.json         the sessions that operators have ended
+    state/verified.json               when the ledgers were verified last, by whom, with what result
+    state/staff-cache/                the index of the ledgers that the staff site searches
     state/publishing.json             what keeps the running publisher from filing
     state/portal.json                 which settings and users the running portal uses
+    state/expected-pace.json          when a rehearsal delivers its pages, for the coverage wall
     state/announcements.json          what the operator announces on the entry page of the portal
     state/portal-sessions.sqlite      the sessions of the web site, without their secrets
     state/staff.json                  which settings and operators the running staff site uses
@@ -93,8 +98,13 @@ RESULTS_DATABASE = STATE / "results.sqlite"
 RESULTS_SPOOL = STATE / "results-spool"
 REQUESTS = STATE / "errands"
 SERVER_STATE = STATE / "serving.json"
+LIVE_SESSIONS = STATE / "sessions.json"
+ENDED_SESSIONS = STATE / "ended-sessions.json"
+VERIFIED = STATE / "verified.json"
+STAFF_CACHE = STATE / "staff-cache"
 PUBLISHER_STATE = STATE / "publishing.json"
 PORTAL_STATE = STATE / "portal.json"
+EXPECTED_PACE = STATE / "expected-pace.json"
 ANNOUNCEMENTS = STATE / "announcements.json"
 PORTAL_SESSIONS = STATE / "portal-sessions.sqlite"
 STAFF_STATE = STATE / "staff.json"

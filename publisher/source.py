@@ -8,7 +8,10 @@ by one, never through a link, and the file is used by its bare name in the last 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
+
+from config.fault import visible
 
 # O_PATH also opens a folder that may be entered but not listed.
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -32,6 +35,17 @@ class Source(NamedTuple):
         """Parse what `bytes` wrote."""
         folder, _, path = os.fsdecode(text).rpartition("//")
         return cls(folder, path)
+
+    def scanner(self, site: Path) -> str:
+        """Return the folder of the scanner: the intake folder, and the first folder below it.
+
+        It is relative to the site if it is inside. Whoever may write to the intake chooses the
+        name, so its control characters are escaped.
+        """
+        first, below, _ = self.path.partition("/")
+        folder = Path(self.folder, first) if below else Path(self.folder)
+        root = site.resolve()
+        return visible(str(folder.relative_to(root) if folder.is_relative_to(root) else folder))
 
 
 @contextmanager

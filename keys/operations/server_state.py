@@ -39,6 +39,7 @@ from keys import files
 RUN, SERVE, PUBLISH, PORTAL, STAFF = "run", "serve", "publish", "portal", "staff"
 STATE_FILES = {SERVE: SERVER_STATE, PORTAL: PORTAL_STATE, STAFF: STAFF_STATE}
 _flock = struct.Struct("hhqqi4x")
+_own: dict[Path, int] = {}  # the locks that this process holds, with its number (a child has none)
 
 
 class AlreadyRunning(Exception):
@@ -90,7 +91,7 @@ def claim(site: Path, part: str) -> Iterator[None]:
     """Run as that part of the site; raise AlreadyRunning if another process does.
 
     A forked child does not inherit the lock. Nothing else in this process may open the lock's file,
-    since closing it would release the lock (fcntl(2)).
+    since closing it would release the lock (fcntl(2)); `holder` does not.
     """
     path = site / lock_file(part)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -103,8 +104,10 @@ def claim(site: Path, part: str) -> Iterator[None]:
             raise AlreadyRunning(
                 f"{site}: process {pid} already runs `ssps {part}`, stop that one first"
             ) from None
+        _own[path] = os.getpid()
         yield
     finally:
+        _own.pop(path, None)
         os.close(descriptor)
 
 
@@ -118,8 +121,11 @@ def refuse_second(site: Path, part: str) -> None:
 
 def holder(site: Path, part: str) -> int | None:
     """Return the process that runs this part of the site now, or None."""
+    path = site / lock_file(part)
+    if _own.get(path) == os.getpid():
+        return os.getpid()
     try:
-        descriptor = os.open(site / lock_file(part), os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:

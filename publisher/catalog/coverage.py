@@ -18,12 +18,12 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from config.litter import Litter
 from config.sheet import Belge, Secim, Sheet
@@ -83,12 +83,15 @@ class FilingRate:
 
     `pages_a_second` is the mean of the last minute. `oldest_seconds` is the age of the oldest page
     that is not done, None if there is none. `ignored` are files in the intake that are not scans.
+    `waiting` has for each scanner's folder (publisher/source) how many files are not claimed yet,
+    and the age of the oldest in seconds.
     """
 
     pages_a_second: float
     in_intake: int
     oldest_seconds: float | None
     ignored: int = 0
+    waiting: Mapping[str, tuple[int, float]] = field(default_factory=dict)
 
 
 class Coverage:
@@ -143,10 +146,38 @@ class Coverage:
             + " AND ".join([*in_place, *not_here] or ["true"])
             + " ORDER BY cevre COLLATE NOCASE, kurul COLLATE NOCASE, sandik COLLATE NOCASE"
         )
-        for karekod, secim, belge, *where, page in self._database.execute(query, parts):
-            cevre, kurul, sandik = (part or None for part in where)
-            found = Sheet(Secim(secim), Belge(belge), cevre, kurul, sandik, page)
-            yield MissingSheet(f"{karekod:010}", found)
+        yield from map(_expected_sheet, self._database.execute(query, parts))
+
+    def box_lines(self, cevre: str, kurul: str) -> list[CoverageLine]:
+        """Return a line for each box of a board; the key of the board's own sheets is `-`."""
+        if not self.registered:
+            return []
+        filed = _FILED if "filing" in self._tables else "0"
+        absent = f"NOT {filed} AND {_ABSENT}" if "absence" in self._tables else "0"
+        query = (
+            f"SELECT sandik, count(*), sum({filed}), sum({absent}) FROM registry.sheet s "
+            "WHERE cevre = ? COLLATE NOCASE AND kurul = ? COLLATE NOCASE GROUP BY sandik"
+        )
+        return [
+            CoverageLine(sandik or "-", expected, here, gone)
+            for sandik, expected, here, gone in self._database.execute(query, (cevre, kurul))
+        ]
+
+    def sheets(self, place: str) -> list[tuple[MissingSheet, bool, bool]]:
+        """Return each expected sheet of a place as for `missing`: the sheet, filed, absent."""
+        if not self.registered:
+            return []
+        in_place, parts = _place_conditions(place)
+        filed = _FILED if "filing" in self._tables else "0"
+        absent = _ABSENT if "absence" in self._tables else "0"
+        query = (
+            f"SELECT {filed}, {absent}, karekod, secim, belge, cevre, kurul, sandik, page "
+            f"FROM registry.sheet s WHERE {' AND '.join(in_place)} ORDER BY secim, belge, page"
+        )
+        return [
+            (_expected_sheet(row), bool(is_filed), bool(is_absent and not is_filed))
+            for is_filed, is_absent, *row in self._database.execute(query, parts)
+        ]
 
     def expects(self, place: str) -> bool:
         """Return whether the registry has any sheet in a place, written as for `missing`."""
@@ -167,6 +198,7 @@ class Coverage:
         litter = litter or Litter((), ())
         claimed = self._left_behind()
         ages: list[float] = []
+        by_scanner: dict[str, tuple[int, float]] = {}
         ignored = 0
         for folder in map(Path.resolve, folders):
             for entry in _files(folder):
@@ -177,6 +209,9 @@ class Coverage:
                 stamp = claimed.get(bytes(source))
                 if stamp is None or stamp != _stamp(entry):
                     ages.append(_age(entry, now))
+                    scanner = source.scanner(self._site)
+                    number, oldest_here = by_scanner.get(scanner, (0, 0.0))
+                    by_scanner[scanner] = number + 1, max(oldest_here, ages[-1])
         in_intake = len(ages)
         done = 0
         if "arrival" in self._tables:
@@ -193,7 +228,7 @@ class Coverage:
                 if decided < start:
                     break
                 done += 1
-        return FilingRate(done / 60, in_intake, max(ages, default=None), ignored)
+        return FilingRate(done / 60, in_intake, max(ages, default=None), ignored, by_scanner)
 
     def _left_behind(self) -> dict[bytes, str]:
         if "left_behind" not in self._tables:
@@ -276,6 +311,13 @@ class Coverage:
 def open_coverage(site: Path) -> "closing[Coverage]":
     """Open a site's coverage for a `with` statement."""
     return closing(Coverage(site))
+
+
+def _expected_sheet(row: Sequence[Any]) -> MissingSheet:
+    karekod, secim, belge, *where, page = row
+    cevre, kurul, sandik = (part or None for part in where)
+    found = Sheet(Secim(secim), Belge(belge), cevre, kurul, sandik, page)
+    return MissingSheet(f"{karekod:010}", found)
 
 
 def _place_conditions(place: str | None) -> tuple[list[str], list[str]]:

@@ -32,10 +32,11 @@ from keys.operations import (
     site_keys,
 )
 from keys.operations.key_files import KeyFilesOnRecord
-from publisher.catalog import counts as catalog_counts
 from publisher.catalog import coverage
 from publisher.catalog.coverage import Coverage, CoverageLine, MissingSheet
 from publisher.results.reading import compare_with_sheets, count_results
+from publisher.status import figures
+from publisher.status.places import Places
 from scripts.access import rotate
 from scripts.filing.live_status import StatusScreen
 from scripts.shared import console
@@ -107,10 +108,14 @@ def status(
     elif as_csv:
         click.echo(_csv(site, by), nl=False)
     elif as_json:
-        counted: dict[str, Any] = count_sheets(site)
+        taken = figures.take(load.load(site), datetime.now(UTC))
+        counted: dict[str, Any] = {**taken.counted, **taken.as_dict()}
         if by:
             with coverage.open_coverage(site) as opened:
                 lines: dict[str, Any] = {line.key: _numbers(line) for line in opened.lines(by)}
+            if by == "cevre":
+                for found in Places(site).lines():
+                    lines[found.place] |= found.as_dict()
             for place, numbers in _results_by(site, by).items():
                 lines.setdefault(place, {})["results"] = numbers
             counted["by"] = lines
@@ -121,42 +126,8 @@ def status(
 
 
 def count_sheets(site: Path) -> dict[str, Any]:
-    """Return what `ssps status --json` prints."""
-    with coverage.open_coverage(site) as opened:
-        (whole,) = opened.lines()
-        unexpected = opened.unexpected()
-        intake = load.load(site).intake
-        flow = opened.filing_rate(intake.folders, datetime.now(UTC), intake.litter)
-    counts = catalog_counts.counts(site)
-    return {
-        "expected": whole.expected,
-        "filed": counts.filed,
-        "absent": whole.absent,
-        "missing": whole.missing,
-        "unexpected": unexpected,
-        "versions": counts.versions,
-        "duplicates": counts.duplicates,
-        "quarantined": counts.quarantined - counts.reviewed - counts.blank,
-        "ruled": counts.reviewed,
-        "waiting": counts.waiting,
-        "in_intake": flow.in_intake,
-        "ignored": flow.ignored + counts.blank,
-        "oldest_seconds": None if flow.oldest_seconds is None else round(flow.oldest_seconds, 1),
-        "pages_a_second": round(flow.pages_a_second, 2),
-        "gaps": counts.gaps,
-        "results": _count_results(site),
-    }
-
-
-def _count_results(site: Path) -> dict[str, int]:
-    """Return how many results of boxes are expected and here, rejected rows, errors found."""
-    found = count_results(site)
-    return {
-        "expected": found.expected,
-        "here": found.here,
-        "rejected": found.rejected,
-        "findings": found.findings,
-    }
+    """Return the counts that `ssps status` shows."""
+    return figures.counted(site)
 
 
 _LABELS = {"ruled": "reviewed", "pages_a_second": "pages per second"}

@@ -39,6 +39,7 @@ from config.election import Election
 from config.registry import Registry
 from config.site import REGISTRY_INDEX
 from keys.operations import server_state
+from publisher.status import pace
 from scripts.filing.status import SETTLED, count_sheets
 from scripts.rehearsal import reconcile, simulated_reader, web_parties
 from scripts.rehearsal.demo import free_port, ssps, wait_until_served
@@ -123,6 +124,11 @@ def run_rehearsal(rehearsal: NationalRehearsal, folder: Path) -> dict[str, objec
         for visitor in visitors:
             visitor.start()
         try:
+            pace.write_expected(
+                site,
+                datetime.now(UTC),
+                (arrivals.playback_time(s.at, rehearsal.minutes * 60) for s in schedule),
+            )
             delivered = _deliver(
                 schedule,
                 make_page,

@@ -100,6 +100,7 @@ max_sessions_per_party = 32      # rclone alone opens twelve
 # [staff]                        # the staff site, for YSK's own people; without it there is none
 # listen = "127.0.0.1:8444"      # never an address that parties reach
 # networks = ["10.20.0.0/16"]    # where operators come from; default: no address of a party
+# metrics = "127.0.0.1:9109"       # where Prometheus reads the figures of the whole site
 # certificate = "keys/tls/staff.crt"
 # key = "keys/tls/staff.key"
 # proxies = ["192.0.2.1"]        # the balancers; without a certificate they do TLS

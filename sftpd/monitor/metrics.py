@@ -37,8 +37,6 @@ from prometheus_client.registry import Collector
 from keys.operations.publisher_state import PublisherState
 from sftpd.ipc.messages import READ_TIME_BOUNDS
 
-MAX_REQUEST = 4096
-_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _MAX_REASONS = 100  # so that no child can fill the memory with made-up reasons
 _MAX_READS = 1 << 53  # a float cannot hold every larger number
 
@@ -166,23 +164,3 @@ def _read_histogram(times: ReadLatencies) -> Metric:
     buckets = list(zip(names, map(float, accumulate(times.counts)), strict=True))
     family.add_metric([], buckets, sum_value=times.microseconds / 1e6)
     return family
-
-
-def respond(request: bytes, page: Callable[[], bytes]) -> bytes | None:
-    """Return the response to a request; None if the request is not complete yet."""
-    head, end, _ = request.partition(b"\r\n\r\n")
-    if not end:
-        return None if len(request) < MAX_REQUEST else _reply("431 Request Too Large")
-    parts = head.split(b"\r\n", 1)[0].split(b" ")
-    if len(parts) != 3 or not parts[2].startswith(b"HTTP/1."):
-        return _reply("400 Bad Request")
-    if parts[0] != b"GET":
-        return _reply("405 Method Not Allowed", more="Allow: GET\r\n")
-    if parts[1].partition(b"?")[0] != b"/metrics":
-        return _reply("404 Not Found")
-    return _reply("200 OK", page(), f"Content-Type: {_CONTENT_TYPE}\r\n")
-
-
-def _reply(status: str, body: bytes = b"", more: str = "") -> bytes:
-    head = f"HTTP/1.1 {status}\r\n{more}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    return head.encode() + body

@@ -1,14 +1,14 @@
 """Answers a Prometheus server over HTTP, in the monitor's loop, and never blocks it.
 
 It serves at most `MAX_CLIENTS` connections at a time, with one request each
-(sftpd/monitor/metrics). A connection is closed after `REQUEST_TIMEOUT` seconds at the latest.
+(keys/prometheus). A connection is closed after `REQUEST_TIMEOUT` seconds at the latest.
 """
 
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sftpd.monitor import metrics
+from keys import prometheus
 from sftpd.monitor.loop import READ, WRITE, Loop, Timer
 
 MAX_CLIENTS = 16
@@ -51,7 +51,7 @@ class MetricsServer:
 
     def _read(self, client: _Client) -> None:
         try:
-            data = client.peer.recv(metrics.MAX_REQUEST)
+            data = client.peer.recv(prometheus.MAX_REQUEST)
         except BlockingIOError:
             return
         except OSError:
@@ -60,7 +60,7 @@ class MetricsServer:
             self._drop(client)
             return
         client.request += data
-        answer = metrics.respond(client.request, self._page)
+        answer = prometheus.respond(client.request, self._page)
         if answer is not None:
             client.answer = memoryview(answer)
             self._loop.watch(client.peer, lambda: self._write(client), WRITE)

@@ -26,7 +26,9 @@ def test_the_names_in_a_site_are_fixed() -> None:
         "results", "feed/sonuclar", "snapshots", "snapshots/latest", "state/results.sqlite",
         "state/results-spool",
         "keys/users", "keys/tls", "state/portal.json", "state/portal-sessions.sqlite",
-        "state/announcements.json", "state/cosigned",
+        "state/announcements.json", "state/expected-pace.json",
+        "state/sessions.json", "state/ended-sessions.json", "state/verified.json",
+        "state/staff-cache", "state/cosigned",
         "keys/operators.toml", "clients/staff.json",
         "state/staff.json", "state/staff-sessions.sqlite",
     }  # fmt: skip

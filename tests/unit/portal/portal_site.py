@@ -229,6 +229,12 @@ class PortalSite(ResultsSite):
             }
             catalog.connection.execute(sa.insert(catalog_tables.arrival), [arrival])
             catalog.connection.execute(sa.insert(catalog_tables.filing), [filing])
+            if version == 1:
+                kind = {key: filing[key] for key in ("cevre", "kurul", "secim", "belge")}
+                tally = catalog_tables.tally
+                counted = sa.update(tally).filter_by(**kind).values(number=tally.c.number + 1)
+                if not catalog.connection.execute(counted).rowcount:
+                    catalog.connection.execute(sa.insert(tally), [{**kind, "number": 1}])
             catalog.commit()
         return path
 

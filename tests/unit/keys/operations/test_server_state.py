@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -95,3 +96,15 @@ def test_the_digest_of_a_party_changes_with_its_settings(tmp_path: Path) -> None
     after = {p.id: server_state.party_digest(p) for p in load.load(site).parties}
 
     assert [id_ for id_ in before if before[id_] != after[id_]] == ["parti-a"]
+
+
+def test_a_daemon_that_asks_about_itself_keeps_its_lock(tmp_path: Path) -> None:
+    """Closing any descriptor of the lock's file would release it (fcntl(2))."""
+    asked = "import sys; from pathlib import Path; from keys.operations import server_state; "
+    asked += "print(server_state.holder(Path(sys.argv[1]), server_state.STAFF))"
+    with server_state.claim(tmp_path, server_state.STAFF):
+        assert server_state.holder(tmp_path, server_state.STAFF) == os.getpid()
+        command = [sys.executable, "-c", asked, str(tmp_path)]
+        other = subprocess.run(command, check=True, capture_output=True, text=True)
+        assert int(other.stdout) == os.getpid()
+    assert server_state.holder(tmp_path, server_state.STAFF) is None

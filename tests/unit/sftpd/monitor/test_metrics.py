@@ -3,8 +3,9 @@ from collections import Counter
 import pytest
 
 from keys.operations.publisher_state import PublisherState
+from keys.prometheus import MAX_REQUEST, respond
 from sftpd.ipc.messages import READ_TIME_BOUNDS
-from sftpd.monitor.metrics import MAX_REQUEST, Counters, Gauges, MetricsPage, ReadLatencies, respond
+from sftpd.monitor.metrics import Counters, Gauges, MetricsPage, ReadLatencies
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

@@ -1,0 +1,1 @@
+"""How a site is doing now: counts, rates, places and health, for commands, metrics and the wall."""
