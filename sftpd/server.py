@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, timedelta
 from ipaddress import ip_address
 
 import structlog
@@ -38,7 +39,8 @@ from keys.credentials.ratelimit import BandwidthLimits
 from keys.ledger import writer
 from keys.ledger.anchors import AnchorWriter
 from keys.ledger.writer import Ledger
-from keys.operations import publisher_state, server_state, site_keys
+from keys.operations import live_sessions, publisher_state, server_state, site_keys
+from keys.operations.live_sessions import EndedSessions, LiveSession, SessionsFile
 from sftpd.access.connection_shares import ConnectionShares
 from sftpd.access.revalidate import Revalidator, Rings
 from sftpd.ipc.session_messages import SessionSettings
@@ -207,6 +209,9 @@ class Server:
         self._revalidator = parts.revalidator
         self._signals = Signals()
         self._status_file = StatusFile(settings.site, parts.rings)
+        self._sessions_file = SessionsFile(settings.site)
+        self._ended = EndedSessions(settings.site)
+        self._since: dict[int, str] = {}  # when each live session began
         self._faults: tuple[str, ...] = ()  # of the last reload
         self._started = clock().timestamp()
         self._party_rates: dict[str, float] = {}  # Mbit/s, of the parties with their own limit
@@ -338,6 +343,7 @@ class Server:
             self._monitor.group_commit.flush_pending,
             self._end_stuck_logins,
             self._update_live_file,
+            self._update_sessions_file,
             self._poll_signer,
             self._record_anchors,
         ):
@@ -456,9 +462,36 @@ class Server:
             reason = self._revalidator.reason_to_end(
                 state.party, state.credential, state.address, state.rehearsal, state.settings
             )
+            if reason is None and state.session in self._ended.numbers():
+                reason = live_sessions.REASON
             if reason is not None:
                 _log.info("session-ended", session=state.session, party=state.party, cause=reason)
                 self._children.terminate(child, reason, _END_TIMEOUT)
+
+    def _update_sessions_file(self) -> None:
+        now, loop_now = self._revalidator.now().astimezone(UTC), self._loop.time()
+        live = [s for s in self._children.states() if s.party is not None and not s.ended]
+        for state in live:
+            began = now - timedelta(seconds=loop_now - state.started)
+            self._since.setdefault(state.session, began.isoformat(timespec="seconds"))
+        numbers = {state.session for state in live}
+        self._since = {n: since for n, since in self._since.items() if n in numbers}
+        self._sessions_file.update(
+            [
+                LiveSession(
+                    state.session,
+                    state.who,
+                    state.origin,
+                    state.exchange.client if state.exchange else "",
+                    self._since[state.session],
+                    state.rehearsal,
+                    state.files,
+                    state.bytes_sent,
+                    len(state.open_files),
+                )
+                for state in live
+            ]
+        )
 
     def _end_stuck_logins(self) -> None:
         # A child ends by itself after the grace time, unless a call in it never returns.

@@ -31,6 +31,7 @@ from portal.access.limits import Limits
 from portal.access.recorder import Recorder
 from portal.staff.entrance import StaffEntrance
 from portal.staff.site import create_app
+from scripts.daemons.staff import COMMAND_LINE
 
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 SITE_TOML = f'{office.SITE_TOML}[staff]\nlisten = "127.0.0.1:0"\n'
@@ -96,7 +97,7 @@ def running(site: Path, *, limited: bool = False) -> Iterator[Staff]:
         )
         entrance = StaffEntrance(settings, Recorder(ledger), lambda: found.now, limits=limits)
         patch.setattr(ring, "_matches", web_site._matches)
-        app = Front(create_app(entrance), entrance)
+        app = Front(create_app(entrance, COMMAND_LINE), entrance)
         found = Staff(site, entrance, app, runner)
         try:
             yield found

@@ -84,13 +84,18 @@ def page(
     **context: Any,
 ) -> HTMLResponse:
     """Render one page for the user who asks."""
+    return HTMLResponse(fragment(request, template, **context), status, headers)
+
+
+def fragment(request: Request, template: str, **context: Any) -> str:
+    """Render a page, or a part of one that replaces what a browser shows, as text."""
     entrance = entrance_of(request)
     identity = getattr(request.state, "identity", None)
     session = getattr(request.state, "session", None)
     name = entrance.cookie if identity is not None else entrance.form_cookie
     cookie = request.cookies.get(name, "")
     look: Look = request.app.state.look
-    rendered = (
+    return (
         _environment(look)
         .get_template(template)
         .render(
@@ -108,7 +113,6 @@ def page(
             **{"data": None, **context},
         )
     )
-    return HTMLResponse(rendered, status, headers)
 
 
 def remembered_part(

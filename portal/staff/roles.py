@@ -3,6 +3,7 @@
     Anyone       operator, supervisor, auditor
     Desk         operator, supervisor: those who decide on quarantined pages
     Supervisor   supervisor
+    Auditor      auditor: the pages of the record
 
 The gate (portal/access/gate) enforces it; for the other roles the page does not exist.
 `check_roles` refuses to start if a page depends on none of them.
@@ -19,10 +20,12 @@ from portal.access.identity import Identity
 ANYONE = frozenset(STAFF_ROLES)
 DESK = frozenset({Role.OPERATOR, Role.SUPERVISOR})
 SUPERVISOR = frozenset({Role.SUPERVISOR})
+AUDIT = frozenset({Role.AUDITOR})
 
 Anyone = Annotated[Identity, Depends(signed_in(Service.STAFF, roles=ANYONE))]
 Desk = Annotated[Identity, Depends(signed_in(Service.STAFF, roles=DESK))]
 Supervisor = Annotated[Identity, Depends(signed_in(Service.STAFF, roles=SUPERVISOR))]
+Auditor = Annotated[Identity, Depends(signed_in(Service.STAFF, roles=AUDIT))]
 
 
 def check_roles(app: FastAPI, own_account: frozenset[str]) -> None:

@@ -20,8 +20,10 @@ from portal import daemon
 from portal.access.limits import Limits
 from portal.access.recorder import Recorder
 from portal.daemon import Daemon, Work
+from portal.staff import metrics_port
 from portal.staff.entrance import StaffEntrance
 from portal.staff.site import create_app
+from portal.staff.watch import Watch
 
 
 def serve(
@@ -32,13 +34,17 @@ def serve(
     limits: Limits | None = None,
     poll_signer: Work = lambda: None,
     record_new_settings: Callable[[Settings], object] = lambda settings: None,
+    command_line: Sequence[str] = (),
 ) -> None:
-    """Serve until SIGTERM or SIGINT; the arguments are those of portal/server."""
+    """Serve until SIGTERM or SIGINT; the other arguments are those of portal/server.
+
+    `command_line` starts scripts/staff_command.
+    """
     if settings.staff is None:
         raise Faults([Fault(SITE_TOML, "staff", "is missing: add the table [staff]")])
     with daemon.opened(settings, settings.staff, STAFF, LEDGER, clock) as (ledger, listening):
         entrance = StaffEntrance(settings, Recorder(ledger), clock, limits=limits)
-        server = Server(entrance, poll_signer, record_new_settings)
+        server = Server(entrance, poll_signer, record_new_settings, command_line)
         server.serve(listening, ready)
 
 
@@ -48,13 +54,25 @@ class Server(Daemon):
     part, ledger = STAFF, LEDGER
     entrance: StaffEntrance
 
+    def __init__(
+        self,
+        entrance: StaffEntrance,
+        poll_signer: Work,
+        record_new_settings: Callable[[Settings], object],
+        command_line: Sequence[str],
+    ) -> None:
+        super().__init__(entrance, poll_signer, record_new_settings)
+        self._command_line = command_line
+
     def create_app(self) -> FastAPI:
         """Make the application."""
-        return create_app(self.entrance)
+        return create_app(self.entrance, self._command_line)
 
     def tasks(self, app: FastAPI) -> Sequence[Coroutine[Any, Any, object]]:
-        """Return what follows the site's data."""
-        return (app.state.sites.follow(), app.state.desk.follow())
+        """Return what follows the site, and what answers Prometheus."""
+        watch: Watch = app.state.watch
+        metrics = metrics_port.serve(self.entrance, watch)
+        return (app.state.sites.follow(), app.state.desk.follow(), watch.follow(), metrics)
 
     def holders(self, settings: Settings) -> Sequence[str]:
         """Return the party of the operators."""

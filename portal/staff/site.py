@@ -1,5 +1,6 @@
 """All pages of the staff site, as one list of routers, and how it looks."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
@@ -15,22 +16,32 @@ from portal.party.errors import answer_error
 from portal.party.pages import entry
 from portal.party.rendering import TEMPLATES, Look
 from portal.pictures.pictures import Pictures
+from portal.staff.commands import Commands
 from portal.staff.desk.desk import Desk
 from portal.staff.entrance import StaffEntrance
-from portal.staff.pages import account, desk, desk_actions, desk_lists, wall
+from portal.staff.pages import account, desk, desk_actions, desk_lists, parties, records, wall
+from portal.staff.pages.parties import BehindFigures
+from portal.staff.refusals import Refusals
+from portal.staff.reports import Reports
 from portal.staff.roles import check_roles
+from portal.staff.verification import Verification
+from portal.staff.watch import Watch
 
 _FOLDER = Path(__file__).parent
 _ASSETS = Assets(STATIC, _FOLDER / "static")
 _MENU: tuple[tuple[str, str, frozenset[Role]], ...] = (
     ("/", "Durum", wall.ROLES),
     ("/masa", "Masa", desk.ROLES),
+    ("/partiler", "Partiler", parties.ROLES),
+    ("/kayit", "Kayıt", records.ROLES),
 )
 ROUTERS = (
     _ASSETS.router(),
     entry.router,
     account.router,
     wall.router,
+    parties.router,
+    records.router,
     desk.router,
     desk_actions.router,
     desk_lists.router,
@@ -44,12 +55,21 @@ def _menu(who: Identity | None) -> list[tuple[str, str]]:
 LOOK = Look((_FOLDER / "templates", TEMPLATES), _ASSETS, _menu)
 
 
-def create_app(entrance: StaffEntrance) -> FastAPI:
-    """Make the application; AssertionError if a route has no gate or names no roles."""
+def create_app(entrance: StaffEntrance, command_line: Sequence[str] = ()) -> FastAPI:
+    """Make the application; AssertionError if a route has no gate or names no roles.
+
+    `command_line` starts scripts/staff_command, for pages that do what a command does.
+    """
     app = FastAPI(title="SSPS personel", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.entrance = entrance
     app.state.look = LOOK
     app.state.pictures = Pictures()
+    app.state.commands = Commands(command_line, entrance.settings.site)
+    app.state.verification = Verification(app.state.commands)
+    app.state.reports = Reports(app.state.commands)
+    app.state.behind = BehindFigures()
+    app.state.refusals = Refusals()
+    app.state.watch = Watch(lambda: entrance.settings, entrance.clock)
     app.state.desk = Desk(entrance.settings.site, entrance.clock)
     app.state.sites = Sites(lambda: entrance.settings.results.share_level)
     add_routes(app, *ROUTERS)

@@ -11,7 +11,15 @@ from rich.table import Table
 from config import load
 from config.party import Party
 from keys.operations import ring_files
-from scripts.access import agreement, attempts, credentials, letter, parties, witness
+from scripts.access import (
+    agreement,
+    attempts,
+    credentials,
+    letter,
+    live_sessions,
+    parties,
+    witness,
+)
 from scripts.shared import console
 
 
@@ -20,7 +28,14 @@ def party() -> None:
     """Manage the registered parties."""
 
 
-for command in (*agreement.COMMANDS, attempts.test, letter.letter, witness.forget_witness):
+_SESSIONS = (live_sessions.sessions, live_sessions.end_session)
+for command in (
+    *agreement.COMMANDS,
+    attempts.test,
+    letter.letter,
+    witness.forget_witness,
+    *_SESSIONS,
+):
     party.add_command(command)
 
 

@@ -9,6 +9,7 @@ import click
 from config.site import LEDGER_NAMES, LEDGERS, TRANSFER
 from keys.ledger import segments
 from keys.ledger.record import Record, format_record
+from scripts.audit.behind import behind
 from scripts.audit.compare import compare
 from scripts.audit.exports import export
 from scripts.audit.gaps import gap
@@ -29,7 +30,7 @@ def audit() -> None:
     """Read and verify the record of all that was done."""
 
 
-for command in (verify, result, compare, query, receipt, report, timeline, gap, export):
+for command in (verify, result, compare, query, receipt, report, timeline, gap, export, behind):
     audit.add_command(command)
 
 

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -28,11 +29,14 @@ from keys.ledger.verify import (
     verify_ledger,
 )
 from keys.ledger.verify.clock import records_that_run_backwards
+from keys.operations import verified
+from keys.operations.verified import Verified, VerifiedLedger
 from scripts.audit import evidence, feeds, result_chain
 from scripts.audit.evidence import Evidence
 from scripts.audit.result_chain import ResultVerdict
 from scripts.shared import console
 
+_PROGRESS_SECONDS = 0.2  # between two lines of --progress
 _MAX_LISTED = 5  # older checkpoints that are listed one by one
 
 # (where the checkpoint was found, the signed checkpoint)
@@ -52,12 +56,14 @@ _SourcedCheckpoint = tuple[str, bytes]
     "May be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each ledger.")
+@click.option("--progress", "told", is_flag=True, hidden=True, help="Print it as JSON on stderr.")
 @console.with_optional_site
 def verify(
     folders: tuple[Path, ...],
     key_files: tuple[Path, ...],
     checkpoint_paths: tuple[Path, ...],
     as_json: bool,
+    told: bool,
     site: Path | None,
 ) -> None:
     """Verify that the ledgers are unchanged since they were signed.
@@ -76,22 +82,50 @@ def verify(
     chain of all snapshots, each row of the newest one against its record, and each record against
     its batch in the store. Copies of these folders are enough.
     """
+    began = time.monotonic()
     sources = evidence.find(folders, key_files, site)
     ledgers = find_ledgers(sources.ledgers)
-    verdicts = verify_all(sources, checkpoint_paths, None if folders else site)
+    own_site = None if folders else site
+    show = _print_progress(ledgers) if told else lambda read: None
+    verdicts = verify_all(sources, checkpoint_paths, own_site, show)
     for verdict in verdicts:
         click.echo(json.dumps(_verdict_fields(verdict)) if as_json else _format_verdict(verdict))
     wrong = any(verdict.findings for verdict in verdicts)
+    findings = [f"{v.folder}: {f.kind}: {f.text}" for v in verdicts for f in v.findings]
     for found in result_chain.find_results([each.folder for each in ledgers]):
         of_results = result_chain.verify_results(found, sources.keys, _show_step)
         wrong = wrong or bool(of_results.findings)
+        findings += [f"{of_results.folder}: {text}" for text in of_results.findings]
         fields = json.dumps(asdict(of_results), ensure_ascii=False)
         click.echo(fields if as_json else _format_results(of_results))
+    if own_site is not None:
+        seconds = round(time.monotonic() - began, 1)
+        checked = tuple(VerifiedLedger(v.folder.name, v.records, v.signed) for v in verdicts)
+        state = Verified(datetime.now(UTC), console.operator(), seconds, checked, tuple(findings))
+        verified.write(own_site, state)
     sys.exit(wrong)
 
 
+def _print_progress(ledgers: Iterable[LedgerFiles]) -> Callable[[int], None]:
+    """Return a function that prints how many of all bytes were read, as JSON on stderr."""
+    total = sum(s.path.stat().st_size for each in ledgers for s in each.segments().values())
+    done, said = 0, 0.0
+
+    def show(count: int) -> None:
+        nonlocal done, said
+        done += count
+        if (now := time.monotonic()) >= said + _PROGRESS_SECONDS:
+            said = now
+            click.echo(json.dumps({"read": done, "total": total}), err=True)
+
+    return show
+
+
 def verify_all(
-    sources: Evidence, checkpoint_paths: Sequence[Path], site: Path | None
+    sources: Evidence,
+    checkpoint_paths: Sequence[Path],
+    site: Path | None,
+    also_show: Callable[[int], None] = lambda count: None,
 ) -> list[VerificationResult]:
     """Verify ledgers, each against older checkpoints and against what the other ledgers say of it.
 
@@ -124,6 +158,7 @@ def verify_all(
             nonlocal read
             read += count
             show(read)  # noqa: B023 - not called after this turn of the loop
+            also_show(count)
 
         with bar:
             kept = assigned.get(ledger.folder, ())

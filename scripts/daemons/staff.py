@@ -1,5 +1,6 @@
 """`ssps staff`: start the staff site."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from scripts.daemons import settings_record, starts
 from scripts.daemons.run import load_ready_settings, log_warnings
 from scripts.shared import console, signer_client
 from scripts.shared.json_log import configure_logging
+
+# Runs a command for an operator of the staff site.
+COMMAND_LINE = (sys.executable, "-P", "-m", "scripts.staff_command")
 
 
 @click.command()
@@ -51,4 +55,10 @@ def run_staff(settings: Settings, **how: Any) -> None:
                 new_settings, "loaded by ssps staff", wait_seconds=0, signed=False
             )
 
-        run(settings, poll_signer=signer.poll, record_new_settings=record_new_settings, **how)
+        run(
+            settings,
+            poll_signer=signer.poll,
+            record_new_settings=record_new_settings,
+            command_line=COMMAND_LINE,
+            **how,
+        )

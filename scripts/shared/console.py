@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -36,6 +37,8 @@ err = Console(stderr=True, highlight=False)
 _SITE = "ssps.site"
 SITE_HELP = "The site's folder. Default: $SSPS_SITE."
 _NO_LOGIN_UID = (1 << 32) - 1
+# Name and address of the operator of the staff site for whom this process runs a command.
+_ACTING: ContextVar[tuple[str, str] | None] = ContextVar("acting", default=None)
 _LOCK_TIMEOUT = 60.0  # seconds to wait for another operator's command; each takes about one
 
 
@@ -148,6 +151,8 @@ def operator(login: Path = Path("/proc/self/loginuid")) -> str:
     that runs the command. SUDO_USER is not used, because anybody can set it. So without
     pam_loginuid, all people who share an account count as one operator.
     """
+    if (acting := _ACTING.get()) is not None:
+        return acting[0]
     number = os.getuid()
     with suppress(OSError, ValueError):
         if (stated := int(login.read_text())) != _NO_LOGIN_UID:
@@ -156,6 +161,17 @@ def operator(login: Path = Path("/proc/self/loginuid")) -> str:
         return pwd.getpwuid(number).pw_name
     except KeyError:
         return f"uid {number}"
+
+
+def act_for(name: str, address: str) -> None:
+    """Let this process act for an operator of the staff site (scripts/staff_command)."""
+    _ACTING.set((name, address))
+
+
+def origin() -> str:
+    """Return from where the operator acts: this machine, or an address at the staff site."""
+    acting = _ACTING.get()
+    return socket.gethostname() if acting is None else acting[1]
 
 
 _WHY_NEEDED = "give a reason: it is recorded together with your name"
@@ -192,7 +208,7 @@ def recorded_change(site: Path, command: str, what: str, why: str) -> Iterator[C
         writer.Ledger(site / LEDGERS / OPERATIONS, wait_seconds=_LOCK_TIMEOUT) as operations,
         signing.sign_after(site, OPERATIONS, operations),
     ):
-        who, here = operator(), socket.gethostname()
+        who, here = operator(), origin()
         if keys_record.rings_to_adopt(site):
             keys_record.record_if_changed(operations, site, who, here, f"found by {command}")
         with change_record.record_change(operations, command, who, here, what, why) as record:

@@ -7,7 +7,6 @@ so there are two records: `asked` before the request, and the command's own with
 """
 
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -67,7 +66,7 @@ def send(
         return Answer(True, f"dry run: the publisher was not asked: {kind} {_shown_detail(detail)}")
     identity = arrival_id(writer.utc_now(), secrets.token_hex(4))
     by = (console.operator(),)
-    request = Request(identity, kind, by, socket.gethostname(), change.why, detail)
+    request = Request(identity, kind, by, console.origin(), change.why, detail)
     settings = load.load(site)
     named: dict[str, Value] = {"errand": identity}
     with console.recorded_change(site, change.command, change.what, change.why) as record:

@@ -23,7 +23,8 @@ from keys.credentials import ring
 from keys.credentials.users import Role
 from keys.ledger import anchors, cosigned, segments, writer
 from keys.ledger.cosignature import Witness
-from keys.operations import announcements
+from keys.operations import announcements, live_sessions
+from keys.operations.live_sessions import LiveSession
 from keys.server_keys import host
 from publisher.store.quarantine import QuarantineNote, format_note
 from scripts.access.key import add_credential, load_public_key
@@ -54,6 +55,7 @@ CHANGES: dict[str, list[str]] = {
     "party set-ips": ["parti-a", "192.0.2.8"],
     "party set-scope": ["parti-b", "35-izmir-2"],
     "party remove": ["parti-d"],
+    "party end-session": ["parti-a", "90"],
     "party forget-witness": ["parti-a"],
     "key add": ["parti-a", "--password"],
     "key rotate": ["parti-a", "--public-key", "@other", "--apply"],
@@ -93,6 +95,7 @@ READS = {
     "desk list",
     "desk show",
     "party list",
+    "party sessions",
     "party show",
     "party test",
     "party letter",
@@ -113,6 +116,7 @@ READS = {
     "audit tail",
     "audit verify",
     "audit result",
+    "audit behind",
     "audit compare",
     "audit query",
     "audit receipt make",
@@ -154,6 +158,10 @@ def whole(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A site on which every command of CHANGES works."""
     monkeypatch.setattr(console, "operator", lambda: "ayse")
     monkeypatch.setattr(host, "_RSA_BITS", 2048)
+    live = LiveSession(90, "parti-a", "127.0.0.1", "OpenSSH", "2023-05-14T18:04:10+00:00")
+    monkeypatch.setattr(
+        live_sessions, "read", lambda site: () if 90 in live_sessions.ended(site) else (live,)
+    )
     (site / "registry.csv").write_text(office.registry_csv(), encoding="utf-8")
     registry.import_csv(site / "registry.csv", site / REGISTRY_INDEX)
     (tmp_path / "form").write_text(FORM + CONTACT)

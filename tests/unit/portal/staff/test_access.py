@@ -23,11 +23,30 @@ NEW = "Galata-Kulesi-1348"
 WRONG = "Kullanıcı adı veya parola yanlış."
 ANYONE = {Role.OPERATOR, Role.SUPERVISOR, Role.AUDITOR}
 DESK = {Role.OPERATOR, Role.SUPERVISOR}
+SUPERVISOR, AUDITOR = {Role.SUPERVISOR}, {Role.AUDITOR}
 PUBLIC = {"/dosya/{digest}/{name}", "/giris"}
 OWN_ACCOUNT = {"/cikis", "/parola", "/hesap/parola", "/dogrulama", "/ikinci-adim"}
 PAGES: dict[str, set[Role]] = {
     "/": ANYONE,
+    "/canli": ANYONE,
+    "/canli/{cevre}": ANYONE,
+    "/canli/{cevre}/{kurul}": ANYONE,
+    "/durum/{cevre}": ANYONE,
+    "/durum/{cevre}/{kurul}": ANYONE,
+    "/durum/{cevre}/{kurul}/{sandik}": ANYONE,
     "/hesap": ANYONE,
+    "/partiler": ANYONE,
+    "/partiler/canli": ANYONE,
+    "/partiler/{party_id}": ANYONE,
+    "/partiler/{party_id}/mektup": ANYONE,
+    "/partiler/{party_id}/durdur": SUPERVISOR,
+    "/partiler/{party_id}/ac": SUPERVISOR,
+    "/partiler/{party_id}/oturum": SUPERVISOR,
+    "/kayit": AUDITOR,
+    "/kayit/dogrula": AUDITOR,
+    "/kayit/izle": AUDITOR,
+    "/kayit/rapor/{party_id}": AUDITOR,
+    "/kayit/rapor/{party_id}/pdf": AUDITOR,
     "/masa": ANYONE,
     "/masa/sonraki": ANYONE,
     "/masa/toplu": DESK,
@@ -59,24 +78,73 @@ def routes(staff: Staff) -> list[GatedRoute]:
 
 
 def test_every_page_names_its_roles(staff: Staff) -> None:
-    found = {route.path: route.roles for route in routes(staff)}
+    found: dict[str, set[Role] | None] = {}
+    for route in routes(staff):
+        roles = None if route.roles is None else set(route.roles)
+        assert found.setdefault(route.path, roles) == roles, route.path
 
     assert {path for path, roles in found.items() if roles is None} == PUBLIC | OWN_ACCOUNT
-    assert {p: set(roles) for p, roles in found.items() if roles is not None} == PAGES
+    assert {p: roles for p, roles in found.items() if roles is not None} == PAGES
 
 
 def test_a_page_of_another_role_does_not_exist_and_that_is_on_record(staff: Staff) -> None:
+    """Each role asks for each page in each way; what is not its own looks like no page."""
     browsers = {name: staff.signed_in(name) for name in ROLES}
-    for path, roles in PAGES.items():
-        if "{" in path:
+    tokens = {name: form_token(browser.get("/hesap").text) for name, browser in browsers.items()}
+    tried = 0
+    for route in routes(staff):
+        if route.roles is None:
             continue
-        for name, role in ROLES.items():
-            answer = browsers[name].get(path)
-            if role in roles:
-                assert answer.status_code in (200, 303, 404, 405, 422), (path, name)
-            else:
-                assert answer.status_code in (404, 405), (path, name)
+        path = re.sub(r"{[a-z_]+}", "yok", route.path)
+        for method in methods_of(route):
+            for name, role in ROLES.items():
+                if role in route.roles:
+                    continue
+                data = {"form": tokens[name]} if method == "POST" else None
+                answer = browsers[name].send(method, path, data=data)
+                assert answer.status_code == 404, (method, path, name)
                 assert staff.records()[-1][:2] == ("denied", name)
+                assert staff.records()[-1][4]["status"] == 404
+                tried += 1
+    assert tried >= 20
+
+
+def test_every_form_of_every_page_needs_the_token_of_its_page(staff: Staff) -> None:
+    browsers = {role: staff.signed_in(name) for name, role in ROLES.items()}
+    for route in routes(staff):
+        if "POST" not in methods_of(route) or route.roles is None:
+            continue
+        path = re.sub(r"{[a-z_]+}", "parti-a", route.path)
+        browser = browsers[sorted(route.roles)[0]]
+        for data in ({}, {"form": "0" * 64}, {"form": "", "neden": "x"}):
+            answer = browser.send("POST", path, data=data)
+            assert answer.status_code == 403, (path, data)
+        cross = browser.send("POST", path, headers={"origin": "https://evil.example"})
+        assert cross.status_code == 403
+    assert not staff.site.joinpath("ledgers/operations").exists() or "party" not in {
+        r.event.event.split()[0] for r in segments.read_records(staff.site / LEDGERS / "operations")
+    }
+
+
+def test_nobody_gets_a_page_without_a_login(staff: Staff) -> None:
+    for route in routes(staff):
+        if route.roles is None:
+            continue
+        path = re.sub(r"{[a-z_]+}", "parti-a", route.path)
+        for method in methods_of(route):
+            answer = staff.client().send(method, path)
+            assert answer.status_code == 303
+            assert answer.headers["location"].startswith("/giris")
+
+
+def methods_of(route: GatedRoute) -> list[str]:
+    return sorted((route.methods or set()) - {"HEAD"})
+
+
+def form_token(page: str) -> str:
+    found = re.search(r'name="form" value="([0-9a-f]{64})"', page)
+    assert found is not None
+    return found[1]
 
 
 def test_a_login_needs_password_and_code_and_both_are_on_record(staff: Staff) -> None:

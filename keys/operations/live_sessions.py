@@ -1,0 +1,146 @@
+"""Publishes who is connected over SFTP now, and which sessions an operator has ended.
+
+The server replaces `state/sessions.json` once a second if anything in it has changed:
+
+    {"pid": 4711, "sessions": [{"bytes": 52428800, "client": "SSH-2.0-OpenSSH_9.2", "files": 12,
+     "from": "192.0.2.7", "open": 2, "party": "parti-a", "rehearsal": "", "session": 90,
+     "since": "2023-05-14T18:04:10+00:00"}]}
+
+    session    its number in the transfer ledger, which no other session ever has
+    client     the version that the client states: a text of its own choice
+    files      how many files it has opened; `open` are still open, `bytes` were sent of the others
+
+`ssps party end-session` adds a number to `state/ended-sessions.json`, and the server ends that
+session with the reason `ended by operator`. The newest numbers are kept:
+
+    {"sessions": [90, 104]}
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from config.site import ENDED_SESSIONS, LIVE_SESSIONS, STATE
+from keys import files
+from keys.operations import server_state
+
+REASON = "ended by operator"
+_MAX_ENDED = 1000
+_Stamp = tuple[int, int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSession:
+    """One session that has logged in; see above."""
+
+    session: int
+    party: str
+    origin: str  # "from" in the file
+    client: str
+    since: str
+    rehearsal: str = ""
+    files: int = 0
+    bytes: int = 0
+    open: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as the file has them."""
+        return {
+            "session": self.session,
+            "party": self.party,
+            "from": self.origin,
+            "client": self.client,
+            "since": self.since,
+            "rehearsal": self.rehearsal,
+            "files": self.files,
+            "bytes": self.bytes,
+            "open": self.open,
+        }
+
+
+class SessionsFile:
+    """Writes `state/sessions.json` when it changes."""
+
+    def __init__(self, site: Path) -> None:
+        self._path = site / LIVE_SESSIONS
+        self._written: tuple[LiveSession, ...] | None = None
+
+    def update(self, sessions: Sequence[LiveSession]) -> None:
+        """Write the sessions unless they are those in the file. A full disk is not an error."""
+        found = tuple(sessions)
+        if found == self._written:
+            return
+        stated = {"pid": os.getpid(), "sessions": [session.as_dict() for session in found]}
+        with suppress(OSError):
+            files.replace_unsynced(self._path, json.dumps(stated).encode() + b"\n")
+            self._written = found
+
+
+def read(site: Path) -> tuple[LiveSession, ...]:
+    """Return the sessions of the running server, none if none runs or it has not written yet."""
+    pid = server_state.holder(site, server_state.SERVE)
+    try:
+        stated = json.loads((site / LIVE_SESSIONS).read_bytes())
+        if pid is None or stated["pid"] != pid:
+            return ()
+        return tuple(_parse(fields) for fields in stated["sessions"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return ()
+
+
+class EndedSessions:
+    """The numbers in `state/ended-sessions.json`, read again when the file has changed."""
+
+    def __init__(self, site: Path) -> None:
+        self._site = site
+        self._stamp: _Stamp = None
+        self._numbers: frozenset[int] = frozenset()
+
+    def numbers(self) -> frozenset[int]:
+        """Return the sessions that operators have ended."""
+        stamp = _stamp(self._site / ENDED_SESSIONS)
+        if stamp != self._stamp:
+            self._stamp, self._numbers = stamp, frozenset(ended(self._site))
+        return self._numbers
+
+
+def ended(site: Path) -> tuple[int, ...]:
+    """Return the sessions that operators have ended, oldest first."""
+    try:
+        stated = json.loads((site / ENDED_SESSIONS).read_bytes())
+        return tuple(int(number) for number in stated["sessions"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return ()
+
+
+def end(site: Path, number: int) -> None:
+    """Have the server end a session; the caller has recorded why."""
+    numbers = [*(n for n in ended(site) if n != number), number][-_MAX_ENDED:]
+    (site / STATE).mkdir(mode=0o700, exist_ok=True)
+    files.replace(site / ENDED_SESSIONS, json.dumps({"sessions": numbers}).encode() + b"\n")
+
+
+def _parse(fields: dict[str, Any]) -> LiveSession:
+    return LiveSession(
+        int(fields["session"]),
+        str(fields["party"]),
+        str(fields["from"]),
+        str(fields["client"]),
+        str(fields["since"]),
+        str(fields["rehearsal"]),
+        int(fields["files"]),
+        int(fields["bytes"]),
+        int(fields["open"]),
+    )
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns

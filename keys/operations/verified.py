@@ -1,0 +1,73 @@
+"""When the ledgers of a site were verified last, by whom, and with what result.
+
+`ssps audit verify` without FOLDER replaces `state/verified.json`, if it may write there:
+
+    {"at": "2023-05-14T20:31:07+00:00", "by": "denetci", "findings": [],
+     "ledgers": [{"name": "transfer", "records": 120345, "signed": 120345}], "seconds": 12.4}
+
+    findings   what is wrong, a line each; nothing is if there is none
+
+The file is a memory and no proof: an auditor who wants to know verifies again.
+"""
+
+import json
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from config.site import VERIFIED
+from keys import files
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedLedger:
+    """One ledger: its records, and how many of them are signed."""
+
+    name: str
+    records: int
+    signed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """One verification; see above."""
+
+    at: datetime
+    by: str
+    seconds: float
+    ledgers: tuple[VerifiedLedger, ...]
+    findings: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was wrong."""
+        return not self.findings
+
+
+def write(site: Path, found: Verified) -> None:
+    """Remember a verification. A site that may not be written to, or a full disk, is no error."""
+    stated = {**asdict(found), "at": found.at.isoformat(timespec="seconds")}
+    with suppress(OSError):
+        files.replace_unsynced(site / VERIFIED, json.dumps(stated).encode() + b"\n")
+
+
+def read(site: Path) -> Verified | None:
+    """Return the last verification, None if there was none or the file cannot be read."""
+    try:
+        stated = json.loads((site / VERIFIED).read_bytes())
+        return Verified(
+            datetime.fromisoformat(stated["at"]),
+            str(stated["by"]),
+            float(stated["seconds"]),
+            tuple(_ledger(fields) for fields in stated["ledgers"]),
+            tuple(map(str, stated["findings"])),
+        )
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _ledger(fields: dict[str, object]) -> VerifiedLedger:
+    return VerifiedLedger(
+        str(fields["name"]), int(str(fields["records"])), int(str(fields["signed"]))
+    )

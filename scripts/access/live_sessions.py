@@ -1,0 +1,97 @@
+"""`ssps party sessions`: who is connected over SFTP now. `ssps party end-session` ends one."""
+
+import json
+import time
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from config import load
+from config.event import Value
+from config.fault import visible
+from keys.operations import live_sessions, server_state
+from keys.operations.live_sessions import LiveSession
+from scripts.access import parties
+from scripts.shared import change, console
+from scripts.shared.change import Change, Plan
+
+_TIMEOUT = 10.0  # seconds; the server looks three times a second
+_POLL_INTERVAL = 0.05
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+@console.with_site
+def sessions(as_json: bool, site: Path) -> None:
+    """List who is connected over SFTP now."""
+    found = live_sessions.read(site)
+    if as_json:
+        click.echo(json.dumps([session.as_dict() for session in found], ensure_ascii=False))
+        return
+    table = Table("session", "party", "from", "client", "since", "files", "bytes", box=None)
+    for each in found:
+        # The client chose its version's text: escape control codes.
+        client, numbers = visible(each.client), (f"{each.files:,}", f"{each.bytes:,}")
+        table.add_row(str(each.session), each.party, each.origin, client, each.since, *numbers)
+    console.out.print(table)
+
+
+@click.command("end-session")
+@click.argument("party_id", metavar="PARTY")
+@click.argument("number", metavar="SESSION", type=click.IntRange(0))
+@change.mode_options()
+@console.why_option()
+@console.with_site
+def end_session(party_id: str, number: int, mode: change.Mode, why: str, site: Path) -> None:
+    """End one SFTP session of PARTY.
+
+    SESSION is its number, which `ssps party sessions` lists. It ends within a second. The party may
+    log in again: to keep it out, suspend it or its key.
+    """
+    parties.find(load.load(site), party_id)
+    change.carry_out(site, _Ended(site, party_id, number, why), mode)
+
+
+class _Ended(Change[LiveSession | None]):
+    """Ends a session that is connected."""
+
+    def __init__(self, site: Path, party: str, number: int, why: str) -> None:
+        super().__init__("party end-session", party, why)
+        self._site, self._number = site, number
+
+    def read(self) -> LiveSession | None:
+        found = live_sessions.read(self._site)
+        return next((s for s in found if (s.session, s.party) == (self._number, self.what)), None)
+
+    def describe(self, old: LiveSession | None) -> Value:
+        if old is None:
+            return None
+        return f"session {old.session} from {old.origin} since {old.since}"
+
+    def plan(self, old: LiveSession | None) -> Plan[LiveSession | None] | None:
+        if old is None:
+            wrong = f"has no session {self._number} now: see `ssps party sessions`"
+            raise console.fault(self.what, "", wrong)
+        preview = [f"{self.what}: - {self.describe(old)}"]
+        detail: dict[str, Value] = {"session": self._number}
+        return Plan(
+            None,
+            preview,
+            lambda: None,
+            lambda: live_sessions.end(self._site, self._number),
+            detail,
+        )
+
+    def wait(self, new: LiveSession | None) -> bool:
+        end = time.monotonic() + _TIMEOUT
+        while time.monotonic() < end:
+            if server_state.holder(self._site, server_state.SERVE) is None:
+                click.echo("no server is running, and so no session", err=True)
+                return False
+            if self.read() is None:
+                click.echo(f"in force: session {self._number} has ended", err=True)
+                return True
+            time.sleep(_POLL_INTERVAL)
+        wrong = f"session {self._number} has not ended after {_TIMEOUT:.0f} s: see the server's log"
+        raise console.fault(self.what, "", wrong)

@@ -1,0 +1,57 @@
+"""Who is connected, and which sessions an operator has ended."""
+
+import json
+from pathlib import Path
+
+from keys.operations import live_sessions, server_state
+from keys.operations.live_sessions import EndedSessions, LiveSession, SessionsFile
+
+SESSION = LiveSession(90, "parti-a", "192.0.2.7", "OpenSSH_9.2", "2023-05-14T18:04:10+00:00")
+
+
+def test_the_sessions_of_the_running_server_are_read(tmp_path: Path) -> None:
+    with server_state.claim(tmp_path, server_state.SERVE):
+        SessionsFile(tmp_path).update([SESSION])
+        assert live_sessions.read(tmp_path) == (SESSION,)
+    assert live_sessions.read(tmp_path) == ()  # it has ended
+
+
+def test_the_file_of_another_process_and_rubbish_are_ignored(tmp_path: Path) -> None:
+    with server_state.claim(tmp_path, server_state.SERVE):
+        SessionsFile(tmp_path).update([SESSION])
+        file = tmp_path / "state/sessions.json"
+        stated = json.loads(file.read_text())
+        rubbish: list[object] = [{**stated, "pid": 1}, {**stated, "sessions": [{}]}, [], None]
+        for content in rubbish:
+            file.write_text(json.dumps(content))
+            assert live_sessions.read(tmp_path) == ()
+
+
+def test_the_file_is_written_only_when_something_has_changed(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    writer, file = SessionsFile(tmp_path), tmp_path / "state/sessions.json"
+    writer.update([SESSION])
+    before = file.stat().st_ino
+    writer.update([SESSION])
+    assert file.stat().st_ino == before
+    writer.update([])
+    assert json.loads(file.read_text())["sessions"] == []
+
+
+def test_ended_sessions_are_kept_and_noticed(tmp_path: Path) -> None:
+    found = EndedSessions(tmp_path)
+    assert found.numbers() == frozenset()
+
+    live_sessions.end(tmp_path, 90)
+    live_sessions.end(tmp_path, 104)
+    live_sessions.end(tmp_path, 90)
+
+    assert live_sessions.ended(tmp_path) == (104, 90)
+    assert found.numbers() == {90, 104}
+
+
+def test_only_the_newest_ended_sessions_are_kept(tmp_path: Path) -> None:
+    for number in range(1003):
+        if number in (0, 1, 2) or number > 1000:
+            live_sessions.end(tmp_path, number)
+    assert live_sessions.ended(tmp_path)[-1] == 1002

@@ -1,0 +1,50 @@
+"""The commands of the staff site: a short list, for the operator who has logged in there."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from keys.ledger import segments
+from scripts import staff_command
+from scripts.shared import console
+
+
+@pytest.fixture(autouse=True)
+def forget() -> Iterator[None]:
+    """Let no test act for an operator after it."""
+    token = console._ACTING.set(None)
+    yield
+    console._ACTING.reset(token)
+
+
+def ask(site: Path, *words: str) -> int | str | None:
+    request = {"who": "amir", "from": "10.20.3.4", "command": words}
+    with pytest.raises(SystemExit) as ended:
+        staff_command.run(str(site), json.dumps(request))
+    return ended.value.code
+
+
+def test_the_record_names_the_account_and_its_address(site: Path) -> None:
+    assert ask(site, "party", "suspend", "--why=too much", "--", "parti-a") == 0
+
+    last = list(segments.read_records(site / "ledgers/operations"))[-1].event
+    assert (last.event, last.who, last.origin) == ("party suspend", "amir", "10.20.3.4")
+    assert last.detail["why"] == "too much"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("party", "remove", "--why=x", "--", "parti-a"),
+        ("operator", "add", "x", "--why=x"),
+        ("key", "revoke", "parti-a", "first", "--why=x"),
+        ("--site", "/", "party", "suspend"),
+        ("run",),
+        (),
+    ],
+)
+def test_other_commands_do_not_run(site: Path, words: tuple[str, ...]) -> None:
+    assert "not a command of the staff site" in str(ask(site, *words))
+    assert not (site / "ledgers/operations").exists()
