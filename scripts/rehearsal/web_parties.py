@@ -127,7 +127,7 @@ class WebParty:
         signers = self.site / CLIENTS / self.party / sshsig.ALLOWED_SIGNERS
         command = [sys.executable, "-I", str(_CLIENT), "--url", kit["site"], "--ca", kit["ca"]]
         command += ["--user", kit["service"]["name"], "--password-file", str(password)]
-        command += ["--signers", str(signers), "--to", str(self.folder / "results.sqlite")]
+        command += ["--signers", str(signers), "--to", str(self.folder / "copy.sqlite")]
         with subprocess.Popen([*command, "--follow"], stderr=subprocess.PIPE, text=True) as program:
             self._program = program
             for line in program.stderr or ():
