@@ -79,7 +79,6 @@ _DATASETTE = _TESTS.parent / ".venv" / "datasette"
 _PARTIES, _WEB_USERS = 40, 10
 _SEARCHES = 120
 _CONNECTIONS, _SECONDS = 8, 5.0
-_SNAPSHOTS = 20
 _BULK_REPEATS = 5
 _LOGIN = "parti-1.servis"
 
@@ -94,6 +93,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=[*_PARTS, "memory"])
     parser.add_argument("--minutes", type=float, default=5.0, help="of the part `users`")
     parser.add_argument("--think", type=float, default=5.0, help="seconds between two pages")
+    parser.add_argument("--snapshots", type=int, default=20, help="of the part `streams`")
     parser.add_argument("--no-peers", action="store_true", help="without Datasette and nginx")
     asked = parser.parse_args()
     scratch = Path(tempfile.mkdtemp(prefix="ssps-bench-portal-"))
@@ -103,7 +103,7 @@ def main() -> None:
             portal_site.make(site, asked.boxes)
         if not (site / "parties.toml").exists():
             _make_portal(site)
-        bench = Bench(site, scratch, asked.minutes, asked.think, not asked.no_peers)
+        bench = Bench(site, scratch, asked)
         bench.run(asked.only or [*_PARTS, "memory"])
     finally:
         shutil.rmtree(scratch)
@@ -157,11 +157,10 @@ def _begin_sessions(site: Path) -> list[str]:
 class Bench:
     """One site, and the servers that are started for it when a part needs them."""
 
-    def __init__(
-        self, site: Path, scratch: Path, minutes: float, think: float, peers: bool
-    ) -> None:
+    def __init__(self, site: Path, scratch: Path, asked: argparse.Namespace) -> None:
         self.site, self.scratch = site, scratch
-        self.minutes, self.think, self.peers = minutes, think, peers
+        self.minutes, self.think, self.peers = asked.minutes, asked.think, not asked.no_peers
+        self.snapshots = asked.snapshots
         self.server = Server(0)
         self.process = 0
         self.cookies: list[str] = []
@@ -346,7 +345,7 @@ class Bench:
         published: dict[int, float] = {}
 
         async def close_snapshots() -> None:
-            for number in range(newest + 1, newest + 1 + _SNAPSHOTS):
+            for number in range(newest + 1, newest + 1 + self.snapshots):
                 maker = await asyncio.create_subprocess_exec(
                     sys.executable, portal_site.__file__, str(self.site), str(number)
                 )

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -84,6 +85,25 @@ def site(tmp_path: Path) -> PortalSite:
 
 
 Run = Callable[..., tuple[int, str]]
+# Runs the client, and kills it at the n-th call of a function: NAME N CLIENT OPTION...
+KILLED = """
+import os
+import runpy
+import signal
+import sys
+name, left, script = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+sys.argv[:] = sys.argv[3:]
+
+def watch(frame, event, argument):
+    global left
+    if event == "call" and (frame.f_code.co_filename, frame.f_code.co_name) == (script, name):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.setprofile(watch)
+runpy.run_path(script, run_name="__main__")
+"""
 
 
 @pytest.fixture
@@ -97,8 +117,10 @@ def running(site: PortalSite, folder: Path) -> Iterator[Run]:
     """Serve a site; yield a function that runs the client once."""
     with serving(site.path) as port:
 
-        def client(party: str = "parti-a") -> tuple[int, str]:
-            command = [sys.executable, "-I", str(CLIENT), "--url", f"http://127.0.0.1:{port}"]
+        def client(party: str = "parti-a", *killed_at: str) -> tuple[int, str]:
+            command = [sys.executable, "-I"]
+            command += ["-c", KILLED, *killed_at] if killed_at else []
+            command += [str(CLIENT), "--url", f"http://127.0.0.1:{port}"]
             command += ["--user", f"{party}.servis", "--password-file", str(folder / "password")]
             command += ["--signers", str(folder / "signers"), "--to", str(copy_of(folder))]
             done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -243,6 +265,35 @@ def test_an_interrupted_download_goes_on_where_it_ended(
 
     assert (first, second) == (1, 0)  # the part that was not ours is thrown away
     assert ask(tmp_path, "SELECT count(*) FROM result") == [(42,)]
+
+
+@pytest.mark.slow
+def test_a_client_that_is_killed_at_any_step_goes_on_and_has_every_result(
+    site: PortalSite, run: Run, tmp_path: Path
+) -> None:
+    site.publish(*every_result())
+    site.publish(result(BOXES[0], surum=2, neden="itiraz kabul", gecersiz=9))
+    whole = []
+    for step in ("_next 1", "fetch 2", "_append 1", "put 1", "put 2", "note 1", "remember 1",
+                 "check_counts 1", "__exit__ 1", "_forget_parts 1", "put 1", "check_counts 1",
+                 "_forget_parts 1"):  # fmt: skip
+        code, _ = run("parti-a", *step.split())
+        assert code == -signal.SIGKILL, step
+        # The copy is one snapshot, whenever the client is killed.
+        numbers = [number for (number,) in ask(tmp_path, "SELECT number FROM snapshot")]
+        [(results, newest)] = ask(tmp_path, "SELECT count(*), max(surum) FROM result")
+        expected = {(): (0, None), (1,): (42, 1), (1, 2): (42, 2)}
+        assert (results, newest) == expected[tuple(map(int, map(str, numbers)))], step
+        whole.append(len(numbers))
+
+    code, _ = run()
+
+    assert code == 0
+    assert whole == sorted(whole) and set(whole) == {0, 1, 2}
+    assert ask(tmp_path, "SELECT count(*), max(surum) FROM result") == [(42, 2)]
+    chain = ask(tmp_path, "SELECT sha256, manifest FROM snapshot ORDER BY number")
+    (first, _), (_, second) = chain
+    assert json.loads(str(second))["previous"] == first
 
 
 def test_a_party_with_a_smaller_scope_gets_its_rows_and_verifies_the_chain(
