@@ -1,6 +1,7 @@
 """Saved files hold exactly what is shown, and nothing that a spreadsheet would run."""
 
 import csv
+import html
 import io
 import zipfile
 from datetime import UTC, datetime
@@ -93,6 +94,9 @@ def test_an_excel_file_has_typed_cells(site: PortalSite) -> None:
     assert kinds["G2"] == (None, "1")
     moment = float(kinds["I2"][1] or 0)  # days since 1899-12-30, in Turkey's time
     assert round((moment - 25569) * 86400) == datetime(2023, 5, 14, 18, 30, tzinfo=UTC).timestamp()
+    shown = 'yyyy-mm-dd"T"hh:mm:ss"+03:00"'
+    assert shown in html.unescape(xlsx_part(table, "xl/styles.xml"))
+    assert sheet.find("x:cols/x:col[@min='9']", space) is not None  # wide enough to show it
     properties = xlsx_part(table, "docProps/core.xml")
     assert "parti-a.ayse" in properties and "access/1234" in properties
     texts = xlsx_part(table, "xl/worksheets/sheet2.xml")
