@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tomlkit
-from tomlkit.items import AoT, Table
+from tomlkit.items import AoT, InlineTable, Table
 
 _HEADER = re.compile(r"\s*\[(?!\s*party\s*\.)")  # not [party.contact], which is part of a party
 _PARTY = re.compile(r"\s*\[\[\s*party\s*\]\]\s*(#.*)?", re.ASCII)
@@ -50,7 +50,24 @@ def set_party_key(
     return tomlkit.dumps(document)
 
 
-def _insert_key(table: Table, key: str, value: bool | Sequence[str] | str) -> None:
+def set_party_contact(text: str, party_id: str, contact: Mapping[str, str]) -> str:
+    """Return the file with another contact of one party."""
+    document = tomlkit.parse(text)
+    table = _party_table(document, party_id)
+    if isinstance(held := table.get("contact"), Table):  # [party.contact]
+        for key, value in contact.items():
+            held[key] = value
+        return tomlkit.dumps(document)
+    inline = tomlkit.inline_table()
+    inline.update(contact)
+    if "contact" in table:
+        table["contact"] = inline
+    else:
+        _insert_key(table, "contact", inline)
+    return tomlkit.dumps(document)
+
+
+def _insert_key(table: Table, key: str, value: bool | Sequence[str] | str | InlineTable) -> None:
     # A key after [party.contact] would belong to the contact.
     last = [k for k, item in table.items() if k != key and not isinstance(item, Table)][-1]
     body = table.value

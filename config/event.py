@@ -49,6 +49,8 @@ access ledger: `who` is the party, or the user name that a client gave; `from` i
     password             what: user    user, session: the user set a password of its own
     terms                what: terms   user, session: the user accepted the terms of that edition
     totp                 what: user    user, session, state: the second factor was set or removed
+    request              what: form    user, session, state, sha256: the representative saved the
+                                       draft, or sent or withdrew a request form
     page                 what: target  user, session, and what the page names itself
     query                what: target  the same, rows, snapshot
     sheet                what: path    the same, sha256, form: the original, or a picture of it
@@ -65,6 +67,7 @@ staff ledger: `who` is the operator, or the name that was given; `from` is the a
     reject, rescan       what: folder  the same without sheets; rescan has board and karekod
     rule                 what: folder  as identify: a supervisor decides; no sheets reject the page
     reread               what: folder  user, session, errand, settings
+    request              what: form    user, session, state, sha256, why: a request form is decided
 any ledger
     anchor               what: anchor  checkpoints: the newest of the other ledgers, once a minute
     recovered            what: segment bytes
@@ -181,6 +184,7 @@ class AccessEvent(StrEnum):
     PASSWORD = "password"  # noqa: S105 - the name of the event, not a secret
     TERMS = "terms"
     TOTP = "totp"
+    REQUEST = "request"
     PAGE = "page"
     QUERY = "query"
     SHEET = "sheet"

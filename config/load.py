@@ -274,9 +274,13 @@ def _parties(
             faults.append(Fault(PARTIES_TOML, f"{label}.id", f"{how}, give each party its own id"))
         seen.setdefault(label.casefold(), label)
         found = _validate(PARTIES_TOML, label, data, schema.Party, faults)
+        if "static_ips" not in data and data.get("invited") is not True:
+            faults.append(Fault(PARTIES_TOML, f"{label}.static_ips", "is missing, add it"))
+            continue
         if found is None:
             continue
         faults += _scope_faults(label, found, boards)
+        faults += _address_faults(label, found)
         yield Party(
             found.id,
             found.name,
@@ -287,7 +291,18 @@ def _parties(
             found.suspended,
             found.rate_mbit,
             found.totp is Totp.REQUIRED,
+            found.invited,
         )
+
+
+def _address_faults(label: str, party: schema.Party) -> Iterable[Fault]:
+    key = f"{label}.static_ips"
+    if party.static_ips and party.invited:
+        wrong = "an invited party has no addresses yet, remove them or `invited`"
+        yield Fault(PARTIES_TOML, key, wrong)
+    if party.invited and party.kind is PartyKind.INDEPENDENT:
+        wrong = "an independent has no login to be invited to (Genelge md. 3/c), remove it"
+        yield Fault(PARTIES_TOML, f"{label}.invited", wrong)
 
 
 def _scope_faults(

@@ -33,7 +33,8 @@ class Party:
 
     A suspended party keeps its tree but has no access. `rate_mbit`, in megabits a second, limits
     all its sessions together, and replaces the site's limit. With `totp_required` its users of the
-    web site need a second factor.
+    web site need a second factor. An `invited` party has no addresses yet: only its representative
+    can log in, to send the request form.
     """
 
     id: str
@@ -45,10 +46,16 @@ class Party:
     suspended: bool = False
     rate_mbit: float | None = None
     totp_required: bool = False
+    invited: bool = False
 
     @property
     def mirrors(self) -> bool:
         """Whether it has a tree and may log in: an independent gets an export instead (md. 3/c)."""
+        return self.has_users and not self.invited
+
+    @property
+    def has_users(self) -> bool:
+        """Whether it may have users of the web site; an invited party has its representative."""
         return self.kind is not PartyKind.INDEPENDENT
 
     def registered(self, address: Address) -> bool:

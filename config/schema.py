@@ -81,7 +81,7 @@ def _addresses(value: object) -> tuple[Address, ...]:
         raise ValueError(
             f"{len(value)} addresses, at most {MAX_ADDRESSES} are allowed (Genelge md. 4/b-2)"
         )
-    found = tuple(_one_address(text) for text in value)
+    found = tuple(static_address(text) for text in value)
     if len(set(found)) < len(found):
         raise ValueError("has the same address twice, write it once")
     return found
@@ -90,7 +90,7 @@ def _addresses(value: object) -> tuple[Address, ...]:
 def _balancers(value: object) -> tuple[Address, ...]:
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise ValueError('write a list of addresses, such as ["192.0.2.1"]')
-    return tuple(_one_address(text) for text in value)
+    return tuple(static_address(text) for text in value)
 
 
 def _networks(value: object) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -102,7 +102,8 @@ def _networks(value: object) -> tuple[IPv4Network | IPv6Network, ...]:
         raise ValueError(f'{error}, write networks such as "10.20.0.0/16"') from None
 
 
-def _one_address(text: str) -> Address:
+def static_address(text: str) -> Address:
+    """Return the address of one host; ValueError says what is wrong with the text."""
     try:
         found = parse_address(text)
     except ValueError:
@@ -219,6 +220,7 @@ class Portal(_Strict):
     session_hours: Annotated[float, Field(strict=True, gt=0, le=168)] = 12.0
     totp: Totp = Totp.OPTIONAL
     calls_per_minute: _Count = 6000
+    requests: Annotated[bool, Field(strict=True)] = False
 
 
 class Staff(_Strict):
@@ -282,11 +284,12 @@ class Party(_Strict):
     name: Annotated[str, Field(min_length=1)]
     kind: PartyKind
     scope: Annotated[Scope, BeforeValidator(_scope)]
-    static_ips: Annotated[tuple[Address, ...], BeforeValidator(_addresses)]
+    static_ips: Annotated[tuple[Address, ...], BeforeValidator(_addresses)] = ()
     contact: Contact = Contact()
     suspended: Annotated[bool, Field(strict=True)] = False
     rate_mbit: _Rate | None = None
     totp: Totp = Totp.OPTIONAL
+    invited: Annotated[bool, Field(strict=True)] = False
 
 
 class Parties(_Strict):

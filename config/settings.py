@@ -156,6 +156,7 @@ class PortalSettings:
     `proxy_protocol`, in a PROXY header before everything else. A session ends
     `idle_minutes` after its last request, and `session_hours` after its login. `address` is what
     the parties type, such as `https://ssps.ysk.gov.tr`; it is printed for them and never trusted.
+    With `requests` the representatives' pages are open at every address and time.
     """
 
     host: str
@@ -169,6 +170,7 @@ class PortalSettings:
     session_hours: float = 12.0
     totp: Totp = Totp.OPTIONAL
     calls_per_minute: int = 6000
+    requests: bool = False
 
 
 @dataclass(frozen=True, slots=True)

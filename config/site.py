@@ -42,6 +42,8 @@ A site is the folder that `--site DIR` or SSPS_SITE names. It holds:
     state/announcements.json          what the operator announces on the entry page of the portal
     state/portal-sessions.sqlite      the sessions of the web site, without their secrets
     state/staff.json                  which settings and operators the running staff site uses
+    state/requests/<party>/           the request forms that a party's representative has sent
+    state/request-sessions.sqlite     the sessions of the representatives' pages, without secrets
     state/staff-sessions.sqlite       the sessions of the staff site, without their secrets
     state/rotation.json               a rotation of all parties' credentials that is under way
     state/signer.sock                 where the daemons reach the process that signs the ledgers
@@ -105,6 +107,8 @@ STAFF_CACHE = STATE / "staff-cache"
 PUBLISHER_STATE = STATE / "publishing.json"
 PORTAL_STATE = STATE / "portal.json"
 EXPECTED_PACE = STATE / "expected-pace.json"
+REQUEST_SESSIONS = STATE / "request-sessions.sqlite"
+ACCESS_REQUESTS = STATE / "requests"
 ANNOUNCEMENTS = STATE / "announcements.json"
 PORTAL_SESSIONS = STATE / "portal-sessions.sqlite"
 STAFF_STATE = STATE / "staff.json"
@@ -137,6 +141,11 @@ def stamp_key_file() -> Path:
 def cosigned_folder(party: str) -> Path:
     """Return the folder with the checkpoints that a party's witness has cosigned."""
     return COSIGNED / party
+
+
+def access_requests_folder(party: str) -> Path:
+    """Return the folder with the request forms of a party."""
+    return ACCESS_REQUESTS / party
 
 
 def original_file(sha256: str) -> Path:

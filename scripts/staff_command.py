@@ -20,6 +20,7 @@ ALLOWED = frozenset(
         ("party", "suspend"),
         ("party", "resume"),
         ("party", "end-session"),
+        ("party", "requests"),
         ("party", "test"),
         ("party", "letter"),
         ("audit", "behind"),

@@ -16,7 +16,9 @@ its credential opens one service only (Genelge md. 3/d). Its initial password al
 changed.
 
 The operators of the staff site belong to no party and work before the opening as well;
-`decide_operator` and `recheck_operator` have their rules.
+`decide_operator` and `recheck_operator` have their rules. A party's representative sends the
+request form from any address and at any time, also for a party that is only invited so far:
+`decide_representative` and `recheck_representative`.
 
 `decide` is called each time a client offers a credential. A public key must also be proved by a
 signature, which the caller verifies. All refusals look the same to the client, with one exception:
@@ -315,6 +317,63 @@ def recheck_user(
     if reason is None and rehearsal != (stage.id if isinstance(stage, Rehearsal) else ""):
         return Reason.REHEARSAL if rehearsal else Reason.NOT_YET_OPEN
     return reason
+
+
+def decide_representative(
+    settings: Settings, users_of: UsersOf, login: str, password: str, now: datetime
+) -> AdmittedUser | Refused:
+    """Decide on the password that someone offers as the representative `login` of a party.
+
+    Whatever the reason, the client must not learn it: it may be anybody, at any address. If the
+    reason is MUST_CHANGE, the user may do nothing but set a password of its own.
+    """
+    party_id, name = split_login_name(login)
+    party = settings.party(party_id)
+    held, cause = Users(party_id), ""
+    if party is not None and party.has_users:
+        try:
+            held = users_of(party.id)
+        except Faults as faults:
+            cause = str(faults)
+    # Also without a user, so that an unknown one takes about the same time.
+    user = held.named(name)
+    credential = (user or User(name, Role.REPRESENTATIVE)).by_password(password, now)
+    if cause:
+        return Refused(Reason.KEYS_UNREADABLE, cause=cause)
+    if party is None or user is None:
+        return Refused(Reason.UNKNOWN_USER)
+    if credential is None:
+        return Refused(Reason.CREDENTIAL)
+    reason = _representative_reason(party, user)
+    if reason is None and not credential.chosen:
+        reason = Reason.MUST_CHANGE
+    return AdmittedUser(party, user, credential) if reason is None else Refused(reason, credential)
+
+
+def recheck_representative(
+    settings: Settings, held: Users, name: str, credential_name: str, now: datetime
+) -> Reason | None:
+    """Return why an admitted representative is no longer admitted, None if it still is."""
+    party, user = settings.party(held.party), held.named(name)
+    if party is None or user is None:
+        return Reason.UNKNOWN_USER
+    credential = user.credential(credential_name)
+    if credential is None:
+        return Reason.CREDENTIAL
+    if not credential.valid_at(now):
+        return Reason.CREDENTIAL_TIME
+    reason = _representative_reason(party, user)
+    return Reason.MUST_CHANGE if reason is None and not credential.chosen else reason
+
+
+def _representative_reason(party: Party, user: User) -> Reason | None:
+    if not party.has_users:
+        return Reason.NO_LOGIN
+    if party.suspended:
+        return Reason.SUSPENDED
+    if user.state is not State.ACTIVE:
+        return Reason.USER_STATE
+    return None if user.role is Role.REPRESENTATIVE else Reason.SERVICE
 
 
 def decide_operator(

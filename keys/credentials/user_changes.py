@@ -91,6 +91,18 @@ def set_state(old: Users, name: str, state: State) -> Users:
     return _replaced(old, replace(user, state=state))
 
 
+def set_representative(old: Users, name: str) -> Users:
+    """Return the users with that one as the representative; the one before becomes a web user."""
+    user = _active(old, name)
+    if user.role.service is not Service.WEB:
+        raise ValueError(f"{name} is no user of the web site, only such a one can represent")
+    roles = ((u, Role.WEB if u.role is Role.REPRESENTATIVE else u.role) for u in old.users)
+    return _replaced(
+        replace(old, users=tuple(replace(u, role=role) for u, role in roles)),
+        replace(user, role=Role.REPRESENTATIVE),
+    )
+
+
 def remove(old: Users, name: str) -> Users:
     """Return the users without that one."""
     user = _named(old, name)

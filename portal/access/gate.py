@@ -121,6 +121,18 @@ def record(request: Request, event: StrEnum, what: str | None = None, **detail: 
     request.state.records.append((event, what, detail))
 
 
+async def record_now(
+    request: Request, event: StrEnum, what: str | None = None, **detail: Value
+) -> None:
+    """Write a record at once, before the function does what the record says.
+
+    If that fails, the client gets 503, and the function ends here.
+    """
+    record(request, event, what, **detail)
+    await _write(request)
+    request.state.records, request.state.recorded = [], True
+
+
 def when_recorded(request: Request, act: Callable[[int], None]) -> None:
     """Have `act` called with the number of the last record, before the answer is sent.
 
@@ -167,7 +179,7 @@ class GatedRoute(APIRoute):
 
         async def handler(request: Request) -> Response:
             request.state.records, request.state.identity = [], None
-            request.state.when_recorded = []
+            request.state.when_recorded, request.state.recorded = [], False
             try:
                 response = await answer(request)
             except ToLogin:
@@ -176,7 +188,10 @@ class GatedRoute(APIRoute):
                 request.state.when_recorded = []
                 await _record_denial(request, error)
                 raise
-            if not request.state.records and not is_public:
+            finally:
+                await request.close()  # files that were uploaded
+            recorded = request.state.records or request.state.recorded
+            if not recorded and not is_public:
                 _log.error("answer-not-recorded", path=request.url.path)
                 raise Refusal(500, "not-recorded", "yanıt kayda alınamadı")
             await _write(request)
@@ -244,8 +259,8 @@ async def _identify_session(request: Request, stage: Stage) -> Identity:
         raise ToLogin(_login_page(request, found))
     if session.stage is not stage:
         if session.stage is Stage.FULL:
-            raise ToLogin("/")
-        raise ToLogin(STAGE_PAGES[session.stage])
+            raise ToLogin(entrance.root + "/")
+        raise ToLogin(entrance.root + STAGE_PAGES[session.stage])
     if request.method not in _SAFE_METHODS:
         form = await request.form()
         if not is_form_token(token, str(form.get(FORM_FIELD, ""))):
@@ -320,11 +335,12 @@ def _basic(value: str) -> tuple[str, str]:
 
 
 def _login_page(request: Request, reason: Reason | None = None) -> str:
-    back = target_of(request) if request.method in _SAFE_METHODS else "/"
+    root = entrance_of(request).root
+    back = target_of(request) if request.method in _SAFE_METHODS else root + "/"
     told = {Reason.NOT_YET_OPEN: "erken", Reason.CLOSED: "kapali"}.get(reason) if reason else None
-    parts = [f"sonra={quote(back, safe='/')}"] if back != "/" else []
+    parts = [f"sonra={quote(back, safe='/')}"] if back != root + "/" else []
     parts += [f"durum={told}"] if told else []
-    return LOGIN_PAGE + ("?" + "&".join(parts) if parts else "")
+    return root + LOGIN_PAGE + ("?" + "&".join(parts) if parts else "")
 
 
 async def _record_denial(request: Request, error: HTTPException | RequestValidationError) -> None:

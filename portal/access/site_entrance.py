@@ -58,6 +58,7 @@ class SiteEntrance(ABC):
     cookie: str
     form_cookie: str
     refusal_text: str  # for an address that may not come
+    root = ""  # before the paths of the site's pages, if it is a part of another site
 
     def __init__(
         self,

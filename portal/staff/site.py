@@ -19,7 +19,16 @@ from portal.pictures.pictures import Pictures
 from portal.staff.commands import Commands
 from portal.staff.desk.desk import Desk
 from portal.staff.entrance import StaffEntrance
-from portal.staff.pages import account, desk, desk_actions, desk_lists, parties, records, wall
+from portal.staff.pages import (
+    account,
+    desk,
+    desk_actions,
+    desk_lists,
+    parties,
+    records,
+    requests,
+    wall,
+)
 from portal.staff.pages.parties import BehindFigures
 from portal.staff.refusals import Refusals
 from portal.staff.reports import Reports
@@ -34,6 +43,7 @@ _MENU: tuple[tuple[str, str, frozenset[Role]], ...] = (
     ("/masa", "Masa", desk.ROLES),
     ("/partiler", "Partiler", parties.ROLES),
     ("/kayit", "Kayıt", records.ROLES),
+    ("/talepler", "Talepler", requests.ROLES),
 )
 ROUTERS = (
     _ASSETS.router(),
@@ -45,6 +55,7 @@ ROUTERS = (
     desk.router,
     desk_actions.router,
     desk_lists.router,
+    requests.router,
 )
 
 

@@ -18,6 +18,8 @@ from config.party import Party
 from config.settings import Settings
 from config.site import PARTIES_TOML, ring_file, users_file
 from keys import files
+from keys.access_requests import form
+from keys.credentials import ring
 from keys.credentials.users import login_name
 from keys.operations import (
     key_files,
@@ -27,7 +29,7 @@ from keys.operations import (
     user_files,
 )
 from keys.operations.change_record import ChangeRecord
-from scripts.access import credentials, form, parties, user
+from scripts.access import credentials, key, parties, user
 from scripts.shared import change, console, server_reload
 from scripts.shared.change import Change, Plan
 
@@ -38,14 +40,14 @@ _EDITED = "the file was edited in the meantime: give the command again"
 
 
 @dataclass(frozen=True)
-class _Agreements:
+class Agreements:
     """The text of parties.toml, and the settings that were read from it."""
 
     text: bytes
     settings: Settings
 
 
-class _PartiesEdit(Change[_Agreements]):
+class PartiesEdit(Change[Agreements]):
     """One change of one party in parties.toml. `edit` raises ValueError if it is not possible.
 
     `also` is done after the file is replaced. `detail` is added to the record.
@@ -64,14 +66,17 @@ class _PartiesEdit(Change[_Agreements]):
         super().__init__(command, party_id, why)
         self._site, self._edit, self._detail, self._also = site, edit, detail, also
 
-    def read(self) -> _Agreements:
+    def read(self) -> Agreements:
+        """Return the file's text and the settings in it."""
         text = (self._site / PARTIES_TOML).read_bytes()
-        return _Agreements(text, _parse(self._site, text))
+        return Agreements(text, _parse(self._site, text))
 
-    def describe(self, old: _Agreements) -> Value:
+    def describe(self, old: Agreements) -> Value:
+        """Return the lines about the party."""
         return _describe(old.settings.party(self.what))
 
-    def plan(self, old: _Agreements) -> Plan[_Agreements] | None:
+    def plan(self, old: Agreements) -> Plan[Agreements] | None:
+        """Edit the text; raise Faults if the new one could not be read."""
         try:
             before = old.text.decode()
             after = self._edit(before)
@@ -82,7 +87,7 @@ class _PartiesEdit(Change[_Agreements]):
                 shown = " ".join(map(str, value)) if isinstance(value, list) else value
                 click.echo(f"no change: {key} of {self.what} is already {shown}", err=True)
             return None
-        new = _Agreements(after.encode(), _parse(self._site, after.encode()))
+        new = Agreements(after.encode(), _parse(self._site, after.encode()))
         _check_other_files(old.settings, new.settings)
         file = self._site / PARTIES_TOML
 
@@ -102,11 +107,12 @@ class _PartiesEdit(Change[_Agreements]):
             detail,
         )
 
-    def record_first(self, record: ChangeRecord, old: _Agreements) -> None:
+    def record_first(self, record: ChangeRecord, old: Agreements) -> None:
         """Record edits that were made by hand, so that they do not look like this command's."""
         record.manual_edits(old.settings)
 
-    def wait(self, new: _Agreements) -> bool:
+    def wait(self, new: Agreements) -> bool:
+        """Have the daemons reload, and wait until they use the new settings."""
         party = new.settings.party(self.what)
         wanted = server_state.party_digest(party) if party is not None else None
         server_reload.reload_daemons(self._site)
@@ -158,7 +164,7 @@ def _set_key(
     def edit(text: str) -> str:
         return amend.set_party_key(text, party_id, key, value)
 
-    made = _PartiesEdit(site, command, party_id, why, edit, {key: recorded})
+    made = PartiesEdit(site, command, party_id, why, edit, {key: recorded})
     return change.carry_out(site, made, mode) is not None
 
 
@@ -191,6 +197,8 @@ def add(file: Path, why: str | None, mode: change.Mode, site: Path) -> None:
         contact = true                  # one of them
 
     Before [contact] it may also have id, kind (party, candidate, independent) and scope.
+    A public key for SFTP is a table [[key]] with public_key and, optionally, label. A form
+    that a representative sent (`ssps party requests show PARTY --form`) is such a file.
 
     The initial password of each user is printed once. Over SFTP the party can
     log in once it has a credential: see `ssps key add`.
@@ -208,7 +216,7 @@ def add(file: Path, why: str | None, mode: change.Mode, site: Path) -> None:
     def edit(text: str) -> str:
         return amend.add_party(text, asked.party)
 
-    made = _PartiesEdit(site, "party add", asked.id, why, edit, detail)
+    made = PartiesEdit(site, "party add", asked.id, why, edit, detail)
     done = change.carry_out(site, made, mode) is not None
     for name, role in asked.users:
         click.echo(f"  + {login_name(asked.id, name)}  {role}", err=True)
@@ -216,6 +224,17 @@ def add(file: Path, why: str | None, mode: change.Mode, site: Path) -> None:
             password = credentials.new_password()
             if user.add_user(site, asked.id, name, role, password, why, change.Mode()):
                 click.echo(f"{login_name(asked.id, name)} {password}")
+    for asked_key in asked.keys:
+        credential = ring.key_credential(
+            asked_key.line,
+            label=asked_key.label,
+            not_before=console.utc_now(),
+            not_after=None,
+            added_by=console.operator(),
+        )
+        click.echo(f"  + {credential.fingerprint}  {credential.label or '-'}", err=True)
+        if done:
+            key.add_credential(site, asked.id, credential, why)
     if done:
         console.print_message_for(
             asked.id,
@@ -224,7 +243,8 @@ def add(file: Path, why: str | None, mode: change.Mode, site: Path) -> None:
             "You are registered. Send your public key (.pub) for SFTP; passwords of the other "
             "SSPS services do not work here.",
         )
-        click.echo(f"next: ssps key add {asked.id} --public-key FILE --why …", err=True)
+        if not asked.keys:
+            click.echo(f"next: ssps key add {asked.id} --public-key FILE --why …", err=True)
 
 
 @click.command()
@@ -332,7 +352,7 @@ def remove(party_id: str, mode: change.Mode, why: str, site: Path) -> None:
         "credentials": held,
         key_files.KEY_FILES: removed,
     }
-    made = _PartiesEdit(site, "party remove", party_id, why, edit, detail, remove_credentials)
+    made = PartiesEdit(site, "party remove", party_id, why, edit, detail, remove_credentials)
     if change.carry_out(site, made, mode) is not None:
         console.print_message_for(
             party_id, "Kaydiniz silinmistir.", "You are no longer registered."

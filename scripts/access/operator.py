@@ -10,10 +10,11 @@ import click
 from rich.table import Table
 
 from config import load
+from keys.access_requests import form
 from keys.credentials import user_changes
 from keys.credentials.users import OPERATORS, STAFF_ROLES, Role, State, User, Users
 from keys.operations import user_files
-from scripts.access import credentials, form
+from scripts.access import credentials
 from scripts.access.user_change import Edit, UserChange
 from scripts.shared import change, console
 

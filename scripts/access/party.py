@@ -20,6 +20,7 @@ from scripts.access import (
     parties,
     witness,
 )
+from scripts.access.requests import commands, invite
 from scripts.shared import console
 
 
@@ -32,6 +33,8 @@ _SESSIONS = (live_sessions.sessions, live_sessions.end_session)
 for command in (
     *agreement.COMMANDS,
     attempts.test,
+    commands.requests,
+    invite.invite,
     letter.letter,
     witness.forget_witness,
     *_SESSIONS,
@@ -77,7 +80,8 @@ def show(party_id: str, as_json: bool, site: Path) -> None:
         return
     for key in ("id", "name", "kind", "scope"):
         click.echo(f"{key:12}{row[key]}")
-    click.echo(f"{'addresses':12}{' '.join(row['static_ips'])}")
+    invited = "none yet: it is only invited"
+    click.echo(f"{'addresses':12}{' '.join(row['static_ips']) or invited}")
     click.echo(f"{'contact':12}{', '.join(filter(None, row['contact'].values())) or '-'}")
     click.echo(f"{'witness':12}{row['witness'] or '-'}")
     for c in row["credentials"]:

@@ -11,6 +11,7 @@ from rich.table import Table
 from config import load, times
 from config.event import Value
 from config.settings import Settings
+from keys.access_requests import form
 from keys.credentials import user_changes
 from keys.credentials.ring import Credential
 from keys.credentials.users import (
@@ -23,7 +24,7 @@ from keys.credentials.users import (
     split_login_name,
 )
 from keys.operations import user_files
-from scripts.access import credentials, form, parties
+from scripts.access import credentials, parties
 from scripts.access.user_change import Edit, UserChange
 from scripts.shared import change, console
 from scripts.shared.time_types import DURATION
@@ -65,7 +66,9 @@ def add(party_id: str, name: str, role: str, mode: change.Mode, why: str, site: 
     The initial password opens only the page that replaces it. A user that
     is passive since the last election is defined again.
     """
-    parties.find_with_login(load.load(site), party_id)
+    party = parties.find_with_users(load.load(site), party_id)
+    if party.invited and role != str(Role.REPRESENTATIVE):
+        parties.find_with_login(load.load(site), party_id)
     if form.holds_kimlik(name):
         raise console.fault("NAME", "", form.NO_KIMLIK)
     password = credentials.new_password()
@@ -151,6 +154,27 @@ def suspend(login: str, mode: change.Mode, why: str, site: Path) -> None:
 def resume(login: str, mode: change.Mode, why: str, site: Path) -> None:
     """Let the suspended user PARTY.NAME log in again."""
     _set_state(site, "user resume", login, State.ACTIVE, why, mode)
+
+
+@user.command()
+@_LOGIN
+@_MODE
+@_WHY
+@console.with_site
+def representative(login: str, mode: change.Mode, why: str, site: Path) -> None:
+    """Make PARTY.NAME the representative; the one before becomes a web user.
+
+    The representative is the contact (Genelge md. 4/b-6), sends the party's
+    request forms, and stays active between elections.
+    """
+    party_id, name = _find(load.load(site), login)
+
+    def edit(old: Users) -> Edit:
+        return Edit(user_changes.set_representative(old, name), {"user": login})
+
+    made = UserChange(site, "user representative", party_id, why, edit)
+    if change.carry_out(site, made, mode) is None:
+        click.echo(f"no change: {login}", err=True)
 
 
 @user.command()

@@ -96,6 +96,7 @@ max_sessions_per_party = 32      # rclone alone opens twelve
 # session_hours = 12             # and at the latest after this time
 # totp = "required"              # every web user needs a second factor
 # calls_per_minute = 6000        # limit for each user of the web service
+# requests = true                # representatives send request forms from any address, at /sipport
 
 # [staff]                        # the staff site, for YSK's own people; without it there is none
 # listen = "127.0.0.1:8444"      # never an address that parties reach

@@ -19,6 +19,7 @@ from config import load, registry
 from config.event import Event
 from config.sheet import Belge, Secim, Sheet
 from config.site import LEDGERS, REGISTRY_INDEX, cosigned_folder
+from keys.access_requests import store
 from keys.credentials import ring
 from keys.credentials.users import Role
 from keys.ledger import anchors, cosigned, segments, writer
@@ -53,6 +54,9 @@ CHANGES: dict[str, list[str]] = {
     "party suspend": ["parti-a"],
     "party resume": ["parti-a"],
     "party set-ips": ["parti-a", "192.0.2.8"],
+    "party invite": ["E Partisi", "temsilci"],
+    "party requests return": ["parti-a", "1"],
+    "party requests accept": ["parti-a", "2", "--override-addresses", "--yes"],
     "party set-scope": ["parti-b", "35-izmir-2"],
     "party remove": ["parti-d"],
     "party end-session": ["parti-a", "90"],
@@ -71,6 +75,7 @@ CHANGES: dict[str, list[str]] = {
     "user suspend": ["parti-a.ayse"],
     "user resume": ["parti-a.ayse"],
     "user reset": ["parti-a.ayse"],
+    "user representative": ["parti-a.ayse"],
     "user season": [],
     "user remove": ["parti-a.ayse"],
     "portal announce add": ["Prova 10 Mayıs'ta."],
@@ -99,6 +104,8 @@ READS = {
     "party show",
     "party test",
     "party letter",
+    "party requests list",
+    "party requests show",
     "user list",
     "portal announce list",
     "operator list",
@@ -190,7 +197,24 @@ def whole(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (site / "quarantine").mkdir()
     (site / "quarantine" / HELD).write_bytes(b"%PDF-")
     (site / "quarantine" / f"{HELD}.json").write_bytes(format_note(note))
+    send_form(site)
     return site
+
+
+NAMES = {"verify": "verify --repair"}  # of records
+
+
+def send_form(site: Path) -> None:
+    """Send the form of parti-a, as its representative does in the browser."""
+    text = FORM.replace("parti-d", "parti-a").replace('["sftp"]', '["sftp", "web"]') + CONTACT
+    form = text + '[[user]]\nname = "zehra"\ncontact = true\n'
+    for held in ring.load(site, "parti-a").credentials:
+        if held.kind is ring.CredentialKind.PUBLIC_KEY:
+            form += f'[[key]]\npublic_key = "{held.secret}"\n'
+    before = store.draft(site, "parti-a")
+    version = before.version if before else 0
+    now = datetime.now(UTC)
+    store.submit(site, "parti-a", form.encode(), version, {}, "parti-a.zehra", now)
 
 
 def call(name: str, tmp_path: Path) -> list[str]:
@@ -216,6 +240,8 @@ def test_every_change_is_recorded_with_who_why_before_and_after(
             with writer.Ledger(site / "ledgers/filing") as filing:
                 lost = {anchors.CHECKPOINTS: ["ssps/transfer/0123456789abcdef 5 " + "A" * 43 + "="]}
                 filing.append(Event(anchors.ANCHOR, "filing", "", anchors.ANCHOR, detail=lost))
+        if name == "party requests accept":
+            send_form(site)  # the first one was returned
         if name == "key adopt":
             edited = ring.ring_path(site, "parti-a")
             edited.write_text(edited.read_text().replace('added_by = "ayse"', 'added_by = "x"'))
@@ -225,8 +251,9 @@ def test_every_change_is_recorded_with_who_why_before_and_after(
 
         assert done.exit_code == 0 or name == "verify", (name, done.output)
         assert len(events(site)) > count, (name, done.output)
-        last = events(site)[-1]
-        assert last.event == ("verify --repair" if name == "verify" else name)
+        recorded = [e for e in events(site)[count:] if e.event == NAMES.get(name, name)]
+        assert recorded, (name, done.output)
+        last = recorded[-1]
         assert (last.who, last.outcome) == ("ayse", "ok"), name
         assert last.origin and last.what, name
         assert last.detail["why"] == f"form {name}"
@@ -270,6 +297,7 @@ def content(site: Path) -> dict[str, bytes]:
 
 # What an earlier change of CHANGES makes is not there in a dry run, and the other way round.
 OF_A_DRY_RUN = {
+    "party requests accept": ["parti-a", "1", "--override-addresses", "--yes"],
     "party remove": ["parti-a"],
     "user add": ["parti-a", "banu"],
     "operator add": ["banu"],
@@ -328,6 +356,8 @@ def test_every_change_prints_one_json_object_of_what_it_did(
     for name in JSON_CHANGES:
         if name in ("key host rotate", "key signing rotate"):
             host.prepare_next(whole / "keys" / name.split()[1])
+        if name == "party requests accept":
+            send_form(whole)
 
         done = ssps(*call(name, tmp_path), "--why", "x", "--json", "--site", whole)
 

@@ -59,6 +59,11 @@ PAGES: dict[str, set[Role]] = {
     "/masa/sayfa/{file}/yeniden-tarama": DESK,
     "/masa/sayfa/{file}/yeniden-oku": DESK,
     "/masa/sayfa/{file}/karar": {Role.SUPERVISOR},
+    "/talepler": ANYONE,
+    "/talepler.csv": ANYONE,
+    "/talepler/{party}/{number}": ANYONE,
+    "/talepler/{party}/{number}/kabul": DESK,
+    "/talepler/{party}/{number}/iade": DESK,
 }
 
 

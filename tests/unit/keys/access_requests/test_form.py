@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from config.fault import Faults
-from scripts.access import form
+from keys.access_requests import form
 
 FORM = """\
 party = "Çağrı ve Işık Partisi"

@@ -1,4 +1,4 @@
-"""Reads the SSPS request form, a TOML file: which party asks for which services.
+"""Reads and writes the SSPS request form, a TOML file: which party asks for which services.
 
     id = "parti-a"                       # optional; default: made from the name
     party = "A Partisi"
@@ -6,6 +6,8 @@
     services = ["sftp", "web", "service"]    # the requested services (Genelge md. 3/d)
     static_ips = ["192.0.2.7"]           # one or two
     scope = "all"                        # the default, or a list of districts and boards
+    approver = "Zeynep Onay"             # who signed the paper, and its date; optional
+    date = 2023-05-02
     [contact]
     name = "Bilgi Islem"
     email = "bilgi@parti-a.example"
@@ -15,6 +17,10 @@
     contact = true                       # one of them is representative and contact (md. 4/b-6),
     [[user]]                             # and gets the user of the web service, if it is requested
     name = "mehmet"
+    person = "Mehmet Yılmaz"             # the name on the paper; optional
+    [[key]]                              # up to ten public keys for SFTP, if it is requested
+    label = "mirror-1"                   # optional
+    public_key = "ssh-ed25519 AAAAC3…"
 
 A national identity number (T.C. kimlik no) is refused in every field, because this system does not
 need it. Its digits are never printed or recorded.
@@ -25,19 +31,37 @@ import tomllib
 import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date, datetime
 from ipaddress import ip_address
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from config.fault import Fault, Faults
 from config.turkish import to_ascii
+from keys.credentials.publickey import parse_public_key
 from keys.credentials.users import MAX_WEB_USERS, Role, name_fault
 
-_KEYS = {"id", "party", "kind", "services", "static_ips", "scope", "contact", "user"}
-_SFTP, _WEB, _SERVICE = _SERVICES = ("sftp", "web", "service")
-_USER = {"name", "contact"}
+_KEYS = {
+    "id",
+    "party",
+    "kind",
+    "services",
+    "static_ips",
+    "scope",
+    "approver",
+    "date",
+    "contact",
+    "user",
+    "key",
+}
+SFTP, WEB, SERVICE = SERVICES = ("sftp", "web", "service")
+_USER = {"name", "contact", "person"}
+_KEY = {"label", "public_key"}
+MAX_KEYS = 10
 SERVICE_USER = "servis"
 _CONTACT = {"name", "email", "phones"}
 _REQUIRED = ("party", "services", "static_ips", "contact")
@@ -49,12 +73,27 @@ NO_KIMLIK = "a T.C. kimlik no must not be here: remove it, this system does not 
 
 
 @dataclass(frozen=True, slots=True)
+class AskedKey:
+    """A public key for SFTP: its label, which may be empty, and its line."""
+
+    label: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
 class Form:
-    """The party's entry for parties.toml, the services that it asks for, and its users."""
+    """The party's entry for parties.toml, the services that it asks for, its users and its keys.
+
+    `people` are the names of the users' persons, as far as they are stated.
+    """
 
     party: Mapping[str, Any]
     services: tuple[str, ...]
     users: tuple[tuple[str, Role], ...] = ()
+    keys: tuple[AskedKey, ...] = ()
+    people: Mapping[str, str] = field(default_factory=dict)
+    approver: str = ""
+    signed_on: date | None = None
 
     @property
     def id(self) -> str:
@@ -68,13 +107,22 @@ def read(file: Path) -> Form:
     The values, such as addresses and scope, are checked later by config/load.
     """
     try:
-        text = file.read_text(encoding="utf-8")
+        content = file.read_bytes()
+    except OSError as error:
+        raise Faults([Fault(file.name, "", f"cannot be read as a form: {error}")]) from None
+    return parse(content, file.name)
+
+
+def parse(content: bytes, name: str) -> Form:
+    """Return the form in the bytes of a file with that name; raise Faults as `read`."""
+    try:
+        text = content.decode("utf-8").replace("\r\n", "\n")
         if len(text) > _MAX_CHARACTERS:
             raise ValueError(f"{len(text)} characters, at most {_MAX_CHARACTERS} are allowed")
         data = tomllib.loads(text)
-    except (OSError, ValueError, RecursionError) as error:  # RecursionError: nested too deeply
-        raise Faults([Fault(file.name, "", f"cannot be read as a form: {error}")]) from None
-    found = list(_faults(file.name, data))
+    except (ValueError, RecursionError) as error:  # RecursionError: nested too deeply
+        raise Faults([Fault(name, "", f"cannot be read as a form: {error}")]) from None
+    found = list(_faults(name, data))
     if found:
         raise Faults(found)
     contact = data["contact"]
@@ -90,13 +138,37 @@ def read(file: Path) -> Form:
             "phone": ", ".join(contact["phones"]),
         },
     }
-    return Form(party, tuple(data["services"]), tuple(_users(data)))
+    asked = data.get("user", [])
+    return Form(
+        party,
+        tuple(data["services"]),
+        tuple(_users(data)),
+        tuple(_asked_key(key) for key in data.get("key", [])),
+        {user["name"]: user["person"] for user in asked if user.get("person")},
+        data.get("approver", ""),
+        data.get("date"),
+    )
+
+
+def format_form(data: Mapping[str, Any]) -> bytes:
+    """Write a form from its keys, as `tomllib` reads them; raise Faults if `parse` would refuse it.
+
+    The same data makes the same bytes, so the SHA-256 on a printed form names the file.
+    """
+    content = tomli_w.dumps(data).encode()
+    parse(content, "form")
+    return content
+
+
+def _asked_key(key: Mapping[str, str]) -> AskedKey:
+    line, comment = parse_public_key(key["public_key"])
+    return AskedKey(key.get("label", comment), line)
 
 
 def _users(data: Mapping[str, Any]) -> Iterator[tuple[str, Role]]:
-    for user in data.get("user", []) if _WEB in data["services"] else []:
+    for user in data.get("user", []) if WEB in data["services"] else []:
         yield user["name"], Role.REPRESENTATIVE if user.get("contact") else Role.WEB
-    if _SERVICE in data["services"]:
+    if SERVICE in data["services"]:
         yield SERVICE_USER, Role.SERVICE
 
 
@@ -121,12 +193,18 @@ def _faults(file: str, data: Mapping[str, Any]) -> Iterator[Fault]:
     services = data.get("services", ["sftp"])
     if not _is_text_list(services):
         yield Fault(file, "services", 'write a list, such as ["sftp"]')
-    elif odd := sorted(s for s in set(services) - set(_SERVICES) if s.isprintable()):
-        known = ", ".join(_SERVICES)
+    elif odd := sorted(s for s in set(services) - set(SERVICES) if s.isprintable()):
+        known = ", ".join(SERVICES)
         yield Fault(
             file, "services", f"unknown: {', '.join(map(repr, odd))}; the services are {known}"
         )
     yield from _user_faults(file, data)
+    yield from _key_faults(file, data)
+    if not isinstance(data.get("approver", ""), str):
+        yield Fault(file, "approver", "write it as text")
+    stated = data.get("date", date.min)
+    if not isinstance(stated, date) or isinstance(stated, datetime):
+        yield Fault(file, "date", "not a day, write it without quotes, such as 2023-05-02")
     contact = data.get("contact", {})
     if not isinstance(contact, dict):
         yield Fault(file, "contact", "write it as a table, [contact]")
@@ -165,13 +243,45 @@ def _user_faults(file: str, data: Mapping[str, Any]) -> Iterator[Fault]:
             yield Fault(file, f"{key}.name", f"{name!r} is taken, choose another")
         if not isinstance(user.get("contact", False), bool):
             yield Fault(file, f"{key}.contact", "write true or leave it out")
+        if not isinstance(user.get("person", ""), str):
+            yield Fault(file, f"{key}.person", "write it as text")
     if len(listed) > MAX_WEB_USERS:
         wrong = f"{len(listed)} users, at most {MAX_WEB_USERS} are allowed (Genelge md. 5)"
         yield Fault(file, "user", wrong)
-    if listed and _WEB not in data.get("services", []):
+    if listed and WEB not in data.get("services", []):
         yield Fault(file, "user", 'the web site is not requested: add "web" to services')
     if listed and sum(user.get("contact") is True for user in listed) != 1:
         yield Fault(file, "user", "mark one user with contact = true (Genelge md. 4/b-6)")
+
+
+def _key_faults(file: str, data: Mapping[str, Any]) -> Iterator[Fault]:
+    listed = data.get("key", [])
+    if not isinstance(listed, list) or not all(isinstance(key, dict) for key in listed):
+        yield Fault(file, "key", "write each public key as a table, [[key]]")
+        return
+    seen: set[str] = set()
+    for number, key in enumerate(listed, start=1):
+        path = f"key[{number}]"
+        for odd in sorted(set(key) - _KEY):
+            if "kimlik" not in odd.lower() and not _KIMLIK.fullmatch(odd):
+                yield Fault(file, f"{path}.{odd}", "unknown key, remove it")
+        if not isinstance(key.get("label", ""), str):
+            yield Fault(file, f"{path}.label", "write it as text")
+        text = key.get("public_key")
+        try:
+            if not isinstance(text, str):
+                raise ValueError("is missing, add it")
+            line, _ = parse_public_key(text)
+        except ValueError as error:
+            yield Fault(file, f"{path}.public_key", str(error))
+            continue
+        if line in seen:
+            yield Fault(file, f"{path}.public_key", "is there twice, write it once")
+        seen.add(line)
+    if len(listed) > MAX_KEYS:
+        yield Fault(file, "key", f"{len(listed)} keys, at most {MAX_KEYS} are allowed")
+    if listed and SFTP not in data.get("services", []):
+        yield Fault(file, "key", 'SFTP is not requested: add "sftp" to services')
 
 
 def _is_text_list(value: object) -> bool:
@@ -190,6 +300,10 @@ def _kimlik_faults(file: str, key: str, value: object) -> Iterator[Fault]:
     elif isinstance(value, list):
         for inner in value:
             yield from _kimlik_faults(file, key, inner)
+    elif key == "key.public_key":  # of the key itself, digits in a row mean nothing
+        with suppress(ValueError):
+            if holds_kimlik(parse_public_key(str(value))[1]):
+                yield Fault(file, key, NO_KIMLIK)
     elif not (key == "static_ips" and _is_address(value)) and holds_kimlik(str(value)):
         yield Fault(file, key, NO_KIMLIK)
 
