@@ -26,6 +26,7 @@ import structlog
 import uvicorn
 import uvloop
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from config import load
 from config.fault import Fault, Faults
@@ -87,6 +88,14 @@ class Daemon(ABC):
     def create_app(self) -> FastAPI:
         """Make the application."""
 
+    def beside(self, front: ASGIApp) -> ASGIApp:
+        """Put other applications beside the one that `front` serves."""
+        return front
+
+    def use(self, settings: Settings) -> None:
+        """Use other settings from now on."""
+        self.entrance.settings = settings
+
     @abstractmethod
     def tasks(self, app: FastAPI) -> Sequence[Coroutine[Any, Any, object]]:
         """Return what else runs while the daemon does."""
@@ -123,7 +132,7 @@ class Daemon(ABC):
             listening, self._context, share, lambda: entrance.web, front.refuse_header
         )
         config = uvicorn.Config(
-            front,
+            self.beside(front),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -230,7 +239,7 @@ class Daemon(ABC):
         kept = replace(web, host=before.host, port=before.port)
         election = replace(new.election, id=old.election.id)
         changed = replace(new, ledger=old.ledger, election=election)
-        self.entrance.settings = self.with_web(changed, kept)
+        self.use(self.with_web(changed, kept))
         _log.info("settings-reloaded", parties=len(new.parties))
         self._faults = ()
         self._publish()

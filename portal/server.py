@@ -10,7 +10,9 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from config.fault import Fault, Faults
 from config.settings import PortalSettings, Settings, WebSettings
@@ -19,6 +21,7 @@ from keys.ledger import writer
 from keys.operations.server_state import PORTAL
 from portal import daemon
 from portal.access.entrance import Entrance
+from portal.access.front import Front
 from portal.access.gate import check_routes
 from portal.access.limits import Limits
 from portal.access.recorder import Recorder
@@ -27,6 +30,8 @@ from portal.data.sites import Sites
 from portal.party import site as party_site
 from portal.party.errors import answer_error
 from portal.party.rendering import PARTY_LOOK
+from portal.party.sipport import site as sipport_site
+from portal.party.sipport.entrance import ROOT, RequestsEntrance
 from portal.pictures.pictures import Pictures
 from portal.service import problem
 from portal.service import site as service_site
@@ -48,6 +53,32 @@ def create_app(entrance: Entrance) -> FastAPI:
     return app
 
 
+def create_front(entrance: Entrance, requests: RequestsEntrance) -> ASGIApp:
+    """Make all that listens: the portal, and the representatives' pages beside it."""
+    return put_beside(Front(create_app(entrance), entrance), entrance, requests)
+
+
+def put_beside(portal: ASGIApp, entrance: Entrance, requests: RequestsEntrance) -> ASGIApp:
+    """Put the representatives' pages, below /sipport, beside the front of the portal.
+
+    Each part has a front and an entrance of its own (portal/party/sipport). If the site does not
+    open the representatives' pages, they do not exist: the portal answers for their paths.
+    """
+    pages = Front(sipport_site.create_app(requests), requests)
+
+    async def front(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"] if scope["type"] == "http" else ""
+        ours = path == ROOT or path.startswith(f"{ROOT}/")
+        if not (ours and entrance.portal.requests):
+            await portal(scope, receive, send)
+        elif path == ROOT:
+            await RedirectResponse(f"{ROOT}/", 308)(scope, receive, send)
+        else:
+            await pages({**scope, "root_path": ROOT}, receive, send)
+
+    return front
+
+
 def serve(
     settings: Settings,
     *,
@@ -65,8 +96,12 @@ def serve(
         raise Faults([Fault(SITE_TOML, "portal.listen", "is missing: say where to listen")])
     with daemon.opened(settings, settings.portal, PORTAL, ACCESS, clock) as (ledger, listening):
         entrance = Entrance(settings, Recorder(ledger), clock, limits=limits)
-        server = Server(entrance, poll_signer, record_new_settings)
-        server.serve(listening, ready)
+        requests = RequestsEntrance(entrance)
+        server = Server(entrance, requests, poll_signer, record_new_settings)
+        try:
+            server.serve(listening, ready)
+        finally:
+            requests.sessions.close()
 
 
 class Server(Daemon):
@@ -75,18 +110,38 @@ class Server(Daemon):
     part, ledger = PORTAL, ACCESS
     entrance: Entrance
 
+    def __init__(
+        self,
+        entrance: Entrance,
+        requests: RequestsEntrance,
+        poll_signer: Work,
+        record_new_settings: Callable[[Settings], object],
+    ) -> None:
+        super().__init__(entrance, poll_signer, record_new_settings)
+        self._requests = requests
+
     def create_app(self) -> FastAPI:
         """Make the application."""
         return create_app(self.entrance)
 
+    def beside(self, front: ASGIApp) -> ASGIApp:
+        """Put the representatives' pages beside the portal."""
+        return put_beside(front, self.entrance, self._requests)
+
+    def use(self, settings: Settings) -> None:
+        """Use other settings from now on, for the representatives' pages too."""
+        super().use(settings)
+        self._requests.settings = settings
+
     def tasks(self, app: FastAPI) -> Sequence[Coroutine[Any, Any, object]]:
-        """Follow the data of the sites."""
+        """Follow the data of the sites, and forget sessions of representatives that ended."""
         sites: Sites = app.state.sites
-        return (sites.follow(), self._read_first(sites))
+        ended = daemon.every(daemon.SECOND, self._requests.sessions.remove_ended)
+        return (sites.follow(), self._read_first(sites), ended)
 
     def holders(self, settings: Settings) -> Sequence[str]:
         """Return the parties whose users log in here."""
-        return [party.id for party in settings.parties if party.mirrors]
+        return [party.id for party in settings.parties if party.has_users]
 
     def web_of(self, settings: Settings) -> WebSettings | None:
         """Return the settings of the portal."""

@@ -19,6 +19,7 @@ import httpx
 import office
 import pytest
 from argon2 import PasswordHasher
+from starlette.types import ASGIApp
 
 from config import load
 from config.site import ACCESS, LEDGERS, SIGNING_KEYS
@@ -31,10 +32,10 @@ from keys.ledger.writer import Ledger
 from keys.operations import user_files
 from keys.server_keys import host
 from portal.access.entrance import Entrance
-from portal.access.front import Front
 from portal.access.limits import Limits
 from portal.access.recorder import Recorder
-from portal.server import create_app
+from portal.party.sipport.entrance import RequestsEntrance
+from portal.server import create_front
 
 PASSWORD = "Yedi-Kule-Kapisi-17"
 HOME, AWAY = "127.0.0.1", "192.0.2.77"
@@ -95,10 +96,11 @@ class Portal:
 
     site: Path
     entrance: Any  # an Entrance, or a StaffEntrance
-    app: Front
+    app: ASGIApp
     runner: asyncio.Runner
     now: datetime = OPEN
     clients: list[httpx.AsyncClient] = field(default_factory=list)
+    requests: Any = None  # the entrance of the representatives' pages
 
     def client(self, address: str = HOME, **options: Any) -> "Client":
         """Return a new browser or program at that address."""
@@ -166,7 +168,7 @@ _matches = cache(ring._matches)
 
 
 @contextmanager
-def running(site: Path, *, limited: bool = False) -> Iterator[Portal]:
+def running(site: Path, *, limited: bool = False, own_limits: bool = False) -> Iterator[Portal]:
     """Run a portal in this process; most tests fail logins on purpose, so limits are off."""
     settings = load.load(site)
     with (
@@ -181,10 +183,14 @@ def running(site: Path, *, limited: bool = False) -> Iterator[Portal]:
         )
         entrance = Entrance(settings, Recorder(ledger), lambda: found.now, limits=limits)
         patch.setattr(ring, "_matches", _matches)
-        found = Portal(site, entrance, Front(create_app(entrance), entrance), runner)
+        own = Limits(lambda: 0.0) if own_limits else limits
+        requests = RequestsEntrance(entrance, lambda: 0.0, own)
+        front = create_front(entrance, requests)
+        found = Portal(site, entrance, front, runner, requests=requests)
         try:
             yield found
         finally:
             for each in found.clients:
                 runner.run(each.aclose())
             entrance.sessions.close()
+            requests.sessions.close()

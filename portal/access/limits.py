@@ -14,9 +14,9 @@ from config.party import Address
 from keys.credentials.penalties import Cost, Penalties, costs_penalty, source_of
 from keys.credentials.ratelimit import TokenBucket
 
-_ATTEMPTS, _ATTEMPTS_PER_SECOND = 10.0, 1 / 6
 _MAX_BUCKETS = 8192
 HASHES_AT_A_TIME = 2  # argon2id takes 64 MiB and four threads each time
+_ATTEMPTS, _ATTEMPTS_PER_SECOND = 10.0, 1 / 6
 
 
 class Buckets:
@@ -45,11 +45,12 @@ class Limits:
         monotonic: Callable[[], float] = time.monotonic,
         penalties: Penalties | None = None,
         attempts: float = _ATTEMPTS,
+        hashes: int = HASHES_AT_A_TIME,
     ) -> None:
         self._burst = attempts
         self._penalties = Penalties(monotonic) if penalties is None else penalties
         self._attempts, self._calls = Buckets(monotonic), Buckets(monotonic)
-        self.hashing = asyncio.Semaphore(HASHES_AT_A_TIME)
+        self.hashing = asyncio.Semaphore(hashes)
 
     def login_wait(self, address: Address, login: str) -> float:
         """Count an attempt; return the seconds to wait before the next one if it is too many."""

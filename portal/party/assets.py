@@ -29,14 +29,15 @@ class _Asset:
 class Assets:
     """The files of one site, read once; of two files with one name, the later folder's counts."""
 
-    def __init__(self, *folders: Path, pictures: Path | None = None) -> None:
+    def __init__(self, *folders: Path, pictures: Path | None = None, root: str = "") -> None:
+        self._root = root
         found = [path for folder in folders for path in sorted(folder.iterdir())]
         found += sorted(pictures.glob("*.webp")) if pictures else []
         self._found = {path.name: _read(path) for path in found if not path.name.startswith(".")}
 
     def address(self, name: str) -> str:
         """Return the address of a file, with the digest of its content."""
-        return f"/dosya/{self._found[name].digest}/{name}"
+        return f"{self._root}/dosya/{self._found[name].digest}/{name}"
 
     def router(self) -> APIRouter:
         """Return the router that sends the files."""

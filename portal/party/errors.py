@@ -10,6 +10,7 @@ from portal.access.gate import ToLogin
 from portal.party.rendering import page
 
 _TEXTS = {
+    400: "İstek anlaşılamadı.",
     403: "Bu işlem yapılamaz.",
     404: "Böyle bir sayfa yok, ya da görme yetkiniz yok.",
     405: "Bu adres böyle kullanılamaz.",

@@ -5,9 +5,12 @@
     {"site": "https://127.0.0.1:8443", "ca": "/…/clients/ca.pem", "secim_id": 1234,
      "users": [{"name": "parti-a.web-1", "password": "…"}, …],
      "service": {"name": "parti-a.servis", "password": "…"},
-     "new_user": {"name": "parti-a.yeni", "password": "…"}}
+     "new_user": {"name": "parti-a.yeni", "password": "…"},
+     "representative": {"site": "https://127.0.0.1:8443/sipport/", "name": "parti-a.temsilci",
+                        "password": "…", "totp": "JBSWY3DP…"}}
 
-The users have chosen their passwords and accepted the terms; the first one is the representative.
+The users and the representative have chosen their passwords and accepted the terms. `totp` is the
+secret of the representative's second factor in base32 (RFC 6238, SHA-1, six digits, 30 seconds).
 The first login of `new_user` is still to come. The key of the certificate authority is not kept.
 """
 
@@ -16,6 +19,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyotp
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -28,6 +32,7 @@ from keys.credentials import ring, user_changes
 from keys.credentials.ring import Credential
 from keys.credentials.users import Role, Users, login_name
 from portal.data.ids import election_number
+from portal.party.sipport.entrance import ROOT
 from scripts.access.credentials import new_password
 from scripts.access.user_change import Edit, UserChange
 from scripts.rehearsal.rehearsal_site import ADDRESS
@@ -37,7 +42,7 @@ _WHY = "rehearsal"
 CERTIFICATE, PRIVATE_KEY, AUTHORITY = TLS / "portal.crt", TLS / "portal.key", CLIENTS / "ca.pem"
 _DAYS = 365
 _WEB_USERS = ("web-1", "web-2")
-_SERVICE, _NEW = "servis", "yeni"
+_SERVICE, _NEW, _REPRESENTATIVE = "servis", "yeni", "temsilci"
 
 
 def kit_file(site: Path, party: str) -> Path:
@@ -49,7 +54,7 @@ def portal_toml(port: int) -> str:
     """Return the table of site.toml for a portal at that port."""
     return (
         f'\n[portal]\nlisten = "{ADDRESS}:{port}"\ncertificate = "{CERTIFICATE}"\n'
-        f'key = "{PRIVATE_KEY}"\naddress = "https://{ADDRESS}:{port}"\n'
+        f'key = "{PRIVATE_KEY}"\naddress = "https://{ADDRESS}:{port}"\nrequests = true\n'
     )
 
 
@@ -94,8 +99,10 @@ def write_web_clients(site: Path, port: int) -> None:
     for party in settings.parties:
         if not party.mirrors:
             continue
-        passwords = {name: new_password() for name in (*_WEB_USERS, _SERVICE, _NEW)}
-        _add_users(site, party.id, passwords)
+        names = (*_WEB_USERS, _SERVICE, _NEW, _REPRESENTATIVE)
+        passwords = {name: new_password() for name in names}
+        secret = pyotp.random_base32()
+        _add_users(site, party.id, passwords, secret)
         users = {
             name: {"name": login_name(party.id, name), "password": password}
             for name, password in passwords.items()
@@ -107,6 +114,11 @@ def write_web_clients(site: Path, port: int) -> None:
             "users": [users[name] for name in _WEB_USERS],
             "service": users[_SERVICE],
             "new_user": users[_NEW],
+            "representative": {
+                "site": f"https://{ADDRESS}:{port}{ROOT}/",
+                **users[_REPRESENTATIVE],
+                "totp": secret,
+            },
         }
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         file = kit_file(site, party.id)
@@ -114,7 +126,7 @@ def write_web_clients(site: Path, port: int) -> None:
         files.replace(file, text.encode())
 
 
-def _add_users(site: Path, party: str, passwords: dict[str, str]) -> None:
+def _add_users(site: Path, party: str, passwords: dict[str, str], secret: str) -> None:
     now = console.utc_now()
 
     def chosen(name: str) -> Credential:
@@ -124,10 +136,11 @@ def _add_users(site: Path, party: str, passwords: dict[str, str]) -> None:
 
     def edit(old: Users) -> Edit:
         new = old
-        for name in _WEB_USERS:
-            role = Role.REPRESENTATIVE if name == _WEB_USERS[0] else Role.WEB
+        for name in (*_WEB_USERS, _REPRESENTATIVE):
+            role = Role.REPRESENTATIVE if name == _REPRESENTATIVE else Role.WEB
             new = user_changes.add(new, name, role, chosen(name))
             new = user_changes.accept_terms(new, name, now)
+        new = user_changes.set_totp(new, _REPRESENTATIVE, secret)
         new = user_changes.add(new, _SERVICE, Role.SERVICE, chosen(_SERVICE))
         initial = ring.password_credential(
             passwords[_NEW],

@@ -30,7 +30,7 @@ from config.site import HOST_KEYS
 from keys.credentials import passwords
 from keys.credentials.admission import Reason, Refused
 from keys.credentials.passwords import Problem
-from keys.credentials.users import Service
+from keys.credentials.users import Role, Service
 from keys.ledger.writer import LedgerBusy, Unwritable
 from keys.operations import server_state, site_keys
 from keys.server_keys import host
@@ -106,7 +106,7 @@ async def log_out(request: Request, who: Annotated[Identity, Depends(signed_in()
     entrance = entrance_of(request)
     record(request, AccessEvent.SESSION_END, "", reason="closed")
     entrance.sessions.end(request.state.token)
-    response = RedirectResponse(LOGIN_PAGE, 303)
+    response = RedirectResponse(entrance.root + LOGIN_PAGE, 303)
     _clear_cookie(response, entrance.cookie)
     return response
 
@@ -138,7 +138,7 @@ async def set_initial_password(
     if stage is None:
         entrance.sessions.end(request.state.token)
         state = "servis" if who.service is Service.API else "degisti"
-        response: Response = RedirectResponse(f"{LOGIN_PAGE}?durum={state}", 303)
+        response: Response = RedirectResponse(f"{entrance.root}{LOGIN_PAGE}?durum={state}", 303)
         _clear_cookie(response, entrance.cookie)
         return response
     return _go_on(entrance, _advance(request, entrance, stage), stage)
@@ -260,6 +260,10 @@ async def change_factor(
     entrance = entrance_of(request)
     if not kaldir:
         return await _enrol(request, who, gizli, kod, required=False)
+    if who.role is Role.REPRESENTATIVE:
+        record(request, AccessEvent.DENIED, reason="representative")
+        wrong = "Temsilcinin ikinci adımı kapatılamaz: talep sayfaları onu ister."
+        return _enrol_form(request, who, required=False, status=403, wrong=wrong)
     user = entrance.accounts.in_force(who.party).named(who.user)
     if user is None or not entrance.codes.accept(who.login, user.totp, kod, entrance.clock()):
         record(request, AccessEvent.DENIED, reason="code")
@@ -408,7 +412,9 @@ def _login_form(
 
 
 def _go_on(entrance: SiteEntrance, token: str, stage: Stage, back: str = "/") -> Response:
-    where = _own_path(back) if stage is Stage.FULL else STAGE_PAGES[stage]
+    where = entrance.root + STAGE_PAGES[stage] if stage is not Stage.FULL else _own_path(back)
+    if not where.startswith(entrance.root + "/"):
+        where = entrance.root + "/"
     response = RedirectResponse(where, 303)
     _set_cookie(response, entrance.cookie, token)
     return response

@@ -1,0 +1,1 @@
+"""The representatives' pages, `/sipport`: request forms, from any address and at any time."""

@@ -1,0 +1,151 @@
+"""Lets representatives in, from any address and at any time: password and second factor.
+
+It shares listener, settings and ledger with the portal, and nothing else: sessions, cookies, limits
+and the queue of password checks are its own. So a session here opens no page of the portal, and
+strangers who try passwords here cannot make the portal's users wait.
+
+1. Only a party's representative is let in, with a second factor, whatever the site requires.
+2. All refusals look the same, in text and in time: whoever asks may be anybody.
+3. All attempts together are limited, besides those of an address and of a name.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from config.fault import Faults
+from config.party import Address
+from config.settings import PortalSettings
+from config.site import REQUEST_SESSIONS
+from keys.credentials import admission
+from keys.credentials.admission import AdmittedUser, Reason, Refused
+from keys.credentials.users import Service, User, Users, split_login_name
+from portal.access.entrance import Entrance
+from portal.access.identity import Identity
+from portal.access.limits import Buckets, Limits
+from portal.access.sessions import Session, Stage
+from portal.access.site_entrance import Entering, SiteEntrance, Wait
+
+ROOT = "/sipport"
+_LOGINS_PER_SECOND, _LOGINS = 2.0, 40.0  # of all addresses together
+
+
+class RequestsEntrance(SiteEntrance):
+    """The entrance of the representatives' pages; it belongs to the portal's event loop."""
+
+    service = Service.WEB
+    cookie, form_cookie = "__Host-ssps-talep", "__Host-ssps-talep-form"
+    refusal_text = "Bu sayfalar kapalıdır.\n"
+    root = ROOT
+
+    def __init__(
+        self,
+        portal: Entrance,
+        monotonic: Callable[[], float] = time.monotonic,
+        limits: Limits | None = None,
+    ) -> None:
+        made = Limits(monotonic, hashes=1) if limits is None else limits
+        super().__init__(
+            portal.settings, portal.recorder, portal.clock, monotonic, made, REQUEST_SESSIONS
+        )
+        self.codes = portal.codes  # a code is accepted once, here or on the web site
+        self._all = Buckets(monotonic)
+
+    @property
+    def web(self) -> PortalSettings:
+        """The settings of the portal."""
+        if self.settings.portal is None:
+            raise AssertionError("a portal without [portal] does not start")
+        return self.settings.portal
+
+    def registered(self, address: Address) -> bool:
+        """Say whether anybody may come from `address`: from every one, if the site says so."""
+        return self.web.requests
+
+    async def log_in(
+        self, login: str, password: str, address: Address
+    ) -> tuple[str, Session] | Refused | Wait:
+        """Check a password, unless all addresses together have tried too many."""
+        if seconds := self._all.wait("logins", _LOGINS_PER_SECOND, _LOGINS):
+            return Wait(seconds)
+        return await super().log_in(login, password, address)
+
+    async def decide_login(self, login: str, password: str, address: Address) -> Entering | Refused:
+        """Check a password, and say in which stage the session of its user begins."""
+        party_id, name = split_login_name(login)
+        party = self.settings.party(party_id)
+        held = self.users_of(party_id) if party is not None and party.has_users else Users(party_id)
+
+        def users_of(_: str) -> Users:
+            if isinstance(held, Faults):
+                raise held
+            return held
+
+        async with self.limits.hashing:
+            found = await asyncio.to_thread(
+                admission.decide_representative,
+                self.settings,
+                users_of,
+                login,
+                password,
+                self.clock(),
+            )
+        if isinstance(found, AdmittedUser):
+            stage = _first_stage(found.user)
+            return Entering(found.party.id, found.user.name, found.credential, stage)
+        if found.reason is not Reason.MUST_CHANGE or found.credential is None:
+            # Without the credential: a suspended party looks like a wrong password.
+            return Refused(found.reason, cause=found.cause)
+        return Entering(party_id, name, found.credential, Stage.PASSWORD)
+
+    def stage_after_password(self, identity: Identity) -> Stage | None:
+        """Return the stage after a representative set a password of its own."""
+        user = self.user(identity)
+        return None if user is None else _first_stage(user)
+
+    def stage_after_code(self, identity: Identity) -> Stage:
+        """Return the stage after the code of the second factor."""
+        return Stage.FULL
+
+    def recheck(self, session: Session, address: Address) -> Reason | None:
+        """Return why a session may not go on, None if it may."""
+        return self._recheck(session.party, session.user, session.credential)
+
+    def still_admitted(self, identity: Identity) -> bool:
+        """Say whether a representative may go on reading an answer that has no end."""
+        return self._recheck(identity.party, identity.user, identity.credential) is None
+
+    def identity_of(self, session: Session, address: Address) -> Identity:
+        """Return all that a route gets of an admitted representative."""
+        party = self.settings.party(session.party)
+        user = self.accounts.in_force(session.party).named(session.user)
+        if party is None or user is None:
+            raise AssertionError("only an admitted user has an identity")
+        return Identity(
+            party.id,
+            user.name,
+            user.role,
+            party.scope,
+            address,
+            self.settings.site,
+            session.credential,
+            session.number,
+        )
+
+    def recorded_party(self, login: str) -> str:
+        """Return the party in a login name, or the name itself if there is no such party."""
+        party, _ = split_login_name(login)
+        return party if self.settings.party(party) is not None else login
+
+    def _recheck(self, party: str, name: str, credential: str) -> Reason | None:
+        if self.settings.party(party) is None:
+            return Reason.UNKNOWN_USER
+        held, _ = self.accounts.look_up(party)
+        now = self.clock()
+        return admission.recheck_representative(
+            self.settings, held or Users(party), name, credential, now
+        )
+
+
+def _first_stage(user: User) -> Stage:
+    return Stage.TOTP if user.totp else Stage.ENROL

@@ -1,0 +1,36 @@
+"""The representatives' pages as an application of its own, beside the portal's (portal/server)."""
+
+from pathlib import Path
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from portal.access.gate import add_routes, check_routes
+from portal.party.assets import STATIC, Assets
+from portal.party.errors import answer_error
+from portal.party.pages import entry
+from portal.party.rendering import TEMPLATES, Look
+from portal.party.sipport import pages
+from portal.party.sipport.entrance import ROOT, RequestsEntrance
+
+_FOLDER = Path(__file__).parent
+_ASSETS = Assets(STATIC, _FOLDER / "static", root=ROOT)
+LOOK = Look((_FOLDER / "templates", TEMPLATES), _ASSETS, lambda _: [(f"{ROOT}/", "Talepler")])
+ROUTERS = (_ASSETS.router(), entry.router, pages.router)
+
+
+def create_app(entrance: RequestsEntrance) -> FastAPI:
+    """Make the application for a scope whose `root_path` is ROOT; checks as portal/server."""
+    app = FastAPI(title="SSPS talep", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.entrance = entrance
+    app.state.look = LOOK
+    add_routes(app, *ROUTERS)
+    for kind in (HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, _answer_error)
+    check_routes(app)
+    return app
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    return answer_error(request, error)
