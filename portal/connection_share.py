@@ -6,8 +6,8 @@ Rule 2. An address has at most half of what the others leave free, but KEPT at a
 first address that opens all it can gets a half, the second a quarter, and a party that comes after
 them still gets its own.
 
-Rule 3. Addresses that no party has registered share UNREGISTERED connections: each only gets a
-short refusal there.
+Rule 3. Addresses that no party has registered share UNREGISTERED connections, and one of them has
+at most STRANGER: each only gets a short refusal there, or the representatives' pages.
 
 A balancer is no client: its connections count in rule 1 only, and it limits its own clients.
 """
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from config.party import Address
 from keys.credentials.penalties import Source, source_of
 
-MOST, KEPT, UNREGISTERED = 2048, 16, 64
+MOST, KEPT, UNREGISTERED, STRANGER = 2048, 16, 64, 8
 
 
 class ConnectionShare:
@@ -32,6 +32,7 @@ class ConnectionShare:
     ) -> None:
         self._registered, self._balancer, self._most = registered, balancer, most
         self._held: Counter[Source | None] = Counter()
+        self._strangers: Counter[Source] = Counter()  # those of rule 3, by address
 
     def take(self, address: Address) -> bool:
         """Count a new connection of `address`; return False if it has to be refused."""
@@ -44,6 +45,10 @@ class ConnectionShare:
             free = self._most - (total - held)
             if held >= (UNREGISTERED if holder is None else max(KEPT, free // 2)):
                 return False
+        if holder is None:
+            if self._strangers[source_of(address)] >= STRANGER:
+                return False
+            self._strangers[source_of(address)] += 1
         self._held[holder] += 1
         return True
 
@@ -53,8 +58,11 @@ class ConnectionShare:
             # A reload may have registered the address since.
             if self._held[holder]:
                 self._held[holder] -= 1
+                if holder is None:
+                    self._strangers[source_of(address)] -= 1
                 break
         self._held += Counter()  # forgets addresses without a connection
+        self._strangers += Counter()
 
     def _holder(self, address: Address) -> Source | None:
         known = self._registered(address) or self._balancer(address)

@@ -2,7 +2,7 @@
 
 from ipaddress import ip_address
 
-from portal.connection_share import KEPT, UNREGISTERED, ConnectionShare
+from portal.connection_share import KEPT, STRANGER, UNREGISTERED, ConnectionShare
 
 A, B, C = (ip_address(f"192.0.2.{n}") for n in (1, 2, 3))
 STRANGERS = [ip_address(f"198.51.100.{n}") for n in range(1, 200)]
@@ -30,6 +30,15 @@ def test_strangers_together_get_a_small_share() -> None:
 
     assert sum(taken(shares, stranger, 5) for stranger in STRANGERS) == UNREGISTERED
     assert taken(shares, A, KEPT) == KEPT
+
+
+def test_one_stranger_leaves_room_for_others() -> None:
+    shares = share()
+
+    assert taken(shares, STRANGERS[0]) == STRANGER
+    assert taken(shares, STRANGERS[1], 5) == 5
+    shares.release(STRANGERS[0])
+    assert taken(shares, STRANGERS[0]) == 1
 
 
 def test_a_balancer_may_have_all_of_them() -> None:
