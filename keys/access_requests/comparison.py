@@ -174,7 +174,7 @@ def rows(form: Form, old: InForce, representative: str) -> list[Row]:
     asked_web = [(name, role) for name, role in form.users if role is not Role.SERVICE]
     if not asked_web:
         asked_web = [(name, role) for name, role in web if role is Role.REPRESENTATIVE]
-    signed = form.signed_on.isoformat() if form.signed_on else ""
+    signed = str(form.signed_on or "")
     return [
         Row(
             Topic.SERVICES,

@@ -29,6 +29,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from config import times
 from config.fault import Fault, Faults
 from config.site import ACCESS_REQUESTS, access_requests_folder
 from keys import files
@@ -211,7 +212,7 @@ def _write_draft(
     if (current.version if current else 0) != version:
         raise Conflict("the draft was saved in another window")
     new = Draft(version + 1, fields, now)
-    content = {"version": new.version, "saved": now.isoformat(), "fields": fields}
+    content = {"version": new.version, "saved": times.format_stored(now), "fields": fields}
     text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
     files.replace(site / access_requests_folder(party) / _DRAFT, text.encode())
     return new
@@ -220,10 +221,10 @@ def _write_draft(
 def _write_state(site: Path, new: AccessRequest) -> None:
     content = {
         "by": new.by,
-        "decided": new.decided.isoformat() if new.decided else None,
+        "decided": times.format_stored(new.decided) if new.decided else None,
         "decided_by": new.decided_by,
         "reason": new.reason,
-        "sent": new.sent.isoformat(),
+        "sent": times.format_stored(new.sent),
         "sha256": new.sha256,
         "state": str(new.state),
     }

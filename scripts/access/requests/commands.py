@@ -1,19 +1,18 @@
 """`ssps party requests`: the request forms that representatives have sent in the browser."""
 
 import json
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.table import Table
 
-from config import load
+from config import load, times
 from keys.access_requests import store
 from keys.access_requests.comparison import Comparison
 from keys.access_requests.store import AccessRequest, State
 from scripts.access.requests import acceptance
-from scripts.shared import change, console, times
+from scripts.shared import change, console
 
 _PARTY = click.argument("party_id", metavar="PARTY")
 _DIGEST = click.option(
@@ -41,19 +40,19 @@ def requests() -> None:
 @console.with_site
 def list_(only_open: bool, as_json: bool, site: Path) -> None:
     """List the requests of all parties, the newest first."""
-    zone = load.load(site).election.opens.tzinfo
+    load.load(site)
     found = [r for r in store.all_requests(site) if not only_open or r.state is State.SUBMITTED]
     if as_json:
         click.echo(json.dumps([_row(each) for each in found], ensure_ascii=False))
         return
     table = Table("party", "number", "state", "sent", "by", "decided", "reason", box=None)
     for each in found:
-        decided = f"{times.format_time(each.decided, zone)} {each.decided_by}"
+        decided = f"{times.format_optional(each.decided)} {each.decided_by}"
         table.add_row(
             each.party,
             str(each.number),
             str(each.state),
-            times.format_time(each.sent, zone),
+            times.format_time(each.sent),
             each.by,
             decided if each.decided else "-",
             each.reason or "-",
@@ -169,9 +168,9 @@ def _row(request: AccessRequest) -> dict[str, Any]:
         "party": request.party,
         "number": request.number,
         "state": str(request.state),
-        "sent": request.sent.isoformat(),
+        "sent": times.format_time(request.sent),
         "by": request.by,
-        "decided": _text(request.decided),
+        "decided": times.format_optional(request.decided),
         "decided_by": request.decided_by or None,
         "reason": request.reason or None,
         "sha256": request.sha256,
@@ -192,7 +191,3 @@ def _compared(found: Comparison) -> dict[str, Any]:
             for row in found.rows
         ],
     }
-
-
-def _text(value: datetime | None) -> str | None:
-    return None if value is None else value.isoformat()
