@@ -51,7 +51,7 @@ def desk_night(folder: Path, quarantined: int) -> Iterator[DeskNight]:
     with running_rehearsal(folder, boxes=boxes, parties=1, staff_port=free_port()) as site:
         truth = _scan(site, quarantined)
         settled = quarantined * _EVERY
-        until(lambda: site.done() >= settled, f"{settled} pages settled", seconds=300)
+        until(lambda: site.done() >= settled, f"{settled} pages settled", seconds=1200)
         yield DeskNight(site, truth)
 
 

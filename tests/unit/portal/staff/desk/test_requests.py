@@ -13,6 +13,7 @@ from keys.ledger.segments import read_records
 from keys.ledger.writer import Ledger
 from portal.staff.desk.desk import Desk
 from portal.staff.desk.requests import Requests
+from publisher.fsck.verify import verify
 
 WANTED = SERIALS["102", "cb"]
 
@@ -192,3 +193,21 @@ def test_the_desk_adopts_and_polls_by_itself(desk: DeskSite) -> None:
     made = Desk(desk.settings.site, lambda: desk.staff.now)
     made._work()
     assert made.board_of(made.held.cases()[0]) == ("34-istanbul-1", "kadikoy-2")
+
+
+def test_what_was_done_at_the_desk_agrees_with_the_ledgers(desk: DeskSite) -> None:
+    ayse, mehmet = desk.staff.signed_in("ayse"), desk.staff.signed_in("mehmet")
+    filed, disputed, menu = (desk.file(name) for name in ("003.png", "005.png", "007.png"))
+    for browser in (ayse, mehmet):
+        act(browser, filed, "tanimla", secim=f"1:{WANTED}")
+        desk.handle()
+    act(ayse, disputed, "tanimla", secim=f"1:{SERIALS['103', 'cb']}")
+    desk.handle()
+    act(mehmet, disputed, "reddet", gerekce="Tutanak değil")
+    act(ayse, menu, "reddet", gerekce="Tutanak değil")
+    desk.handle()
+    ayse.get("/masa")
+
+    found = [str(each) for each in verify(desk.settings)]
+
+    assert [each for each in found if "naming" in each or "ruling" in each] == []
