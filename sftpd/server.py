@@ -29,7 +29,7 @@ from ipaddress import ip_address
 
 import structlog
 
-from config import load
+from config import load, times
 from config.fault import Fault, Faults
 from config.party import Address
 from config.settings import Settings
@@ -473,7 +473,7 @@ class Server:
         live = [s for s in self._children.states() if s.party is not None and not s.ended]
         for state in live:
             began = now - timedelta(seconds=loop_now - state.started)
-            self._since.setdefault(state.session, began.isoformat(timespec="seconds"))
+            self._since.setdefault(state.session, times.format_time(began))
         numbers = {state.session for state in live}
         self._since = {n: since for n, since in self._since.items() if n in numbers}
         self._sessions_file.update(

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+from config import times
 from config.site import VERIFIED
 from keys import files
 
@@ -47,7 +48,7 @@ class Verified:
 
 def write(site: Path, found: Verified) -> None:
     """Remember a verification. A site that may not be written to, or a full disk, is no error."""
-    stated = {**asdict(found), "at": found.at.isoformat(timespec="seconds")}
+    stated = {**asdict(found), "at": times.format_time(found.at)}
     with suppress(OSError):
         files.replace_unsynced(site / VERIFIED, json.dumps(stated).encode() + b"\n")
 

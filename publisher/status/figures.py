@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from config import load
+from config import load, times
 from config.settings import Settings
 from keys.operations import publisher_state
 from keys.operations.publisher_state import PublisherState
@@ -165,4 +165,4 @@ def _folder_fields(folder: ScannerFolder) -> dict[str, Any]:
 
 
 def _text(at: datetime | None) -> str | None:
-    return None if at is None else at.isoformat(timespec="seconds")
+    return times.format_optional(at)
