@@ -39,7 +39,9 @@ _LOST = (
 @console.why_option()
 @console.with_site
 def adopt(party_id: str | None, own: bool, mode: change.Mode, why: str, site: Path) -> None:
-    """Accept the credentials in PARTY's file, or the site's own keys, as they are now.
+    """Accept key files as they are now, on the record.
+
+    These are the credentials in PARTY's file, or the site's own keys.
 
     The daemons do not use a file under keys/ that was edited by hand, restored
     from a backup, or deleted. This shows what is different from what was
