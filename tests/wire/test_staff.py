@@ -2,15 +2,18 @@
 
 import json
 import re
+import socket
 import ssl
+import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pyotp
 import pytest
-from running_site import RunningSite, free_port, running_rehearsal, until
+from running_site import RunningSite, free_port, running, running_rehearsal, until
 
 from config.site import STAFF
 from keys.operations import server_state
@@ -37,10 +40,11 @@ def browser(night: RunningSite) -> httpx.Client:
     return httpx.Client(base_url=kit(night)["site"], verify=trusted, timeout=60)
 
 
-def send(client: httpx.Client, path: str, **fields: str) -> httpx.Response:
+def send(client: httpx.Client, path: str, to: str = "", **fields: str) -> httpx.Response:
+    """Send the form of a page, to its own address or to another one."""
     token = re.search(r'name="form" value="([0-9a-f]+)"', client.get(path).text)
     assert token is not None
-    return client.post(path, data={"form": token[1], **fields})
+    return client.post(to or path, data={"form": token[1], **fields})
 
 
 def log_in(client: httpx.Client, account: dict[str, str], ahead: int = 0) -> None:
@@ -80,3 +84,66 @@ def test_an_operator_who_is_suspended_is_out_while_the_site_runs(night: RunningS
         night.ssps("operator", "suspend", account["name"], "--why", "left the shift")
         assert client.get("/").headers["location"] == "/giris"
     night.ssps("operator", "resume", account["name"], "--why", "is back")
+
+
+def test_a_supervisor_sees_a_live_session_and_ends_it_within_seconds(night: RunningSite) -> None:
+    command = ["sftp", *night.ssh_options("parti-a"), "parti-a@127.0.0.1"]
+    pipe = subprocess.PIPE
+    with (
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as client,
+        browser(night) as page,
+    ):
+        log_in(page, kit(night)["supervisor"], ahead=30)
+        until(lambda: "OpenSSH" in page.get("/partiler/parti-a").text, "the session is shown")
+        number = re.search(r'name="oturum" value="(\d+)"', page.get("/partiler/parti-a").text)
+        assert number is not None
+
+        fields = {"oturum": number[1], "neden": "denemedir"}
+        answer = send(page, "/partiler/parti-a", to="/partiler/parti-a/oturum", **fields)
+
+        assert "Oturum sonlandırıldı." in answer.text, answer.text
+        client.communicate(timeout=60)  # it notices only when it reads its input
+    ended = [r.event for r in night.records() if r.event.event == "session-end"]
+    assert [e.detail["reason"] for e in ended if e.detail["session"] == int(number[1])] == [
+        "ended by operator"
+    ]
+    change = next(r for r in night.records("operations") if r.event.event == "party end-session")
+    assert (change.event.who, change.event.origin) == ("amir", "127.0.0.1")
+    assert change.event.detail["why"] == "denemedir"
+
+
+def test_prometheus_reads_the_figures_of_the_site(tmp_path: Path) -> None:
+    port = free_port()
+    with running_rehearsal(tmp_path, boxes=2, parties=1, staff_port=free_port()) as made:
+        pass
+    settings = made.site / "site.toml"
+    settings.write_text(
+        settings.read_text().replace("[staff]\n", f'[staff]\nmetrics = "127.0.0.1:{port}"\n')
+    )
+    with running(made.site, made.port, made.log):
+        until(lambda: "ssps_daemon_up" in scrape(port), "the metrics are served")
+        until(lambda: 'ssps_daemon_up{daemon="staff"} 1.0' in scrape(port), "the daemons are up")
+
+
+def scrape(port: int) -> str:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+    except httpx.TransportError:
+        return ""
+
+
+def test_clients_that_never_end_their_requests_hold_up_nobody(night: RunningSite) -> None:
+    host, port = kit(night)["site"].removeprefix("https://").split(":")
+    trusted = ssl.create_default_context(cafile=kit(night)["ca"])
+    slow = []
+    for _ in range(20):
+        sock = socket.create_connection((host, int(port)))
+        wrapped = trusted.wrap_socket(sock, server_hostname=host)
+        wrapped.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        slow.append(wrapped)
+    try:
+        with browser(night) as client:
+            assert client.get("/giris").status_code == 200
+    finally:
+        for each in slow:
+            each.close()
