@@ -138,9 +138,8 @@ def test_new_pages_are_fetched_before_the_remaining_sums(mirror: Any, night: Fed
 
     kinds = [path.rpartition("/")[2] for path in served.opened if path.count("/") >= 3]
     page = "cb-sandik-sonuc-s1.jpg"
-    assert kinds == [page] * 3 + ["SHA256SUMS.sig", "SHA256SUMS"] + [page] + [
-        "SHA256SUMS.sig", "SHA256SUMS",
-    ] * 3  # fmt: skip
+    signed = ["SHA256SUMS.sig", "SHA256SUMS", "SHA256SUMS.kunye.sig", "SHA256SUMS.kunye"]
+    assert kinds == [page] * 3 + signed + [page] + signed * 3
     assert (mirror.complete, mirror.unsummed) == (2, {})
     assert whole(mirror.folder) == whole(night.tree)
 
@@ -263,7 +262,10 @@ def test_signed_sums_of_another_board_are_not_accepted(mirror: Any, night: FedSi
     mirror.run_round(Served(night.tree), threading.Event(), 0.0)
 
     kept = sums(mirror.folder)
-    assert sorted(kept) == [f"{BOARDS}/k-2/SHA256SUMS", f"{BOARDS}/k-2/SHA256SUMS.sig"]
+    assert sorted(kept) == [
+        f"{BOARDS}/k-2/{name}"
+        for name in ("SHA256SUMS", "SHA256SUMS.kunye", "SHA256SUMS.kunye.sig", "SHA256SUMS.sig")
+    ]
     assert list(mirror.unsummed) == [f"{BOARDS}/k-1"]
     put(night.tree, {path: true[path] for path in others})
     mirror.sums_checked_at = float("-inf")
