@@ -310,7 +310,7 @@ def set_ips(
 def set_scope(
     party_id: str, places: tuple[str, ...], mode: change.Mode, why: str, site: Path
 ) -> None:
-    """Replace the scope of PARTY: all, or districts and boards.
+    """Replace the scope of PARTY: what it may see.
 
     A PLACE is a district (35-izmir-2) or a district and board
     (35-izmir-2/konak-1). The publisher adds to the party's folder what it may

@@ -226,7 +226,7 @@ def last_used(site: Path, party_id: str) -> dict[str, dict[str, str]]:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @console.with_site
 def test(party_id: str, last: int, as_json: bool, site: Path) -> None:
-    """Show PARTY's last connection attempts and what to tell it.
+    """Show PARTY's last attempts to connect, with advice.
 
     Unregistered addresses that tried to connect recently are listed too: one
     of them may belong to the party.

@@ -61,7 +61,7 @@ def user() -> None:
 @_WHY
 @console.with_site
 def add(party_id: str, name: str, role: str, mode: change.Mode, why: str, site: Path) -> None:
-    """Add the user NAME to PARTY, and print its initial password.
+    """Add the user NAME to PARTY, with an initial password.
 
     The initial password opens only the page that replaces it. A user that
     is passive since the last election is defined again.
@@ -111,7 +111,7 @@ def list_(party_id: str | None, as_json: bool, site: Path) -> None:
 def reset(
     login: str, totp: bool, overlap: timedelta | None, mode: change.Mode, why: str, site: Path
 ) -> None:
-    """Give the user PARTY.NAME a new initial password, and print it.
+    """Give PARTY.NAME a new initial password, and print it.
 
     Its old passwords end at once, and so do its sessions. Only a user of the
     web service may keep the old one for an overlap, until its programs have
@@ -162,7 +162,9 @@ def resume(login: str, mode: change.Mode, why: str, site: Path) -> None:
 @_WHY
 @console.with_site
 def representative(login: str, mode: change.Mode, why: str, site: Path) -> None:
-    """Make PARTY.NAME the representative; the one before becomes a web user.
+    """Make PARTY.NAME the representative of its party.
+
+    The one before becomes a web user.
 
     The representative is the contact (Genelge md. 4/b-6), sends the party's
     request forms, and stays active between elections.
@@ -216,7 +218,7 @@ def remove(login: str | None, every: str | None, mode: change.Mode, why: str, si
 @_WHY
 @console.with_site
 def season(mode: change.Mode, why: str, site: Path) -> None:
-    """Make the web users of all parties passive after an election.
+    """Make all web users passive after an election.
 
     The representatives and the users of the web service stay active. The
     others are defined again for the next election, with `ssps user add`

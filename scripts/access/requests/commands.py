@@ -27,7 +27,7 @@ _MIN_DIGITS = 8
 
 @click.group()
 def requests() -> None:
-    """Decide on the request forms that parties send in the browser.
+    """Decide on the request forms of parties.
 
     A party's representative fills in the form at /sipport, prints it and sends
     the signed paper. Compare both, then accept the request or return it.
@@ -67,9 +67,10 @@ def list_(only_open: bool, as_json: bool, site: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @console.with_site
 def show(party_id: str, number: int | None, as_form: bool, as_json: bool, site: Path) -> None:
-    """Compare request NUMBER of PARTY, by default its newest, with what is in force.
+    """Compare request NUMBER of PARTY with what is in force.
 
-    A line with - is in force and goes, a line with + is asked for and comes.
+    Without NUMBER it is the newest one. A line with - is in force and goes, a
+    line with + is asked for and comes.
     """
     request = acceptance.find(site, party_id, number)
     if as_form:
@@ -141,7 +142,7 @@ def accept(
 def return_(
     party_id: str, number: int, sha256: str, mode: change.Mode, why: str, site: Path
 ) -> None:
-    """Return request NUMBER of PARTY to its representative, with the reason."""
+    """Return request NUMBER of PARTY, with the reason."""
     request = _named(site, party_id, number, sha256)
     lines = [f"{party_id}: request {number}: {request.state} -> {State.RETURNED}"]
     change.show(lines)

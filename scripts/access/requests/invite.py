@@ -22,7 +22,13 @@ _KINDS = [str(kind) for kind in PartyKind if kind is not PartyKind.INDEPENDENT]
 @click.argument("name", metavar="PARTY")
 @click.argument("representative", metavar="NAME")
 @click.option("--id", "party_id", help="The party's id. Default: made from its name.")
-@click.option("--kind", type=click.Choice(_KINDS), default=_KINDS[0], show_default=True)
+@click.option(
+    "--kind",
+    type=click.Choice(_KINDS),
+    default=_KINDS[0],
+    show_default=True,
+    help="What it is by law.",
+)
 @click.option(
     "--scope",
     "places",
@@ -43,7 +49,7 @@ def invite(
     why: str,
     site: Path,
 ) -> None:
-    """Register the new party PARTY with nothing but its representative NAME.
+    """Register PARTY with a representative NAME only.
 
     The representative logs in at /sipport, sends the request form, and can see
     nothing else. The party has no addresses and no folder until its request is
