@@ -34,7 +34,17 @@ def test_status_prints_csv_json_and_a_table(counted: Path, ssps: Ssps) -> None:
     assert table.stdout == "secim,expected,filed,absent,missing\ncb,5,0,0,5\nmv,1,0,0,1\n"
     found = json.loads(ssps("status", "--json", "--by", "cevre", "--site", counted).stdout)
     assert (found["expected"], found["missing"], found["oldest_seconds"]) == (6, 6, None)
-    assert found["by"]["35-izmir-2"] == {"expected": 1, "filed": 0, "absent": 0, "missing": 1}
+    assert found["by"]["35-izmir-2"] == {
+        "expected": 1,
+        "filed": 0,
+        "absent": 0,
+        "missing": 1,
+        "quarantined": 0,
+        "results_expected": 1,
+        "results_here": 0,
+        "results_missing": 1,
+        "results_rejected": 0,
+    }
     assert "35-izmir-2" in ssps("status", "--by", "cevre", "--site", counted).stdout
 
 
