@@ -53,11 +53,6 @@ def create_app(entrance: Entrance) -> FastAPI:
     return app
 
 
-def create_front(entrance: Entrance, requests: RequestsEntrance) -> ASGIApp:
-    """Make all that listens: the portal, and the representatives' pages beside it."""
-    return put_beside(Front(create_app(entrance), entrance), entrance, requests)
-
-
 def put_beside(portal: ASGIApp, entrance: Entrance, requests: RequestsEntrance) -> ASGIApp:
     """Put the representatives' pages, below /sipport, beside the front of the portal.
 

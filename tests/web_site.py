@@ -32,10 +32,11 @@ from keys.ledger.writer import Ledger
 from keys.operations import user_files
 from keys.server_keys import host
 from portal.access.entrance import Entrance
+from portal.access.front import Front
 from portal.access.limits import Limits
 from portal.access.recorder import Recorder
 from portal.party.sipport.entrance import RequestsEntrance
-from portal.server import create_front
+from portal.server import create_app, put_beside
 
 PASSWORD = "Yedi-Kule-Kapisi-17"
 HOME, AWAY = "127.0.0.1", "192.0.2.77"
@@ -101,6 +102,7 @@ class Portal:
     now: datetime = OPEN
     clients: list[httpx.AsyncClient] = field(default_factory=list)
     requests: Any = None  # the entrance of the representatives' pages
+    sites: Any = None  # the data that the portal serves
 
     def client(self, address: str = HOME, **options: Any) -> "Client":
         """Return a new browser or program at that address."""
@@ -185,8 +187,9 @@ def running(site: Path, *, limited: bool = False, own_limits: bool = False) -> I
         patch.setattr(ring, "_matches", _matches)
         own = Limits(lambda: 0.0) if own_limits else limits
         requests = RequestsEntrance(entrance, lambda: 0.0, own)
-        front = create_front(entrance, requests)
-        found = Portal(site, entrance, front, runner, requests=requests)
+        made = create_app(entrance)
+        front = put_beside(Front(made, entrance), entrance, requests)
+        found = Portal(site, entrance, front, runner, requests=requests, sites=made.state.sites)
         try:
             yield found
         finally:

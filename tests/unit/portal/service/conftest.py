@@ -54,7 +54,7 @@ class ServiceCalls:
     @property
     def sites(self) -> Sites:
         """The data that the portal serves."""
-        found: Sites = self.portal.app._app.state.sites  # type: ignore[attr-defined]
+        found: Sites = self.portal.sites
         return found
 
 
