@@ -258,12 +258,8 @@ def decide_user(
     """
     party_id, name = split_login_name(login)
     party = settings.party(party_id)
-    held, cause = Users(party_id), ""
-    if party is not None and party.mirrors:
-        try:
-            held = users_of(party.id)
-        except Faults as faults:
-            cause = str(faults)
+    wanted = party is not None and party.mirrors
+    held, cause = _load(users_of, party_id) if wanted else (Users(party_id), "")
     # Also without a user, so that an unknown one takes about the same time.
     user = held.named(name)
     credential = (user or User(name, Role.WEB)).by_password(password, now)
@@ -284,6 +280,14 @@ def decide_user(
     stage = settings.stage(now)
     rehearsal = stage if isinstance(stage, Rehearsal) else None
     return AdmittedUser(party, user, credential, rehearsal)
+
+
+def _load(users_of: UsersOf, party_id: str) -> tuple[Users, str]:
+    """Return the users of a party; none, and why, if they cannot be read."""
+    try:
+        return users_of(party_id), ""
+    except Faults as faults:
+        return Users(party_id), str(faults)
 
 
 def recheck_user(
@@ -329,12 +333,8 @@ def decide_representative(
     """
     party_id, name = split_login_name(login)
     party = settings.party(party_id)
-    held, cause = Users(party_id), ""
-    if party is not None and party.has_users:
-        try:
-            held = users_of(party.id)
-        except Faults as faults:
-            cause = str(faults)
+    wanted = party is not None and party.has_users
+    held, cause = _load(users_of, party_id) if wanted else (Users(party_id), "")
     # Also without a user, so that an unknown one takes about the same time.
     user = held.named(name)
     credential = (user or User(name, Role.REPRESENTATIVE)).by_password(password, now)

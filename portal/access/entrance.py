@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from config.event import AccessEvent, Event, Value
-from config.fault import Faults
 from config.party import Address, Party
 from config.settings import PortalSettings, Settings, Totp
 from config.site import PORTAL_SESSIONS
@@ -36,6 +35,7 @@ from portal.access.site_entrance import (
     Entering,
     SiteEntrance,
     Wait,
+    users_or_fault,
 )
 
 REMEMBERED = 300.0  # seconds
@@ -136,16 +136,11 @@ class Entrance(SiteEntrance):
         known = self.settings.party(party_id) is not None
         held = self.users_of(party_id) if known else Users(party_id)
 
-        def users_of(_: str) -> Users:
-            if isinstance(held, Faults):
-                raise held
-            return held
-
         async with self.limits.hashing:
             return await asyncio.to_thread(
                 admission.decide_user,
                 self.settings,
-                users_of,
+                lambda _: users_or_fault(held),
                 login,
                 password,
                 service,

@@ -190,3 +190,28 @@ class SiteEntrance(ABC):
     def _lifetimes(self) -> Lifetimes:
         web = self.web
         return Lifetimes(timedelta(minutes=web.idle_minutes), timedelta(hours=web.session_hours))
+
+
+class SecondFactorEntrance(SiteEntrance):
+    """The entrance of a site that requires a second factor of every user."""
+
+    def stage_after_password(self, identity: Identity) -> Stage | None:
+        """Return the stage after a user set its own password."""
+        user = self.user(identity)
+        return None if user is None else self.first_stage(user)
+
+    def stage_after_code(self, identity: Identity) -> Stage:
+        """Return the stage after the code of the second factor: all is open now."""
+        return Stage.FULL
+
+    @staticmethod
+    def first_stage(user: User) -> Stage:
+        """Return the stage after the password: its code, or first setting up the second factor."""
+        return Stage.TOTP if user.totp else Stage.ENROL
+
+
+def users_or_fault(held: Users | Faults) -> Users:
+    """Return the users, or raise the faults for which there are none."""
+    if isinstance(held, Faults):
+        raise held
+    return held

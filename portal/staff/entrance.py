@@ -9,22 +9,21 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-from config.fault import Faults
 from config.party import Address
 from config.scope import ALL
 from config.settings import Settings, StaffSettings
 from config.site import STAFF_SESSIONS
 from keys.credentials import admission
 from keys.credentials.admission import AdmittedOperator, Reason, Refused
-from keys.credentials.users import OPERATORS, Service, User, Users
+from keys.credentials.users import OPERATORS, Service, Users
 from portal.access.identity import Identity
 from portal.access.limits import Limits
 from portal.access.recorder import Recorder
 from portal.access.sessions import Session, Stage
-from portal.access.site_entrance import Entering, SiteEntrance
+from portal.access.site_entrance import Entering, SecondFactorEntrance, users_or_fault
 
 
-class StaffEntrance(SiteEntrance):
+class StaffEntrance(SecondFactorEntrance):
     """The entrance of one staff site; it belongs to one event loop."""
 
     service = Service.STAFF
@@ -61,32 +60,22 @@ class StaffEntrance(SiteEntrance):
         """Check a password, and say in which stage the session of its operator begins."""
         held = self.users_of(OPERATORS)
 
-        def operators_of() -> Users:
-            if isinstance(held, Faults):
-                raise held
-            return held
-
         name = login.strip().lower()
         async with self.limits.hashing:
             found = await asyncio.to_thread(
-                admission.decide_operator, operators_of, name, password, self.clock()
+                admission.decide_operator,
+                lambda: users_or_fault(held),
+                name,
+                password,
+                self.clock(),
             )
         if isinstance(found, AdmittedOperator):
-            stage = _first_stage(found.user)
+            stage = self.first_stage(found.user)
             return Entering(OPERATORS, found.user.name, found.credential, stage)
         if found.reason is not Reason.MUST_CHANGE or found.credential is None:
             # Also without a word to an operator who is suspended: it looks like a wrong password.
             return Refused(found.reason, cause=found.cause)
         return Entering(OPERATORS, name, found.credential, Stage.PASSWORD)
-
-    def stage_after_password(self, identity: Identity) -> Stage | None:
-        """Return the stage after an operator set its own password."""
-        user = self.user(identity)
-        return None if user is None else _first_stage(user)
-
-    def stage_after_code(self, identity: Identity) -> Stage:
-        """Return the stage after the code of the second factor."""
-        return Stage.FULL
 
     def recheck(self, session: Session, address: Address) -> Reason | None:
         """Return why a session may not go on from `address`, None if it may."""
@@ -120,7 +109,3 @@ class StaffEntrance(SiteEntrance):
             return Reason.ADDRESS
         held, _ = self.accounts.look_up(OPERATORS)
         return admission.recheck_operator(held or Users(OPERATORS), name, credential, self.clock())
-
-
-def _first_stage(user: User) -> Stage:
-    return Stage.TOTP if user.totp else Stage.ENROL

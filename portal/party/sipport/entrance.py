@@ -13,24 +13,28 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from config.fault import Faults
 from config.party import Address
 from config.settings import PortalSettings
 from config.site import REQUEST_SESSIONS
 from keys.credentials import admission
 from keys.credentials.admission import AdmittedUser, Reason, Refused
-from keys.credentials.users import Service, User, Users, split_login_name
+from keys.credentials.users import Service, Users, split_login_name
 from portal.access.entrance import Entrance
 from portal.access.identity import Identity
 from portal.access.limits import Buckets, Limits
 from portal.access.sessions import Session, Stage
-from portal.access.site_entrance import Entering, SiteEntrance, Wait
+from portal.access.site_entrance import (
+    Entering,
+    SecondFactorEntrance,
+    Wait,
+    users_or_fault,
+)
 
 ROOT = "/sipport"
 _LOGINS_PER_SECOND, _LOGINS = 2.0, 40.0  # of all addresses together
 
 
-class RequestsEntrance(SiteEntrance):
+class RequestsEntrance(SecondFactorEntrance):
     """The entrance of the representatives' pages; it belongs to the portal's event loop."""
 
     service = Service.WEB
@@ -76,36 +80,22 @@ class RequestsEntrance(SiteEntrance):
         party = self.settings.party(party_id)
         held = self.users_of(party_id) if party is not None and party.has_users else Users(party_id)
 
-        def users_of(_: str) -> Users:
-            if isinstance(held, Faults):
-                raise held
-            return held
-
         async with self.limits.hashing:
             found = await asyncio.to_thread(
                 admission.decide_representative,
                 self.settings,
-                users_of,
+                lambda _: users_or_fault(held),
                 login,
                 password,
                 self.clock(),
             )
         if isinstance(found, AdmittedUser):
-            stage = _first_stage(found.user)
+            stage = self.first_stage(found.user)
             return Entering(found.party.id, found.user.name, found.credential, stage)
         if found.reason is not Reason.MUST_CHANGE or found.credential is None:
             # Without the credential: a suspended party looks like a wrong password.
             return Refused(found.reason, cause=found.cause)
         return Entering(party_id, name, found.credential, Stage.PASSWORD)
-
-    def stage_after_password(self, identity: Identity) -> Stage | None:
-        """Return the stage after a representative set a password of its own."""
-        user = self.user(identity)
-        return None if user is None else _first_stage(user)
-
-    def stage_after_code(self, identity: Identity) -> Stage:
-        """Return the stage after the code of the second factor."""
-        return Stage.FULL
 
     def recheck(self, session: Session, address: Address) -> Reason | None:
         """Return why a session may not go on, None if it may."""
@@ -145,7 +135,3 @@ class RequestsEntrance(SiteEntrance):
         return admission.recheck_representative(
             self.settings, held or Users(party), name, credential, now
         )
-
-
-def _first_stage(user: User) -> Stage:
-    return Stage.TOTP if user.totp else Stage.ENROL
