@@ -12,7 +12,7 @@ the page that the form was made for: if somebody else has acted on the page sinc
 409, and nothing is sent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated
 from urllib.parse import parse_qsl
 
@@ -63,11 +63,13 @@ def identify(
 ) -> Response:
     """Send which sheets a page shows."""
     case = _case(request, file)
-    try:
-        send_identification(request, who, case, adim, choice_of(secim, case), gerekce)
-    except Conflict as conflict:
-        return _conflict(request, case, kuyruk, str(conflict))
-    return _on_to_next(request, who, case, kuyruk)
+    return _act(
+        request,
+        who,
+        case,
+        kuyruk,
+        lambda: send_identification(request, who, case, adim, choice_of(secim, case), gerekce),
+    )
 
 
 @router.post("/masa/sayfa/{file}/reddet")
@@ -81,11 +83,9 @@ def reject(
 ) -> Response:
     """Send that a page is not to be filed."""
     case = _case(request, file)
-    try:
-        send_rejection(request, who, case, adim, gerekce)
-    except Conflict as conflict:
-        return _conflict(request, case, kuyruk, str(conflict))
-    return _on_to_next(request, who, case, kuyruk)
+    return _act(
+        request, who, case, kuyruk, lambda: send_rejection(request, who, case, adim, gerekce)
+    )
 
 
 @router.post("/masa/sayfa/{file}/yeniden-tarama")
@@ -109,11 +109,13 @@ def rescan(
     if not known or (karekod and entry is None):
         told = "Hangi kuruldan isteneceği belli değil: 34-istanbul-1/kadikoy-2 gibi yazın."
         raise Refusal(422, "board", told)
-    try:
-        send_rescan(request, who, case, cevre, board, karekod, gerekce)
-    except Conflict as conflict:
-        return _conflict(request, case, kuyruk, str(conflict))
-    return _on_to_next(request, who, case, kuyruk)
+    return _act(
+        request,
+        who,
+        case,
+        kuyruk,
+        lambda: send_rescan(request, who, case, cevre, board, karekod, gerekce),
+    )
 
 
 @router.post("/masa/sayfa/{file}/yeniden-oku")
@@ -149,11 +151,9 @@ def rule(
     sheets = () if ret else choice_of(secim, case)
     if not ret:
         _check_sheets(request, sheets)
-    try:
-        _send_ruling(request, who, case, sheets, gerekce)
-    except Conflict as conflict:
-        return _conflict(request, case, kuyruk, str(conflict))
-    return _on_to_next(request, who, case, kuyruk)
+    return _act(
+        request, who, case, kuyruk, lambda: _send_ruling(request, who, case, sheets, gerekce)
+    )
 
 
 # Each of these sends one request, or raises Conflict or Refusal.
@@ -293,6 +293,17 @@ def _send(
     shown = {key: value for key, value in detail.items() if key != "step"}
     what = f"{QUARANTINE}/{case.page.file}"
     record(request, _EVENTS[kind], what, errand=sent.request.id, why=reason, **shown)
+
+
+def _act(
+    request: Request, who: Identity, case: Case, kuyruk: str, send: Callable[[], None]
+) -> Response:
+    """Send something about a page and go on with the next one, or show why it was not sent."""
+    try:
+        send()
+    except Conflict as conflict:
+        return _conflict(request, case, kuyruk, str(conflict))
+    return _on_to_next(request, who, case, kuyruk)
 
 
 def _on_to_next(request: Request, who: Identity, case: Case, kuyruk: str) -> Response:
