@@ -101,6 +101,7 @@ def fragment(request: Request, template: str, **context: Any) -> str:
         .render(
             request=request,
             path=request.url.path,
+            root=entrance.root,
             identity=identity,
             party=entrance.settings.party(identity.party) if identity is not None else None,
             election=entrance.settings.election,
