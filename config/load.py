@@ -301,7 +301,7 @@ def _address_faults(label: str, party: schema.Party) -> Iterable[Fault]:
         wrong = "an invited party has no addresses yet, remove them or `invited`"
         yield Fault(PARTIES_TOML, key, wrong)
     if party.invited and party.kind is PartyKind.INDEPENDENT:
-        wrong = "an independent has no login to be invited to (Genelge md. 3/c), remove it"
+        wrong = "an independent gets no login (Genelge md. 3/c), so remove `invited`"
         yield Fault(PARTIES_TOML, f"{label}.invited", wrong)
 
 

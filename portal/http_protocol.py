@@ -78,7 +78,7 @@ class HttpProtocol(HttpToolsProtocol):
     ) -> None:
         """Say who the client is, and which balancer has said so; call it before the connection.
 
-        A connection that is not `accepted` is told so, and closed.
+        A connection that is not `accepted` gets 503 and is closed.
         """
         self._source, self._accepted, self._when_lost = source, accepted, when_lost
         self.app_state = {**self.app_state, "via": via}

@@ -146,7 +146,7 @@ def running_rehearsal(
 
 @contextmanager
 def running(site: Path, port: int, logged: Path) -> Iterator[RunningSite]:
-    """Run an existing site; at the end both daemons must stop without an error."""
+    """Run an existing site; at the end all daemons must stop without an error."""
     found = RunningSite(site, port, logged)
     with found.log.open("ab") as log:
         process = subprocess.Popen([*SSPS, "run", "--site", str(site)], stdout=log, stderr=log)

@@ -328,8 +328,8 @@ def decide_representative(
 ) -> AdmittedUser | Refused:
     """Decide on the password that someone offers as the representative `login` of a party.
 
-    Whatever the reason, the client must not learn it: it may be anybody, at any address. If the
-    reason is MUST_CHANGE, the user may do nothing but set a password of its own.
+    The client must never learn the reason, because it may be a stranger at any address. If the
+    reason is MUST_CHANGE, the user may only set a password of its own.
     """
     party_id, name = split_login_name(login)
     party = settings.party(party_id)

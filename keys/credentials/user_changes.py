@@ -95,7 +95,7 @@ def set_representative(old: Users, name: str) -> Users:
     """Return the users with that one as the representative; the one before becomes a web user."""
     user = _active(old, name)
     if user.role.service is not Service.WEB:
-        raise ValueError(f"{name} is no user of the web site, only such a one can represent")
+        raise ValueError(f"{name} is not a web user: only a web user can be representative")
     roles = ((u, Role.WEB if u.role is Role.REPRESENTATIVE else u.role) for u in old.users)
     return _replaced(
         replace(old, users=tuple(replace(u, role=role) for u, role in roles)),

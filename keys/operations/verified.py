@@ -5,9 +5,9 @@
     {"at": "2023-05-14T20:31:07+00:00", "by": "denetci", "findings": [],
      "ledgers": [{"name": "transfer", "records": 120345, "signed": 120345}], "seconds": 12.4}
 
-    findings   what is wrong, a line each; nothing is if there is none
+    findings   what is wrong, a line each; empty if nothing is wrong
 
-The file is a memory and no proof: an auditor who wants to know verifies again.
+The file is only a note and proves nothing: an auditor who needs proof verifies again.
 """
 
 import json

@@ -12,7 +12,7 @@ DAEMONS = {
     server_state.PORTAL: "Parti sitesi",
     server_state.STAFF: "Personel sitesi",
 }
-_LITTLE = 0.05  # the free share of a disk below which it is named
+LITTLE_FREE = 0.1  # the free share of a disk below which it is named
 _MIN_FREE_BYTES = 1 << 30
 _SLOW_SECONDS = 600.0  # a page that waits this much longer than `quiet_seconds` is named
 
@@ -50,7 +50,7 @@ def _machine(figures: Figures) -> Iterator[str]:
     for disk in figures.disks:
         share = disk.free_share
         is_small = disk.total_bytes > 0 and disk.free_bytes < _MIN_FREE_BYTES
-        if share is not None and (share < _LITTLE or is_small):
+        if share is not None and (share < LITTLE_FREE or is_small):
             yield f"{disk.folder}: diskte yer azaldı (%{round(share * 100)} boş)."
     for ledger in figures.ledgers:
         if ledger.unsigned_seconds:

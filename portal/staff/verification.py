@@ -1,4 +1,4 @@
-"""Verifies the ledgers in the background, when somebody asks for it, and tells how far it is."""
+"""Verifies the ledgers in the background when an auditor starts it, and reports its progress."""
 
 import asyncio
 import contextlib

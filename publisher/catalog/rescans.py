@@ -1,7 +1,7 @@
-"""The pages in quarantine of which a board is asked for a new scan.
+"""The requests to boards to scan a page in quarantine again.
 
-A request is one row for each file, and goes with the list that the staff site prints for a board.
-It decides nothing: the file stays in quarantine until somebody identifies or rejects it.
+There is one row for each file; the staff site prints them as a list for each board. A request
+decides nothing: the file stays in quarantine until an operator identifies or rejects it.
 """
 
 from typing import NamedTuple

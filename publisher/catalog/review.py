@@ -12,11 +12,11 @@ One operator alone can close a file by rejecting it, with a reason. Its bytes st
 and it can still be identified later.
 
 An operator works at the console (`ssps desk`, the login name) or at the staff site (`staff:ayse`,
-the account). Nobody can prove that a login and an account are two persons, so identifications of
-the two never complete each other: a file is filed by enough logins, or by enough accounts.
+the account). A login and an account may belong to the same person, so identifications of the two
+are never added together: a file is filed by enough logins, or by enough accounts.
 
-At the staff site nobody sees the choice of another before he has made his own, and the second
-choice cannot be changed afterwards. If two accounts differ, the file is in dispute, and only a
+At the staff site an operator does not see another's choice before making one, and no choice can be
+changed after the second one. If two accounts differ, the file is in dispute, and only a
 supervisor who has not named it yet may decide (`rule`): his choice is one more identification. An
 account that rejects a file which another account has identified contradicts it: its identification
 has no sheets.

@@ -1,4 +1,4 @@
-"""Formats and parses SHA256SUMS.kunye, which says of which folder and time a SHA256SUMS is.
+"""Formats and parses SHA256SUMS.kunye, the label with the folder and time of a SHA256SUMS.
 
 The lines of SHA256SUMS name neither board nor election nor time, and a comment in it would stop
 busybox's `sha256sum -c` and `rclone checksum`. So a signed copy of one folder's sums could be put

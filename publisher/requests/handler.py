@@ -231,7 +231,7 @@ class RequestHandler:
         asked = Rescan(file, request.id, request.by[0], request.why, cevre, kurul, karekod, now)
         rescans.add(self._catalog.connection, asked)
         self._catalog.commit()
-        return Answer(True, f"{file}: {cevre}/{kurul} is asked for a new scan", queue.NAMED)
+        return Answer(True, f"{file}: new scan requested from {cevre}/{kurul}", queue.NAMED)
 
     def _reread(self, request: Request) -> Answer | None:
         """Have a page read again with other settings; None while that goes on."""

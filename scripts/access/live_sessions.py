@@ -87,7 +87,7 @@ class _Ended(Change[LiveSession | None]):
         end = time.monotonic() + _TIMEOUT
         while time.monotonic() < end:
             if server_state.holder(self._site, server_state.SERVE) is None:
-                click.echo("no server is running, and so no session", err=True)
+                click.echo("no server is running, so the session has ended", err=True)
                 return False
             if self.read() is None:
                 click.echo(f"in force: session {self._number} has ended", err=True)

@@ -164,7 +164,7 @@ def resume(login: str, mode: change.Mode, why: str, site: Path) -> None:
 def representative(login: str, mode: change.Mode, why: str, site: Path) -> None:
     """Make PARTY.NAME the representative of its party.
 
-    The one before becomes a web user.
+    The previous representative becomes a web user.
 
     The representative is the contact (Genelge md. 4/b-6), sends the party's
     request forms, and stays active between elections.

@@ -1,4 +1,4 @@
-"""`ssps audit`: commands that read the record; neither daemon has to run or be installed."""
+"""`ssps audit`: commands that read the record; no daemon has to run or be installed."""
 
 import time
 from collections.abc import Iterator

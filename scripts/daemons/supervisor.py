@@ -1,4 +1,4 @@
-"""Keeps the two daemons running: starts each as a child process and restarts one that dies.
+"""Keeps the daemons running: starts each as a child process and restarts one that dies.
 
 A child that dies is started again after a pause, which doubles each time up to half a minute. On
 SIGTERM or SIGINT the supervisor asks both to finish, and kills one that does not. On SIGHUP it

@@ -271,7 +271,7 @@ def _wait_for_portal(site: Path) -> None:
 
 @contextmanager
 def _running_daemons(site: Path, pages: str, log: Path) -> Iterator[None]:
-    """Run both daemons; with shared pages the publisher uses the simulated reader."""
+    """Run the daemons; with shared pages the publisher uses the simulated reader."""
     if pages == REAL:
         commands = [[*reconcile.SSPS, "run", "--site", str(site)]]
     else:

@@ -1,4 +1,4 @@
-"""The signer process: one process for each site, which signs the ledgers of both daemons.
+"""The signer process: one process for each site, which signs the ledgers of all daemons.
 
 It keeps the private key away from the server, which talks to the network. A daemon that writes a
 ledger connects to `state/signer.sock` (SOCK_SEQPACKET, mode 0600) and sends one message:

@@ -240,7 +240,8 @@ def init(
     or must not exist. Edit site.toml and parties.toml, then run `ssps check`.
     With --system, DIR may also be an existing site, for example a copy from
     another machine; its files stay as they are. --units-only is for an upgrade:
-    it writes the units and changes no owner, which takes long on a full site.
+    it writes the units only. It does not set the owner of the site's files,
+    because that takes long on a full site.
     """
     if units_only and not (site / SITE_TOML).exists():
         raise console.fault("--units-only", "", f"{site} is no site: it has no {SITE_TOML}")

@@ -4,9 +4,9 @@ It shares listener, settings and ledger with the portal, and nothing else: sessi
 and the queue of password checks are its own. So a session here opens no page of the portal, and
 strangers who try passwords here cannot make the portal's users wait.
 
-1. Only a party's representative is let in, with a second factor, whatever the site requires.
-2. All refusals look the same, in text and in time: whoever asks may be anybody.
-3. All attempts together are limited, besides those of an address and of a name.
+1. Only a party's representative can log in. A second factor is required, whatever the settings say.
+2. All refusals have the same text and take the same time, because any stranger may try to log in.
+3. The number of attempts is limited for each address, for each name, and for all together.
 """
 
 import asyncio
@@ -63,7 +63,7 @@ class RequestsEntrance(SecondFactorEntrance):
         return self.settings.portal
 
     def registered(self, address: Address) -> bool:
-        """Say whether anybody may come from `address`: from every one, if the site says so."""
+        """Say whether `address` may connect: every address may if `portal.requests` is set."""
         return self.web.requests
 
     async def log_in(

@@ -30,7 +30,7 @@ _SURE_AFTER = 2_000_000_000  # nanoseconds
 
 
 class State(StrEnum):
-    """Where a page stands, as one operator sees it; the values are those of the address."""
+    """The state of a page for one operator; the values are those in the address (`durum=`)."""
 
     FIRST = "ilk"  # no account has identified it
     SECOND = "ikinci"  # another account has; it needs this one
@@ -88,7 +88,7 @@ class Case:
         return next((each for each in self.accounts if each.who == who), None)
 
     def state(self, who: str) -> State:
-        """Return where it stands for the account `who`, written as in records: `staff:ayse`."""
+        """Return its state for the account `who`, written as in records: `staff:ayse`."""
         if not self.identifications:  # most of them
             return State.DECIDED if self.reviewed else State.FIRST
         if review.in_dispute(self.accounts):

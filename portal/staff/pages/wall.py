@@ -28,7 +28,7 @@ from portal.party.rendering import fragment, page
 from portal.staff import curve
 from portal.staff.ages import age
 from portal.staff.live import CHECK_SECONDS, stream
-from portal.staff.problems import DAEMONS, problems
+from portal.staff.problems import DAEMONS, LITTLE_FREE, problems
 from portal.staff.roles import ANYONE, Anyone
 from portal.staff.watch import Seen, Watch
 from publisher.catalog import coverage
@@ -194,6 +194,7 @@ async def _context(request: Request, seen: Seen, place: str) -> dict[str, Any]:
         "height": curve.HEIGHT,
         "problems": problems(figures, entrance.settings),
         "daemons": DAEMONS,
+        "little_free": LITTLE_FREE,
         "age": age,
         "stream": _stream(parts, on_wall=on_wall, of_map=of_map),
     }

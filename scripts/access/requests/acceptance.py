@@ -54,9 +54,9 @@ def find(site: Path, party_id: str, number: int | None = None) -> AccessRequest:
     made = store.requests_of(site, party_id)
     found = [each for each in made if number in (None, each.number)]
     if not found:
-        numbers = ", ".join(str(each.number) for each in made) or "none"
-        what = "has sent no request" if number is None else f"has no request {number}"
-        raise console.fault(PARTIES_TOML, party_id, f"{what}, its requests are: {numbers}")
+        numbers = ", ".join(str(each.number) for each in made)
+        what = f"has no request {number}, its requests are: {numbers}"
+        raise console.fault(PARTIES_TOML, party_id, what if made else "has sent no request")
     return found[-1]
 
 
@@ -68,7 +68,7 @@ def compare(site: Path, request: AccessRequest) -> Comparison:
 
 
 def preview(found: Comparison) -> list[str]:
-    """Return the comparison as lines: `-` is in force and goes, `+` is asked for and comes."""
+    """Return the comparison as lines: `-` will be removed, `+` will be added."""
     lines = [f"{found.request.party}: request {found.request.number}, {found.request.sha256[:16]}"]
     for row in found.rows:
         if not row.differs:
@@ -85,7 +85,7 @@ def refuse_impossible(site: Path, found: Comparison, *, override: bool) -> None:
     """Raise Faults if the request cannot be accepted as it is; nothing is changed."""
     where = str(found.request.file)
     if found.request.state is not State.SUBMITTED:
-        raise console.fault(where, "", f"is {found.request.state}, only a submitted one is decided")
+        raise console.fault(where, "", f"is already {found.request.state}, so it cannot change")
     if found.frozen and not override:
         wrong = (
             "the addresses are frozen until the results are final (Genelge md. 4/b-2): return the "

@@ -19,8 +19,8 @@ _DIGEST = click.option(
     "--sha256",
     metavar="HEX",
     default="",
-    help="The beginning of the form's SHA-256, as printed on the paper: nothing is done if it is "
-    "another.",
+    help="The beginning of the form's SHA-256, as printed on the paper. If it does not "
+    "match, nothing is changed.",
 )
 _MIN_DIGITS = 8
 
@@ -69,8 +69,8 @@ def list_(only_open: bool, as_json: bool, site: Path) -> None:
 def show(party_id: str, number: int | None, as_form: bool, as_json: bool, site: Path) -> None:
     """Compare request NUMBER of PARTY with what is in force.
 
-    Without NUMBER it is the newest one. A line with - is in force and goes, a
-    line with + is asked for and comes.
+    Default: the newest request. If you accept it, the lines with - are removed
+    and the lines with + are added.
     """
     request = acceptance.find(site, party_id, number)
     if as_form:
