@@ -15,7 +15,7 @@ from pathlib import Path
 
 from config.event import Outcome
 from config.site import KEYS as FOLDER
-from config.site import LEDGERS, OPERATIONS, RINGS, USERS
+from config.site import LEDGERS, OPERATIONS, RINGS, SIGNING_KEYS, USERS
 from config.site import OPERATORS as OPERATORS_FILE
 from keys.ledger import segments
 from keys.ledger.record import Record, parse_record, seq_of
@@ -54,6 +54,15 @@ class KeyFilesOnRecord:
     def next_seq(self) -> int:
         """The number of the first record that was not read yet."""
         return self._next
+
+    @property
+    def server_keys(self) -> dict[str, str]:
+        """The digests of the files on record that hold no credentials, without removed ones."""
+        return {
+            name: digest
+            for name, digest in self.digests.items()
+            if not holds_credentials(name) and digest != REMOVED
+        }
 
     @property
     def empty(self) -> bool:
@@ -103,6 +112,11 @@ def names(stated: object, name: str) -> bool:
 def holds_credentials(name: str) -> bool:
     """Say whether that name, relative to the site, is of a ring, or of users or operators."""
     return Path(name).parent in (RINGS, USERS) or Path(name) == OPERATORS_FILE
+
+
+def is_public_signing_key(name: str) -> bool:
+    """Say whether that name, relative to the site, is of a public signing key, in use or not."""
+    return Path(name).is_relative_to(SIGNING_KEYS) and name.endswith(".pub")
 
 
 def server_key_files(site: Path) -> dict[str, str]:

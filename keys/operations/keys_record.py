@@ -24,7 +24,7 @@ from keys.operations.key_files import KEYS, KeyFilesOnRecord
 def changed(site: Path) -> bool:
     """Say whether `record_if_changed` would write a record."""
     known = KeyFilesOnRecord(site).refresh()
-    return known.empty or server_keys_on_record(known) != _acceptable(known, site)
+    return known.empty or known.server_keys != _acceptable(known, site)
 
 
 def rings_to_adopt(site: Path) -> bool:
@@ -39,7 +39,7 @@ def record_if_changed(operations: Ledger, site: Path, who: str, origin: str, why
     left as it is, and stays refused.
     """
     known = KeyFilesOnRecord(site).refresh()
-    before, after = server_keys_on_record(known), _acceptable(known, site)
+    before, after = known.server_keys, _acceptable(known, site)
     adopted = []
     if known.empty:
         for party in ring_files.on_disk(site):
@@ -71,8 +71,8 @@ def lost_public_keys(known: KeyFilesOnRecord, found: Mapping[str, str]) -> list[
     kept = set(found.values())
     return [
         name
-        for name, digest in server_keys_on_record(known).items()
-        if _is_signing(name) and name.endswith(".pub") and digest not in kept
+        for name, digest in known.server_keys.items()
+        if key_files.is_public_signing_key(name) and digest not in kept
     ]
 
 
@@ -81,19 +81,10 @@ def _acceptable(known: KeyFilesOnRecord, site: Path) -> dict[str, str]:
     found = key_files.server_key_files(site)
     if lost_public_keys(known, found):
         found = {name: digest for name, digest in found.items() if not _is_signing(name)}
-        recorded = server_keys_on_record(known)
+        recorded = known.server_keys
         found |= {name: digest for name, digest in recorded.items() if _is_signing(name)}
     return found
 
 
 def _is_signing(name: str) -> bool:
     return Path(name).is_relative_to(SIGNING_KEYS)
-
-
-def server_keys_on_record(known: KeyFilesOnRecord) -> dict[str, str]:
-    """Return the digests on record of all files under keys/ that hold no credentials."""
-    return {
-        name: digest
-        for name, digest in known.digests.items()
-        if not key_files.holds_credentials(name) and digest != key_files.REMOVED
-    }

@@ -47,16 +47,19 @@ def public_signing_keys(
 ) -> list[Ed25519PublicKey]:
     """Return the site's public signing keys that are on record: in use, next and former ones.
 
-    A file that is not on record is left out. So is a damaged one, which `ssps check` names.
+    A key counts if any public signing key on record has its digest: in the middle of a rotation a
+    file has the name of before, and the record that of afterwards. A file that is not on record is
+    left out. So is a damaged one, which `ssps check` names.
     """
     expected = _server_keys(site, on_record)
+    recorded = {d for name, d in expected.items() if key_files.is_public_signing_key(name)}
     found = []
     for path in sorted((site / SIGNING_KEYS).rglob("*.pub")):
         try:
-            content = _read(site, path.relative_to(site), expected)
-            if content is not None:
+            content = staged_file.read(path)
+            if content is not None and (not expected or key_files.digest_of(content) in recorded):
                 found.append(sshsig.public_key(content.decode()))
-        except (OSError, ValueError, Unrecorded):
+        except (OSError, ValueError):
             continue
     return found
 
@@ -98,8 +101,8 @@ def require(site: Path, *folders: Path) -> None:
 def require_recorded(site: Path, digests: Mapping[str, str]) -> None:
     """Raise Unrecorded unless the files of these digests, by name, are those on record."""
     expected = _server_keys(site, None)
-    wrong = [_fault(name) for name in digests if expected and expected.get(name) != digests[name]]
-    if wrong:
+    wrong = [_fault(name) for name in _differing(expected, digests) if name in digests]
+    if expected and wrong:
         raise Unrecorded(wrong)
 
 
@@ -137,8 +140,7 @@ def _read(site: Path, name: Path, expected: Mapping[str, str]) -> bytes | None:
 
 
 def _server_keys(site: Path, on_record: KeyFilesOnRecord | None) -> dict[str, str]:
-    known = (KeyFilesOnRecord(site) if on_record is None else on_record).refresh()
-    return {n: d for n, d in known.digests.items() if not key_files.holds_credentials(n)}
+    return (KeyFilesOnRecord(site) if on_record is None else on_record).refresh().server_keys
 
 
 def _differing(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:

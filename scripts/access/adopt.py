@@ -102,7 +102,7 @@ class _SiteKeysAdoption(Change[dict[str, str]]):
         self._site = site
 
     def read(self) -> dict[str, str]:
-        return keys_record.server_keys_on_record(KeyFilesOnRecord(self._site).refresh())
+        return KeyFilesOnRecord(self._site).refresh().server_keys
 
     def describe(self, old: dict[str, str]) -> Value:
         """Return the files that were recorded last."""

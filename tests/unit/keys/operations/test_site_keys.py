@@ -179,6 +179,7 @@ def test_a_rotation_is_on_record_before_and_after_each_file_is_moved(
         stated: dict[str, Value] = {"key_files": list(key_files.lines(digests))}
         operations.append(Event("key signing rotate", "ali", "host", "keys/signing", detail=stated))
         assert public(site_keys.signing_key(site)) == following  # it is read from next/
+        assert ring_files.load(site, "parti-a").party == "parti-a"  # the old key has signed it
         host.promote_next(site / SIGNING_KEYS, NOON)
 
     assert public(site_keys.signing_key(site)) == following
