@@ -19,6 +19,7 @@ from config.site import LEDGERS, OPERATIONS, RINGS, SIGNING_KEYS, USERS
 from config.site import OPERATORS as OPERATORS_FILE
 from keys.ledger import segments
 from keys.ledger.record import Record, parse_record, seq_of
+from keys.operations import staged_file
 
 KEYS, KEY_FILES = "keys", "key_files"
 REMOVED = "-"
@@ -131,8 +132,8 @@ def server_key_files(site: Path) -> dict[str, str]:
             continue
         if "draft" in name.parts or path.name.startswith("."):
             continue
-        if path.is_file():
-            found[str(name)] = digest_of(path.read_bytes())
+        if path.is_file() and (content := staged_file.read(path)) is not None:
+            found[str(name)] = digest_of(content)
     return found
 
 

@@ -197,8 +197,8 @@ class KeyWatch:
         """Return what is wrong since the last look but one, each difference once."""
         seen = self._signature()
         if seen != self._seen:
-            self._seen = seen
             self._found = tuple(unrecorded(self._site, self._on_record))
+            self._seen = seen  # only now: if the line above fails, the next look tries again
             return []
         fresh = [fault for fault in self._found if fault not in self._reported]
         self._reported = frozenset(self._found)
@@ -207,7 +207,10 @@ class KeyWatch:
     def _signature(self) -> object:
         digest = hashlib.sha256()
         for path in sorted((self._site / KEYS).rglob("*")):
-            state = path.lstat()
+            try:
+                state = path.lstat()
+            except FileNotFoundError:
+                continue  # a command has just renamed it
             line = (str(path), state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
             digest.update(repr(line).encode())
         return digest.digest(), len(self._on_record.refresh().digests), self._on_record.next_seq

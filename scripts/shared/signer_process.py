@@ -138,14 +138,21 @@ class SignerServer:
         ending = False
         while not ending:
             ending = self._ending.wait(_OPERATIONS_INTERVAL)
+            _report_key_files(keys)
             try:
-                for fault in keys.look():
-                    _log.error("key-file-unrecorded", file=fault.file, cause=str(fault))
                 if has_unsigned_records(folder):
                     with signing.open_signer(self._site, OPERATIONS) as signer:
                         signer.sign(last=True)
             except (Faults, LedgerMismatch, OSError, ValueError) as error:
                 _log.error("signing-failed", ledger=OPERATIONS, cause=str(error))
+
+
+def _report_key_files(keys: site_keys.KeyWatch) -> None:
+    try:
+        for fault in keys.look():
+            _log.error("key-file-unrecorded", file=fault.file, cause=str(fault))
+    except (Faults, OSError, ValueError) as error:
+        _log.error("key-files-unreadable", cause=str(error))
 
 
 def has_unsigned_records(folder: Path) -> bool:

@@ -1,8 +1,10 @@
 """A file under keys/ that is not the one on record is not used, and its command is named."""
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -132,6 +134,38 @@ def test_a_planted_former_key_is_left_out(site: Path) -> None:
     host.create_key(site / SIGNING_KEYS / "old/signing_key-2024-01-01T000000Z", "planted")
 
     assert len(site_keys.public_signing_keys(site)) == 2
+
+
+def test_a_difference_is_named_although_a_look_at_it_failed(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = KeyWatch(site)
+    watch.look()
+    (site / CERTIFICATE).write_text("by hand")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(key_files, "server_key_files", Mock(side_effect=OSError("full disk")))
+        with pytest.raises(OSError, match="full disk"):
+            watch.look()
+
+    assert watch.look() == []
+    assert [fault.file for fault in watch.look()] == [str(CERTIFICATE)]
+
+
+def test_a_file_that_is_renamed_during_a_look_does_not_fail_it(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (site / CERTIFICATE.with_name(".portal.crt.7.new")).write_text("certificate")
+    lstat = Path.lstat
+
+    def lstat_of_renamed(path: Path) -> os.stat_result:
+        if path.name.endswith(".new"):
+            raise FileNotFoundError(path)
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", lstat_of_renamed)
+
+    assert KeyWatch(site).look() == []
 
 
 def test_a_recorded_file_is_used_again_and_the_next_difference_is_named(site: Path) -> None:

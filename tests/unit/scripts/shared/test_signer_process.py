@@ -3,6 +3,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from unit.scripts.shared.test_signing import OPENED, signed
@@ -10,6 +11,7 @@ from unit.scripts.shared.test_signing import OPENED, signed
 from config.event import Event
 from keys.ledger import segments, writer
 from keys.ledger.signer import Signer
+from keys.operations.site_keys import KeyWatch
 from scripts.shared import signer_process, signing
 from scripts.shared.signer_process import SignerServer, socket_address
 
@@ -145,6 +147,20 @@ def test_the_operations_ledger_is_signed_within_seconds(
         deadline.wait(0.01)
 
     running.end()
+    os.close(running.stdin)
+    assert signed(site, "operations").size == 1
+
+
+def test_the_operations_ledger_is_signed_although_the_key_files_cannot_be_read(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(KeyWatch, "look", Mock(side_effect=PermissionError("keys")))
+    running = Running(site)
+    with writer.Ledger(site / "ledgers/operations") as operations:
+        operations.append(CHANGED)
+
+    running.end()
+
     os.close(running.stdin)
     assert signed(site, "operations").size == 1
 
