@@ -2,8 +2,10 @@
 
 The form states everything that the party asks for: a user or a public key that is in force and not
 on the form is removed. Passwords for SFTP are not on a form, so they stay. So does the
-representative of a form without users of the web site, since it sends the party's forms. What the
-form says of id, name, kind and scope is not compared: only an operator decides on those.
+representative of a form without users of the web site, since it sends the party's forms. A
+credential that has ended is not in force: if the form has such a key, the old one is revoked and
+the key is added again. What the form says of id, name, kind and scope is not compared: only an
+operator decides on those.
 
 The addresses of a party are frozen until its results are final (Genelge md. 4/b-2), which is when
 the access closes. An operator may change them all the same, with a reason.
@@ -119,8 +121,8 @@ def compare(
         raise Faults([Fault(file, "id", f"is {asked.id}, not {request.party}: return it")])
     old = InForce(party, users, held)
     try:
-        found = changes(asked, old)
-        listed = tuple(rows(asked, old, word))
+        found = changes(asked, old, now)
+        listed = tuple(rows(asked, old, word, now))
     except ValueError as error:
         raise Faults([Fault(file, "static_ips", str(error))]) from None
     frozen = found.static_ips is not None and addresses_frozen(party, settings.election, now)
@@ -135,7 +137,7 @@ def addresses_frozen(party: Party, election: Election, now: datetime) -> bool:
     return not party.invited and (election.closes is None or now < election.closes)
 
 
-def changes(form: Form, old: InForce) -> Changes:
+def changes(form: Form, old: InForce, now: datetime) -> Changes:
     """Return what accepting the form would change; ValueError if an address cannot be read."""
     static_ips = tuple(parse_address(text) for text in form.party["static_ips"])
     contact = Contact(**form.party["contact"])
@@ -146,18 +148,20 @@ def changes(form: Form, old: InForce) -> Changes:
     stays = set(asked) | ({contact_user} if contact_user else set())
     known = {_fingerprint(key.line): key for key in form.keys}
     held = [c for c in old.ring.credentials if c.kind is CredentialKind.PUBLIC_KEY]
+    in_force = {c.fingerprint for c in held if not c.has_ended(now)}
     return Changes(
         None if set(static_ips) == set(old.party.static_ips) else static_ips,
         None if contact == old.party.contact else contact,
         tuple(name for name in present if name not in stays),
         None if contact_user == representative else contact_user,
         tuple((name, role) for name, role in asked.items() if name not in present),
-        tuple(c.fingerprint for c in held if c.fingerprint not in known),
-        tuple(k for f, k in known.items() if f not in {c.fingerprint for c in held}),
+        # One that has ended is revoked only if it is added again.
+        tuple(c.fingerprint for c in held if (c.fingerprint in known) == c.has_ended(now)),
+        tuple(key for name, key in known.items() if name not in in_force),
     )
 
 
-def rows(form: Form, old: InForce, representative: str) -> list[Row]:
+def rows(form: Form, old: InForce, representative: str, now: datetime) -> list[Row]:
     """Return the comparison; `representative` is the word that marks the contact of the users."""
 
     def user_line(name: str, role: Role) -> str:
@@ -165,9 +169,10 @@ def rows(form: Form, old: InForce, representative: str) -> list[Row]:
 
     present = [(u.name, u.role) for u in old.users.users if u.state is not State.PASSIVE]
     web = [(name, role) for name, role in present if role.service is not Role.SERVICE.service]
-    keys = [c for c in old.ring.credentials if c.kind is CredentialKind.PUBLIC_KEY]
+    credentials = [c for c in old.ring.credentials if not c.has_ended(now)]
+    keys = [c for c in credentials if c.kind is CredentialKind.PUBLIC_KEY]
     has = {
-        SFTP: bool(old.ring.credentials),
+        SFTP: bool(credentials),
         WEB: bool(web) and not old.party.invited,
         SERVICE: len(present) > len(web),
     }

@@ -69,7 +69,11 @@ class Credential:
 
     def valid_at(self, now: datetime) -> bool:
         """Say whether it is valid at `now`."""
-        return self.not_before <= now and (self.not_after is None or now < self.not_after)
+        return self.not_before <= now and not self.has_ended(now)
+
+    def has_ended(self, now: datetime) -> bool:
+        """Say whether it is not valid any more at `now`; one that begins later has not ended."""
+        return self.not_after is not None and self.not_after <= now
 
     def __repr__(self) -> str:
         return f"Credential({self.kind}, {self.label!r}, {self.fingerprint})"
