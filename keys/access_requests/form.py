@@ -36,7 +36,7 @@ from datetime import date, datetime
 from ipaddress import ip_address
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import tomli_w
 
@@ -64,6 +64,12 @@ _KEY = {"label", "public_key"}
 MAX_KEYS = 10
 SERVICE_USER = "servis"
 _CONTACT = {"name", "email", "phones"}
+# Lists of text: an example of each.
+_LISTS = {
+    "services": '["sftp"]',
+    "static_ips": '["192.0.2.7"]',
+    "contact.phones": '["+90 312 000 00 00"]',
+}
 _REQUIRED = ("party", "services", "static_ips", "contact")
 _KIMLIK = re.compile(r"kimlik|tckn|tc_?no|t\.?c\.?", re.IGNORECASE)
 _MAX_CHARACTERS = 1 << 16  # characters
@@ -181,19 +187,18 @@ def id_from_name(name: str) -> str:
 def _faults(file: str, data: Mapping[str, Any]) -> Iterator[Fault]:
     yield from _kimlik_faults(file, "", data)
     yield from _unprintable_faults(file, "", data)
-    for key in sorted(set(data) - _KEYS):
-        if not _KIMLIK.fullmatch(key) and "kimlik" not in key.lower():
-            known = ", ".join(sorted(_KEYS))
-            yield Fault(file, key, f"unknown key, remove it or use one of: {known}")
+    known = ", ".join(sorted(_KEYS))
+    advice = f"unknown key, remove it or use one of: {known}"
+    yield from _unknown_keys(file, "", data, _KEYS, advice)
     for key in _REQUIRED:
         if key not in data:
             yield Fault(file, key, "is missing, add it")
     if not isinstance(data.get("party", "a"), str) or not id_from_name(str(data.get("party", "a"))):
         yield Fault(file, "party", "not a name, write the name of the party")
-    services = data.get("services", ["sftp"])
-    if not _is_text_list(services):
-        yield Fault(file, "services", 'write a list, such as ["sftp"]')
-    elif odd := sorted(s for s in set(services) - set(SERVICES) if s.isprintable()):
+    for key in ("services", "static_ips"):
+        if key in data:
+            yield from _list_faults(file, key, data[key])
+    if odd := sorted(s for s in set(_services(data)) - set(SERVICES) if s.isprintable()):
         known = ", ".join(SERVICES)
         yield Fault(
             file, "services", f"unknown: {', '.join(map(repr, odd))}; the services are {known}"
@@ -212,16 +217,14 @@ def _faults(file: str, data: Mapping[str, Any]) -> Iterator[Fault]:
     if "contact" in data:
         for key in sorted(_CONTACT - set(contact)):
             yield Fault(file, f"contact.{key}", "is missing, add it")
-    for key in sorted(set(contact) - _CONTACT):
-        if "kimlik" not in key.lower() and not _KIMLIK.fullmatch(key):
-            yield Fault(file, f"contact.{key}", "unknown key, remove it")
+    yield from _unknown_keys(file, "contact.", contact, _CONTACT)
     for key in ("name", "email"):
         if not isinstance(contact.get(key, ""), str):
             yield Fault(file, f"contact.{key}", "write it as text")
     if "@" not in str(contact.get("email", "@")):
         yield Fault(file, "contact.email", "not an e-mail address, correct it")
-    if not _is_text_list(contact.get("phones", [""])):
-        yield Fault(file, "contact.phones", 'write a list, such as ["+90 312 000 00 00"]')
+    if "phones" in contact:
+        yield from _list_faults(file, "contact.phones", contact["phones"])
 
 
 def _user_faults(file: str, data: Mapping[str, Any]) -> Iterator[Fault]:
@@ -232,9 +235,7 @@ def _user_faults(file: str, data: Mapping[str, Any]) -> Iterator[Fault]:
     names = [user.get("name") for user in listed]
     for number, user in enumerate(listed, start=1):
         key = f"user[{number}]"
-        for odd in sorted(set(user) - _USER):
-            if "kimlik" not in odd.lower() and not _KIMLIK.fullmatch(odd):
-                yield Fault(file, f"{key}.{odd}", "unknown key, remove it")
+        yield from _unknown_keys(file, f"{key}.", user, _USER)
         name = user.get("name")
         wrong = name_fault(name) if isinstance(name, str) else "is missing, add it"
         if wrong:
@@ -248,7 +249,7 @@ def _user_faults(file: str, data: Mapping[str, Any]) -> Iterator[Fault]:
     if len(listed) > MAX_WEB_USERS:
         wrong = f"{len(listed)} users, at most {MAX_WEB_USERS} are allowed (Genelge md. 5)"
         yield Fault(file, "user", wrong)
-    if listed and WEB not in data.get("services", []):
+    if listed and WEB not in _services(data):
         yield Fault(file, "user", 'the web site is not requested: add "web" to services')
     if listed and sum(user.get("contact") is True for user in listed) != 1:
         yield Fault(file, "user", "mark one user with contact = true (Genelge md. 4/b-6)")
@@ -262,9 +263,7 @@ def _key_faults(file: str, data: Mapping[str, Any]) -> Iterator[Fault]:
     seen: set[str] = set()
     for number, key in enumerate(listed, start=1):
         path = f"key[{number}]"
-        for odd in sorted(set(key) - _KEY):
-            if "kimlik" not in odd.lower() and not _KIMLIK.fullmatch(odd):
-                yield Fault(file, f"{path}.{odd}", "unknown key, remove it")
+        yield from _unknown_keys(file, f"{path}.", key, _KEY)
         if not isinstance(key.get("label", ""), str):
             yield Fault(file, f"{path}.label", "write it as text")
         text = key.get("public_key")
@@ -280,12 +279,41 @@ def _key_faults(file: str, data: Mapping[str, Any]) -> Iterator[Fault]:
         seen.add(line)
     if len(listed) > MAX_KEYS:
         yield Fault(file, "key", f"{len(listed)} keys, at most {MAX_KEYS} are allowed")
-    if listed and SFTP not in data.get("services", []):
+    if listed and SFTP not in _services(data):
         yield Fault(file, "key", 'SFTP is not requested: add "sftp" to services')
 
 
-def _is_text_list(value: object) -> bool:
+def _services(data: Mapping[str, Any]) -> list[str]:
+    """Return the services that a form asks for; none if it does not have a list of text there."""
+    stated = data.get("services")
+    return stated if _is_text_list(stated) else []
+
+
+def _list_faults(file: str, key: str, value: object) -> Iterator[Fault]:
+    if not _is_text_list(value):
+        yield Fault(file, key, f"write a list, such as {_LISTS[key]}")
+
+
+def _is_text_list(value: object) -> TypeGuard[list[str]]:
     return isinstance(value, list) and bool(value) and all(isinstance(v, str) for v in value)
+
+
+def _unknown_keys(
+    file: str,
+    prefix: str,
+    table: Mapping[str, object],
+    known: set[str],
+    advice: str = "unknown key, remove it",
+) -> Iterator[Fault]:
+    """Yield a fault for each unknown key, except for those that `_kimlik_faults` names."""
+    for key in sorted(set(table) - known):
+        if not _means_kimlik(key):
+            yield Fault(file, f"{prefix}{key}", advice)
+
+
+def _means_kimlik(name: str) -> bool:
+    """Say whether a key with that name is for an identity number."""
+    return bool(_KIMLIK.fullmatch(name)) or "kimlik" in name.lower()
 
 
 def _kimlik_faults(file: str, key: str, value: object) -> Iterator[Fault]:
@@ -293,7 +321,7 @@ def _kimlik_faults(file: str, key: str, value: object) -> Iterator[Fault]:
     if isinstance(value, Mapping):
         for name, inner in value.items():
             path = f"{key}.{name}".removeprefix(".")
-            if _KIMLIK.fullmatch(name) or "kimlik" in name.lower():
+            if _means_kimlik(name):
                 yield Fault(file, path, NO_KIMLIK)
             else:
                 yield from _kimlik_faults(file, path, inner)

@@ -109,6 +109,10 @@ def test_a_file_that_is_not_a_form_is_a_fault(tmp_path: Path, text: str) -> None
     [
         ('services = ["web", "sftp"]', 'services = ["ftp"]', "services: unknown: 'ftp'"),
         ('services = ["web", "sftp"]', 'services = "sftp"', "services: write a list"),
+        ('services = ["web", "sftp"]', "services = 5\n[[user]]", "services: write a list"),
+        ('services = ["web", "sftp"]', "services = 5\n[[key]]", "services: write a list"),
+        ('static_ips = ["192.0.2.7"]', "static_ips = 7", "static_ips: write a list, such as"),
+        ('static_ips = ["192.0.2.7"]', "static_ips = [7]", "static_ips: write a list, such as"),
         ('party = "Çağrı ve Işık Partisi"', 'party = "!"', "party: not a name"),
         ('party = "Çağrı ve Işık Partisi"\n', "", "party: is missing"),
         ('email = "bilgi@parti.example"', 'email = "parti"', "contact.email: not an e-mail"),
