@@ -2,7 +2,7 @@
 
 `ssps audit verify` without FOLDER replaces `state/verified.json`, if it may write there:
 
-    {"at": "2023-05-14T20:31:07+00:00", "by": "denetci", "findings": [],
+    {"at": "2023-05-14T23:31:07+03:00", "by": "denetci", "findings": [],
      "ledgers": [{"name": "transfer", "records": 120345, "signed": 120345}], "seconds": 12.4}
 
     findings   what is wrong, a line each; empty if nothing is wrong
@@ -50,7 +50,7 @@ def write(site: Path, found: Verified) -> None:
     """Remember a verification. A site that may not be written to, or a full disk, is no error."""
     stated = {**asdict(found), "at": times.format_time(found.at)}
     with suppress(OSError):
-        files.replace_unsynced(site / VERIFIED, json.dumps(stated).encode() + b"\n")
+        files.replace(site / VERIFIED, json.dumps(stated).encode() + b"\n")
 
 
 def read(site: Path) -> Verified | None:

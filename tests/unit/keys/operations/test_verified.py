@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from keys.operations import verified
 from keys.operations.verified import Verified, VerifiedLedger
 
@@ -22,6 +24,20 @@ def test_a_verification_is_read_back(tmp_path: Path) -> None:
     found = verified.read(tmp_path)
 
     assert found == FOUND and not found.ok
+
+
+def test_a_verification_that_root_remembers_belongs_to_the_owner_of_the_site(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "state").mkdir()
+    owners = []
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("os.fchown", lambda descriptor, *owner: owners.append(owner))
+
+    verified.write(tmp_path, FOUND)
+
+    folder = (tmp_path / "state").stat()
+    assert owners == [(folder.st_uid, folder.st_gid)]
 
 
 def test_without_a_file_or_with_rubbish_there_was_none(tmp_path: Path) -> None:
