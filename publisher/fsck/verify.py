@@ -35,6 +35,7 @@ from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
+import structlog
 
 from config import layout
 from config.event import FilingEvent
@@ -70,6 +71,8 @@ from publisher.results.reading import is_batch
 from publisher.store import quarantine
 from publisher.store.quarantine import parse_note
 from publisher.store.store import FILE_MODE, STAGED
+
+_log = structlog.get_logger()
 
 _NEXT_START = "the publisher's next start removes it"
 _MAX_ROWS = 1000  # findings about single rows; more mean that this is another site's catalog
@@ -456,11 +459,14 @@ class _SiteCheck:
         yield from compare_totals(self._live)
 
     def _decisions(self) -> Iterator[Finding]:
-        found = list(compare_decisions(self._settings, self._live))
-        if found and self._publisher_runs:  # one may be between its record and its row
-            self._pause(_CONFIRM_SECONDS)
-            again = set(compare_decisions(self._settings, self._live))
-            found = [finding for finding in found if finding in again]
+        try:
+            found = list(compare_decisions(self._settings, self._live))
+            if found and self._publisher_runs:  # one may be between its record and its row
+                self._pause(_CONFIRM_SECONDS)
+                again = set(compare_decisions(self._settings, self._live))
+                found = [finding for finding in found if finding in again]
+        except (Faults, ValueError) as error:  # of a ledger; a catalog must not be rebuilt from it
+            found = [Finding(str(LEDGERS), str(error), "run `ssps audit verify`")]
         yield from found
 
     def _gaps(self) -> Iterator[PossibleFinding]:
@@ -492,6 +498,8 @@ class _SiteCheck:
         try:
             yield from step
         except _UNREADABLE as error:
+            if isinstance(error, (AttributeError, KeyError, TypeError)):  # or it is our own mistake
+                _log.exception("check-failed")
             problem = f"has a value that cannot be read ({type(error).__name__}: {error})"
             yield Finding(str(CATALOG), problem, _REBUILD)
 

@@ -18,6 +18,7 @@ from config.event import Value
 from config.settings import Settings
 from config.site import FILING, LEDGERS, SIGNING_KEYS, result_view
 from keys import digest
+from keys.ledger import segments
 from keys.server_keys import host, sshsig, stamp_key
 from publisher.feed.published_files import PublishedFiles
 from publisher.feed.tools import Tools
@@ -436,6 +437,20 @@ def test_a_row_that_is_not_what_was_recorded_is_named(
     told = findings(site_with_pages)
 
     assert [line for line in told if problem in line], told
+
+
+@pytest.mark.parametrize("damage", [b'{"damaged', b'{"event": "absent"}'])
+def test_a_damaged_ledger_is_not_blamed_on_the_catalog(
+    site_with_pages: Settings, damage: bytes
+) -> None:
+    segment = segments.list_segments(site_with_pages.site / "ledgers/filing")[0].path
+    first, *others = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(damage.ljust(len(first) - 1) + b"\n" + b"".join(others))
+
+    told = findings(site_with_pages)
+
+    assert [line for line in told if line.startswith("ledgers:") and "ssps audit verify" in line]
+    assert [line for line in told if "rebuild the catalog" in line] == []
 
 
 @pytest.mark.parametrize(
