@@ -47,8 +47,9 @@ def prepare(settings: Settings, *names: str) -> list[Unconfirmed]:
         if found is not None:
             _log.error("records-unconfirmed", ledger=name, cause=str(found))
             marked.append(found)
-    # The signer uses only a key that is on record.
-    settings_record.record_if_changed(settings, "found at a start", signed=False)
+    # The signer uses only a key that is on record. The records are signed at once: those of an
+    # earlier writer that are not would be marked.
+    settings_record.record_if_changed(settings, "found at a start")
     return marked
 
 

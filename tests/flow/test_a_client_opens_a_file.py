@@ -78,8 +78,8 @@ def test_a_party_with_one_district_sees_only_that_district(
 
     rehearsal.sftp("parti-c", f"get -r / {tmp_path}")
 
-    shown = {p.name for p in (tmp_path / "prova-cb-mv").iterdir()}
-    assert shown - {"SHA256SUMS", "SHA256SUMS.sig"} == {district}
+    shown = {p.name for p in (tmp_path / "prova-cb-mv").iterdir() if p.is_dir()}
+    assert shown == {district}
     assert pages(tmp_path) == rehearsal.tree("parti-c")
 
 

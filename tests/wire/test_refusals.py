@@ -93,7 +93,7 @@ def test_all_refusals_before_the_opening_are_the_same(serve: StartServer) -> Non
 
 def test_only_a_right_credential_learns_when_access_opens(serve: StartServer) -> None:
     server = serve(PARTIES, before=add_refused_parties, now=EARLY)
-    opening = b"Access opens on 2023-05-14 at 17:00:00 (UTC+03:00)."
+    opening = b"Access opens at 2023-05-14T17:00:00+03:00."
     acts: list[Callable[[LoginClient], bytes]] = [
         lambda k: k.sign("parti-a", key(server, "parti-a")),
         lambda k: k.password("parti-a", SECRET),
