@@ -34,17 +34,25 @@ _DOWNLOAD, _OPEN, _OTHER = 2, 14, 99  # OCSF: activity_id of class 6006
     "--format",
     "format_name",
     type=click.Choice(["xferlog", "ecs", "ocsf"]),
-    required=True,
-    help="Output format.",
+    help="Output format; it must be stated, or --json.",
 )
+@click.option("--json", "as_json", is_flag=True, help="The same as --format ecs.")
 @console.with_optional_site
-def export(folders: tuple[Path, ...], format_name: str, site: Path | None) -> None:
+def export(
+    folders: tuple[Path, ...], format_name: str | None, as_json: bool, site: Path | None
+) -> None:
     """Write the transfer ledgers in a format of other tools.
 
     The lines are written to stdout.
 
     FOLDER is a ledger or contains ledgers. Default: the site's ledgers.
     """
+    if format_name is None:
+        if not as_json:
+            raise click.UsageError("no format given: use --format xferlog, ecs or ocsf, or --json")
+        format_name = "ecs"
+    elif as_json and format_name == "xferlog":
+        raise click.UsageError("xferlog is not JSON: use --format ecs or ocsf")
     sources = evidence.find(folders, (), site, with_keys=False)
     format_record = _FORMATS[format_name]
     for folder in sources.named(TRANSFER):

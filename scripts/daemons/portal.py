@@ -13,20 +13,22 @@ from keys.operations import server_state
 from scripts.daemons import announce, settings_record, starts
 from scripts.daemons.run import load_ready_settings, log_warnings
 from scripts.shared import console, signer_client
-from scripts.shared.json_log import configure_logging
+from scripts.shared.json_log import configure_logging, json_option, start_errors
 
 
 @click.group(invoke_without_command=True)
+@json_option
 @console.with_optional_site
 @click.pass_context
-def portal(ctx: click.Context, site: Path | None) -> None:
+def portal(ctx: click.Context, as_json: bool, site: Path | None) -> None:
     """Run the web site and the web service, which record every access.
 
     SIGHUP reloads the settings and the certificate, SIGTERM stops. With
     `announce` it runs nothing: it writes what the entry page announces.
     """
     if ctx.invoked_subcommand is None:
-        _run(console.existing_site(site))
+        with start_errors(server_state.PORTAL, as_json=as_json):
+            _run(console.existing_site(site))
     elif site is not None:
         console.set_site(site)
 

@@ -30,7 +30,7 @@ from scripts.daemons import obstacles, settings_record, starts
 from scripts.daemons.results import running_results
 from scripts.daemons.supervisor import KILL_MARGIN, Supervisor
 from scripts.shared import console, signer_client
-from scripts.shared.json_log import configure_logging
+from scripts.shared.json_log import configure_logging, json_option, start_errors
 from sftpd.sandbox import sandbox
 
 _RECORD_TIMEOUT = 10.0  # seconds; meanwhile the supervisor restarts no daemon
@@ -45,8 +45,9 @@ _STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 @click.command()
+@json_option
 @console.with_site
-def run(site: Path) -> None:
+def run(as_json: bool, site: Path) -> None:
     """Run all daemons of the site, and restart them if they die.
 
     These are publisher and server, the portal if site.toml has [portal], and the staff site if it
@@ -57,6 +58,11 @@ def run(site: Path) -> None:
 
     SIGHUP reloads the settings, SIGTERM stops all.
     """
+    with start_errors(server_state.RUN, as_json=as_json):
+        _run(site, ["--json"] if as_json else [])
+
+
+def _run(site: Path, options: list[str]) -> None:
     process.forbid_inspection()
     server_state.refuse_second(site, server_state.RUN)
     settings = load_ready_settings(site)
@@ -74,7 +80,7 @@ def run(site: Path) -> None:
     optional = {server_state.PORTAL: settings.portal, server_state.STAFF: settings.staff}
     absent = {part for part, stated in optional.items() if stated is None}
     commands = {
-        part: [sys.executable, "-P", "-m", "scripts.ssps", part, "--site", str(site)]
+        part: [sys.executable, "-P", "-m", "scripts.ssps", part, "--site", str(site), *options]
         for part in RELOAD_SIGNALS
         if part not in absent
     }
@@ -88,17 +94,19 @@ def run(site: Path) -> None:
 
 
 @click.command()
+@json_option
 @console.with_site
-def publish(site: Path) -> None:
+def publish(as_json: bool, site: Path) -> None:
     """Run the publisher: read and file the pages in the intake."""
-    server_state.refuse_second(site, server_state.PUBLISH)
-    settings = load_ready_settings(site)
-    # A share that is late after a power cut must not keep the pages of the others waiting.
-    if found := list(obstacles.publisher_faults(settings, every_folder=False)):
-        raise Faults(found)
-    configure_logging("publish")
-    log_warnings(settings)
-    run_publisher(settings)
+    with start_errors(server_state.PUBLISH, as_json=as_json):
+        server_state.refuse_second(site, server_state.PUBLISH)
+        settings = load_ready_settings(site)
+        # A share that is late after a power cut must not keep the pages of the others waiting.
+        if found := list(obstacles.publisher_faults(settings, every_folder=False)):
+            raise Faults(found)
+        configure_logging("publish")
+        log_warnings(settings)
+        run_publisher(settings)
 
 
 def run_publisher(settings: Settings, **how: Any) -> None:
@@ -142,13 +150,15 @@ def mirror_script() -> bytes:
 
 
 @click.command()
+@json_option
 @console.with_site
-def serve(site: Path) -> None:
+def serve(as_json: bool, site: Path) -> None:
     """Run the SFTP server, which records every access."""
-    settings = load_ready_settings(site)
-    configure_logging("serve")
-    log_warnings(settings)
-    run_server(settings)
+    with start_errors(server_state.SERVE, as_json=as_json):
+        settings = load_ready_settings(site)
+        configure_logging("serve")
+        log_warnings(settings)
+        run_server(settings)
 
 
 def run_server(settings: Settings, **how: Any) -> None:

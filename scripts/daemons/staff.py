@@ -14,27 +14,31 @@ from keys.operations import server_state
 from scripts.daemons import settings_record, starts
 from scripts.daemons.run import load_ready_settings, log_warnings
 from scripts.shared import console, signer_client
-from scripts.shared.json_log import configure_logging
+from scripts.shared.json_log import configure_logging, json_option, start_errors
 
 # Runs a command for an operator of the staff site.
 COMMAND_LINE = (sys.executable, "-P", "-m", "scripts.staff_command")
 
 
 @click.command()
+@json_option
 @console.with_site
-def staff(site: Path) -> None:
+def staff(as_json: bool, site: Path) -> None:
     """Run the staff site, which records every view and action.
 
     YSK's own people (`ssps operator`) identify quarantined pages there, and see the coverage.
     SIGHUP reloads the settings and the certificate, SIGTERM stops.
     """
-    settings = load_ready_settings(site)
-    if settings.staff is None:
-        wrong = "is missing: add [staff], it listens on 127.0.0.1:8444 unless `listen` says else"
-        raise Faults([Fault(SITE_TOML, "staff", wrong)])
-    configure_logging(server_state.STAFF)
-    log_warnings(settings)
-    run_staff(settings)
+    with start_errors(server_state.STAFF, as_json=as_json):
+        settings = load_ready_settings(site)
+        if settings.staff is None:
+            wrong = (
+                "is missing: add [staff], it listens on 127.0.0.1:8444 unless `listen` says else"
+            )
+            raise Faults([Fault(SITE_TOML, "staff", wrong)])
+        configure_logging(server_state.STAFF)
+        log_warnings(settings)
+        run_staff(settings)
 
 
 def run_staff(settings: Settings, **how: Any) -> None:

@@ -11,6 +11,7 @@ import click
 from scripts.rehearsal.reconcile import format_report
 
 F = TypeVar("F", bound=Callable[..., Any])
+_STDOUT = "-"
 
 
 def count_option(name: str, highest: int, default: int, help: str) -> Callable[[F], F]:
@@ -36,15 +37,24 @@ def minutes_option(lowest: float, default: float, what: str) -> Callable[[F], F]
 report_option = click.option(
     "--json",
     "file",
+    is_flag=False,
+    flag_value=_STDOUT,
     type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Also write the report to FILE as JSON.",
+    metavar="[FILE]",
+    help="Write the report to FILE as JSON too; without FILE, print it as JSON.",
 )
 
 
 def finish(report: Mapping[str, object], file: Path | None) -> None:
-    """Print a report, write it to `file` as JSON, and exit with 0 if its `ok` is true, else 1."""
-    click.echo(format_report(report))
-    if file:
-        file.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Print a report, write it to `file` as JSON, and exit with 0 if its `ok` is true, else 1.
+
+    If `file` is `-`, the JSON is printed, on one line and in place of the text.
+    """
+    if file == Path(_STDOUT):
+        click.echo(json.dumps(report, ensure_ascii=False))
+    else:
+        click.echo(format_report(report))
+        if file:
+            text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+            file.write_text(text, encoding="utf-8")
     sys.exit(int(not report["ok"]))

@@ -6,6 +6,7 @@ scanner delivered, and not only with our own store.
 """
 
 import csv
+import json
 import shutil
 import tempfile
 import time
@@ -97,6 +98,7 @@ def rehearse() -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Use the parties of this site, whose server serves the rehearsal on a test day.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @console.with_new_site
 def init(
     boxes: int,
@@ -106,6 +108,7 @@ def init(
     web_port: int | None,
     staff_port: int | None,
     like: Path | None,
+    as_json: bool,
     site: Path,
 ) -> None:
     """Create DIR as the site of a rehearsal election that is open now.
@@ -142,19 +145,32 @@ def init(
     if staff_port:
         write_staff_clients(site, staff_port)
     if like is not None:
-        click.echo(f"{site}: {sheets} sheets of {boxes} boxes for the parties of {like}. Next:")
-        click.echo(f"  ssps publish --site {site} &")
-        click.echo(f"  ssps rehearse scan --site {site}")
-        click.echo(f"  add a [[rehearsal]] to {like / SITE_TOML} and send SIGHUP to its `ssps run`")
+        count = len(load.load(site).parties)
+        made = f"{sheets} sheets of {boxes} boxes for the parties of {like}"
+        steps = [
+            f"ssps publish --site {site} &",
+            f"ssps rehearse scan --site {site}",
+            f"add a [[rehearsal]] to {like / SITE_TOML} and send SIGHUP to its `ssps run`",
+        ]
+    else:
+        count = parties
+        made = f"{sheets} sheets of {boxes} boxes, {parties} parties"
+        steps = [
+            f"ssps run --site {site} &",
+            f"ssps rehearse scan --site {site}",
+            client_command(site, "parti-a", port),
+        ]
+        if web_port:
+            steps.append(f"https://{ADDRESS}:{web_port}, with {CLIENTS}/parti-a/web.json")
+        if staff_port:
+            steps.append(f"https://{ADDRESS}:{staff_port}, with {CLIENTS}/staff.json")
+    if as_json:
+        found = {"site": str(site), "sheets": sheets, "boxes": boxes, "parties": count}
+        click.echo(json.dumps({**found, "next": steps}, ensure_ascii=False))
         return
-    click.echo(f"{site}: {sheets} sheets of {boxes} boxes, {parties} parties. Next:")
-    click.echo(f"  ssps run --site {site} &")
-    click.echo(f"  ssps rehearse scan --site {site}")
-    click.echo(f"  {client_command(site, 'parti-a', port)}")
-    if web_port:
-        click.echo(f"  https://{ADDRESS}:{web_port}, with {CLIENTS}/parti-a/web.json")
-    if staff_port:
-        click.echo(f"  https://{ADDRESS}:{staff_port}, with {CLIENTS}/staff.json")
+    click.echo(f"{site}: {made}. Next:")
+    for step in steps:
+        click.echo(f"  {step}")
 
 
 def _write_client_files(site: Path, port: int) -> None:
@@ -217,6 +233,7 @@ def party_id(number: int) -> str:
 )
 @click.option("--again", is_flag=True, help="Start at the first page again.")
 @click.option("--no-results", is_flag=True, help="Do not deliver the results of the scanned boxes.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @console.with_site
 def scan(
     count: int | None,
@@ -224,6 +241,7 @@ def scan(
     in_place: bool,
     again: bool,
     no_results: bool,
+    as_json: bool,
     site: Path,
 ) -> None:
     """Print and scan the next pages into the intake.
@@ -242,6 +260,7 @@ def scan(
     results = RehearsalResults(index.entries(), seed)
     index.close()
     rows: list[dict[str, Any]] = []
+    delivered = 0
     folder = settings.intake.folders[0]
     started = time.monotonic()
     with (site / SCANNED_CSV).open("a", encoding="utf-8", newline="") as file:
@@ -258,9 +277,14 @@ def scan(
             file.flush()
             row = None if no_results else results.row(page, console.utc_now())
             rows += [] if row is None else [row]
+            delivered += row is not None
             if rows and (len(rows) == _ROWS_PER_BATCH or number == len(planned) - 1):
                 deliver_batch(site, f"sonuc-{done + number:08d}.ndjson", rows)
                 rows = []
+    if as_json:
+        found = {"pages": len(planned), "results": delivered, "folder": str(folder)}
+        click.echo(json.dumps(found, ensure_ascii=False))
+        return
     click.echo(f"{len(planned)} pages dropped into {folder}")
     if not planned:
         click.echo("all pages are scanned already: use --again to start at the first page")

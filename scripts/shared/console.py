@@ -39,6 +39,14 @@ SITE_HELP = "The site's folder. Default: $SSPS_SITE."
 _NO_LOGIN_UID = (1 << 32) - 1
 # Name and address of the operator of the staff site for whom this process runs a command.
 _ACTING: ContextVar[tuple[str, str] | None] = ContextVar("acting", default=None)
+# What a command reports in a line instead of a traceback.
+EXPECTED_ERRORS = (
+    Faults,
+    writer.LedgerBusy,
+    writer.Unwritable,
+    server_state.AlreadyRunning,
+    OSError,
+)
 _LOCK_TIMEOUT = 60.0  # seconds to wait for another operator's command; each takes about one
 
 
@@ -125,18 +133,23 @@ def print_faults(command: Callable[P, R]) -> Callable[P, R]:
     def reporting(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except Faults as error:
-            for fault in error.faults:
-                click.echo(str(fault), err=True)
-        except (writer.LedgerBusy, writer.Unwritable, server_state.AlreadyRunning) as error:
-            click.echo(str(error), err=True)
         except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except OSError as error:
-            click.echo(f"{error.filename or 'this machine'}: {error.strerror or error}", err=True)
+        except EXPECTED_ERRORS as error:
+            for line in error_lines(error):
+                click.echo(line, err=True)
         sys.exit(1)
 
     return reporting
+
+
+def error_lines(error: Exception) -> list[str]:
+    """Return the lines that say what is wrong, of one of EXPECTED_ERRORS."""
+    if isinstance(error, Faults):
+        return [str(fault) for fault in error.faults]
+    if isinstance(error, OSError):
+        return [f"{error.filename or 'this machine'}: {error.strerror or error}"]
+    return [str(error)]
 
 
 def fault(file: str, key: str, message: str) -> Faults:

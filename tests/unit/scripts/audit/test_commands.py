@@ -281,3 +281,15 @@ def test_export_writes_xferlog_ecs_and_ocsf(night: RecordedNight, site: Path, ss
     assert (ocsf[0]["class_uid"], ocsf[0]["type_uid"]) == (3002, 300201)
     assert (ocsf[4]["class_uid"], ocsf[4]["activity_id"]) == (6006, 2)
     assert ocsf[7]["status"] == "Failure"
+
+
+def test_the_json_of_export_is_ecs_and_xferlog_has_none(
+    night: RecordedNight, site: Path, ssps: Ssps
+) -> None:
+    ecs = run(ssps, "export", "--format", "ecs", "--site", site)
+
+    assert ecs
+    assert run(ssps, "export", "--json", "--site", site) == ecs
+    assert run(ssps, "export", "--json", "--format", "ecs", "--site", site) == ecs
+    for wrong in (("--json", "--format", "xferlog"), ()):
+        assert ssps("audit", "export", *wrong, "--site", site).exit_code == 2

@@ -1,9 +1,12 @@
+import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from office import Ssps
 from slow_rest import slow_rest
 
@@ -20,6 +23,31 @@ def test_no_daemon_starts_on_a_site_with_faults(site: Path, ssps: Ssps) -> None:
         assert done.exit_code == 1
         assert "site.toml: election.id: is missing, add it" in done.stderr
         assert "keys/signing/signing_key: permissions 0644" in done.stderr
+
+
+@pytest.fixture
+def daemon_log() -> Iterator[None]:
+    """Undo how a daemon configures its log."""
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+@pytest.mark.usefixtures("daemon_log")
+@pytest.mark.parametrize("part", ["run", "publish", "serve", "portal", "staff"])
+def test_with_json_what_keeps_a_daemon_from_starting_is_in_its_log(
+    site: Path, part: str, ssps: Ssps
+) -> None:
+    (site / "site.toml").write_text("[election]\n")
+
+    done = ssps(part, "--json", "--site", site)
+
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert {(line["part"], line["event"], line["level"]) for line in lines} == {
+        (part, "daemon-failed", "error")
+    }
+    assert lines[0]["cause"] == "site.toml: election.id: is missing, add it"
 
 
 @pytest.mark.parametrize("part", slow_rest(["run", "serve", "publish"], 1))
