@@ -7,6 +7,7 @@ the new text with the same reader that the daemons use before it replaces the fi
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -222,8 +223,10 @@ def add(file: Path, why: str | None, mode: change.Mode, site: Path) -> None:
         click.echo(f"  + {login_name(asked.id, name)}  {role}", err=True)
         if done:
             password = credentials.new_password()
-            if user.add_user(site, asked.id, name, role, password, why, change.Mode()):
-                click.echo(f"{login_name(asked.id, name)} {password}")
+            line = f"{login_name(asked.id, name)} {password}"
+            user.add_user(
+                site, asked.id, name, role, password, why, change.Mode(), partial(click.echo, line)
+            )
     for asked_key in asked.keys:
         credential = ring.key_credential(
             asked_key.line,

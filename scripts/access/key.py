@@ -141,7 +141,13 @@ def add(
         sealed = credentials.seal(text, old, now)
         return Edit(new, _detail(credential), lambda: files.replace(seal, sealed, 0o644))
 
-    if change.carry_out(site, RingChange(site, "key add", party_id, why, zone, edit), mode) is None:
+    def print_password() -> None:
+        if password and seal is None:
+            click.echo("The password, shown only this once:", err=True)
+            click.echo(text)
+
+    added = RingChange(site, "key add", party_id, why, zone, edit)
+    if change.carry_out(site, added, mode, print_password) is None:
         return
     click.echo(f"{party_id}: added {credential.kind} {credential.fingerprint}", err=True)
     if public_key is not None:
@@ -157,9 +163,6 @@ def add(
             f"Parolaniz ekteki dosyadadir: age -d -i ~/.ssh/id_ed25519 {seal.name}",
             f"Your password is in the attached file: age -d -i ~/.ssh/id_ed25519 {seal.name}",
         )
-    elif password:
-        click.echo("The password, shown only this once:", err=True)
-        click.echo(text)
 
 
 @key.command()

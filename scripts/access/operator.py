@@ -55,8 +55,9 @@ def add(name: str, role: str, mode: change.Mode, why: str, site: Path) -> None:
     if form.holds_kimlik(name):
         raise console.fault("NAME", "", form.NO_KIMLIK)
     password = credentials.new_password()
-    if add_operator(site, name, Role(role), password, why, mode):
-        _print_password(name, password)
+    add_operator(
+        site, name, Role(role), password, why, mode, lambda: _print_password(name, password)
+    )
 
 
 @operator.command("list")
@@ -94,8 +95,7 @@ def reset(name: str, totp: bool, mode: change.Mode, why: str, site: Path) -> Non
         new = user_changes.reset(old, name, fresh, totp=totp)
         return Edit(new, {"user": name, "credential": fresh.fingerprint})
 
-    if _carry_out(site, "reset", why, edit, mode):
-        _print_password(name, password)
+    _carry_out(site, "reset", why, edit, mode, lambda: _print_password(name, password))
 
 
 @operator.command()
@@ -156,16 +156,22 @@ def remove(name: str | None, every: bool, mode: change.Mode, why: str, site: Pat
 
 
 def add_operator(
-    site: Path, name: str, role: Role, password: str, why: str, mode: change.Mode
-) -> bool:
-    """Add an account with an initial password; return whether that was done."""
+    site: Path,
+    name: str,
+    role: Role,
+    password: str,
+    why: str,
+    mode: change.Mode,
+    print_password: Callable[[], object],
+) -> None:
+    """Add an account with an initial password, which `print_password` prints once it is one."""
     fresh = credentials.from_password(password, "", console.utc_now(), None)
 
     def edit(old: Users) -> Edit:
         new = user_changes.add(old, name, role, fresh)
         return Edit(new, {"user": name, "credential": fresh.fingerprint, "role": str(role)})
 
-    return _carry_out(site, "add", why, edit, mode)
+    _carry_out(site, "add", why, edit, mode, print_password)
 
 
 def _set_state(
@@ -179,10 +185,15 @@ def _set_state(
 
 
 def _carry_out(
-    site: Path, command: str, why: str, edit: Callable[[Users], Edit], mode: change.Mode
+    site: Path,
+    command: str,
+    why: str,
+    edit: Callable[[Users], Edit],
+    mode: change.Mode,
+    made: Callable[[], object] = lambda: None,
 ) -> bool:
-    made = UserChange(site, f"operator {command}", OPERATORS, why, edit)
-    return change.carry_out(site, made, mode) is not None
+    each = UserChange(site, f"operator {command}", OPERATORS, why, edit)
+    return change.carry_out(site, each, mode, made) is not None
 
 
 def _print_password(name: str, password: str) -> None:

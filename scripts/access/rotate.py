@@ -144,12 +144,16 @@ def _rotate_one(
         fresh = credentials.from_public_key(public_key, label, schedule.start, None)
     else:
         fresh = credentials.from_password(password, label, schedule.start, None)
-    done = change.carry_out(site, schedule.change_for(site, party, fresh), mode)
+
+    def print_password() -> None:
+        if public_key is None:
+            click.echo("The new password, shown only this once:", err=True)
+            click.echo(password)
+
+    rotation_of_one = schedule.change_for(site, party, fresh)
+    done = change.carry_out(site, rotation_of_one, mode, print_password)
     if done is None:
         return
-    if public_key is None:
-        click.echo("The new password, shown only this once:", err=True)
-        click.echo(password)
     zone = schedule.start.tzinfo
     start, end = (
         times.format_time(schedule.start + t, zone) for t in (timedelta(), schedule.overlap)

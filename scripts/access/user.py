@@ -1,6 +1,7 @@
 """`ssps user`: the users of a party at the web site and the web service."""
 
 import json
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,17 @@ def add(party_id: str, name: str, role: str, mode: change.Mode, why: str, site: 
     if form.holds_kimlik(name):
         raise console.fault("NAME", "", form.NO_KIMLIK)
     password = credentials.new_password()
-    if add_user(site, party_id, name, Role(role), password, why, mode):
-        _print_password(party_id, login_name(party_id, name), password)
+    login = login_name(party_id, name)
+    add_user(
+        site,
+        party_id,
+        name,
+        Role(role),
+        password,
+        why,
+        mode,
+        lambda: _print_password(party_id, login, password),
+    )
 
 
 @user.command("list")
@@ -129,8 +139,7 @@ def reset(
         return Edit(new, detail)
 
     made = UserChange(site, "user reset", party_id, why, edit)
-    if change.carry_out(site, made, mode) is not None:
-        _print_password(party_id, login, password)
+    change.carry_out(site, made, mode, lambda: _print_password(party_id, login, password))
 
 
 @user.command()
@@ -232,9 +241,16 @@ def season(mode: change.Mode, why: str, site: Path) -> None:
 
 
 def add_user(
-    site: Path, party_id: str, name: str, role: Role, password: str, why: str, mode: change.Mode
-) -> bool:
-    """Add a user with an initial password; return whether that was done."""
+    site: Path,
+    party_id: str,
+    name: str,
+    role: Role,
+    password: str,
+    why: str,
+    mode: change.Mode,
+    print_password: Callable[[], object],
+) -> None:
+    """Add a user with an initial password, which `print_password` prints once it is one."""
     fresh = _initial(password)
 
     def edit(old: Users) -> Edit:
@@ -242,8 +258,7 @@ def add_user(
         detail = {"user": login_name(party_id, name), "credential": fresh.fingerprint}
         return Edit(new, {**detail, "role": str(role)})
 
-    made = UserChange(site, "user add", party_id, why, edit)
-    return change.carry_out(site, made, mode) is not None
+    change.carry_out(site, UserChange(site, "user add", party_id, why, edit), mode, print_password)
 
 
 def _initial(password: str) -> Credential:

@@ -161,8 +161,13 @@ class Change(ABC, Generic[State]):
         return False
 
 
-def carry_out(site: Path, change: Change[State], mode: Mode) -> Applied[State] | None:
-    """Go through all steps; return None if nothing was changed."""
+def carry_out(
+    site: Path, change: Change[State], mode: Mode, made: Callable[[], object] = lambda: None
+) -> Applied[State] | None:
+    """Go through all steps; return None if nothing was changed.
+
+    `made` is as for `apply`.
+    """
     confirmed = None
     if mode.dry_run or mode.ask:
         plan = change.plan(change.read())
@@ -173,7 +178,7 @@ def carry_out(site: Path, change: Change[State], mode: Mode) -> Applied[State] |
         note_outcome(what=change.what, preview=list(confirmed))
         if not may_apply(mode):
             return None
-    done = apply(site, change, confirmed)
+    done = apply(site, change, confirmed, made=made)
     if done is None:
         return None
     in_force = change.wait(done.new)
@@ -207,26 +212,36 @@ def apply(
     confirmed: Sequence[str] | None = None,
     *,
     quiet: bool = False,
+    made: Callable[[], object] = lambda: None,
 ) -> Applied[State] | None:
     """Record and make the change, and do not wait for the server.
 
-    `confirmed` is the preview that the operator has seen; without it, it is printed here.
+    `confirmed` is the preview that the operator has seen; without it, it is printed here. `made` is
+    called once the change is made, also if something fails after it, such as signing the record or
+    waiting for the server: it prints what cannot be printed later, such as a new password.
     """
-    with console.recorded_change(site, change.command, change.what, change.why) as record:
-        old = change.read()
-        record.before = change.describe(old)
-        plan = change.plan(old)
-        if plan is None:
-            return None
-        if confirmed is None and not quiet:
-            change.show(plan.preview)
-        if confirmed is not None and list(plan.preview) != list(confirmed):
-            raise console.fault(change.what, "", _MOVED_ON)
-        change.record_first(record, old)
-        after = plan.describe()
-        record.done(after, plan.detail)
-        plan.apply()
-    note_outcome(what=change.what, changed=True, before=record.before, after=after)
+    after: Value = None
+    applied = False
+    try:
+        with console.recorded_change(site, change.command, change.what, change.why) as record:
+            old = change.read()
+            record.before = change.describe(old)
+            plan = change.plan(old)
+            if plan is None:
+                return None
+            if confirmed is None and not quiet:
+                change.show(plan.preview)
+            if confirmed is not None and list(plan.preview) != list(confirmed):
+                raise console.fault(change.what, "", _MOVED_ON)
+            change.record_first(record, old)
+            after = plan.describe()
+            record.done(after, plan.detail)
+            plan.apply()
+            applied = True
+    finally:
+        if applied:
+            note_outcome(what=change.what, changed=True, before=record.before, after=after)
+            made()
     return Applied(old, plan.new)
 
 

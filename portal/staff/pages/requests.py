@@ -17,6 +17,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 
+from config import load
 from config.event import AccessEvent
 from config.fault import Faults
 from keys.access_requests import comparison, store
@@ -135,8 +136,11 @@ async def accept(request: Request, party: str, number: int, who: Desk) -> Respon
     if form.get("adres"):
         words.append("--override-addresses")
     answer = await _decide(request, who, found, words, why, State.ACCEPTED)
-    if not answer.changed:
-        return _show(request, who, found, 409, "\n".join(answer.messages) or _FAILED, why)
+    if not answer.accepted:
+        told = " ".join(answer.messages) or _FAILED
+        wrong = f"{_UNFINISHED} {told}" if answer.changed else told
+        now = _find(request, party, number)
+        return _show(request, who, now, 409, wrong, why, answer.passwords)
     left = () if answer.ok else answer.messages
     return page(
         request,
@@ -161,11 +165,16 @@ async def return_(request: Request, party: str, number: int, who: Desk) -> Respo
     words += [f"--sha256={stated}", "--json"]
     answer = await _decide(request, who, found, words, why, State.RETURNED)
     if not answer.changed:
-        return _show(request, who, found, 409, "\n".join(answer.messages) or _FAILED, why)
+        return _show(request, who, found, 409, " ".join(answer.messages) or _FAILED, why)
     return RedirectResponse("/talepler", 303)
 
 
 _FAILED = "Yapılamadı. Biraz sonra yeniden deneyin."
+_UNFINISHED = (
+    "Talep kabul edilmedi: bir adım yapılamadı. Ondan öncekiler yapıldı ve geçerli; aşağıda "
+    "“değişiyor” yazan satırlar kaldı. Nedenini giderip yeniden kabul edin, yalnız kalanlar "
+    "yapılır. Komutun söylediği:"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +182,7 @@ class _Answer:
     """How a command ended; it may have changed something and ended with an error later."""
 
     changed: bool
+    accepted: bool
     passwords: Mapping[str, str]
     messages: tuple[str, ...]
     ok: bool
@@ -205,13 +215,15 @@ async def _decide(
         why=why,
     )
     commands: Commands = request.app.state.commands
-    done = await commands.run(who, *words)
+    # No timeout: a command that is killed half-way can print no password of those it has made.
+    done = await commands.run(who, *words, timeout=None)
     lines = tuple(line for line in done.said.splitlines() if line.strip())
     try:
         outcome = done.json() or {}
     except ValueError:
         outcome = {}
-    return _Answer(bool(outcome.get("changed")), outcome.get("passwords", {}), lines, done.ok)
+    changed, accepted = (bool(outcome.get(key)) for key in ("changed", "accepted"))
+    return _Answer(changed, accepted, outcome.get("passwords", {}), lines, done.ok)
 
 
 def _show(
@@ -221,6 +233,7 @@ def _show(
     status: int = 200,
     wrong: str = "",
     why: str = "",
+    passwords: Mapping[str, str] = {},
 ) -> Response:
     compared, damage = _compared(request, found)
     return page(
@@ -238,6 +251,7 @@ def _show(
         may_decide=who.role in DESK and found.state is State.SUBMITTED,
         wrong=wrong,
         why=why,
+        passwords=passwords,
     )
 
 
@@ -247,7 +261,7 @@ def _compared(request: Request, found: AccessRequest) -> tuple[Comparison | None
     try:
         users, held = user_files.load(site, found.party), ring_files.load(site, found.party)
         return comparison.compare(
-            entrance.settings, found, users, held, "temsilci, irtibat", entrance.clock()
+            load.load(site), found, users, held, "temsilci, irtibat", entrance.clock()
         ), ""
     except Faults as faults:
         return None, str(faults)

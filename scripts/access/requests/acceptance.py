@@ -42,10 +42,16 @@ _CONTACT = "contact"
 
 @dataclass
 class Accepted:
-    """What was done: the initial passwords of new users, and what to wait for."""
+    """What was done so far: initial passwords of new users, each step, what to wait for."""
 
     passwords: dict[str, str] = field(default_factory=dict)
+    steps: list[str] = field(default_factory=list)
     waits: list[Callable[[], bool]] = field(default_factory=list)
+    complete: bool = False  # the request is accepted
+
+    def finish(self) -> None:
+        """Note that the request is accepted."""
+        self.complete = True
 
 
 def find(site: Path, party_id: str, number: int | None = None) -> AccessRequest:
@@ -101,28 +107,34 @@ def refuse_impossible(site: Path, found: Comparison, *, override: bool) -> None:
     _edited(site, found)
 
 
-def accept(site: Path, found: Comparison, why: str, *, override: bool = False) -> Accepted:
-    """Change what the form asks for, and record that it is accepted; Faults as the steps raise."""
+def accept(
+    site: Path, found: Comparison, why: str, done: Accepted, *, override: bool = False
+) -> None:
+    """Change what the form asks for, and record that it is accepted; Faults as the steps raise.
+
+    Each step is noted in `done` once it is made, so that the caller can show the passwords that are
+    in force also if a later step fails.
+    """
     party = found.request.party
     with _locked(site, party):
         current = compare(site, find(site, party, found.request.number))
         if current.request != found.request or current.changes != found.changes:
             raise console.fault(str(found.request.file), "", "has changed: compare it again")
         refuse_impossible(site, current, override=override)
-        done = Accepted()
-        for step in _steps(site, current, why, done.passwords):
-            done.waits += _carry_out(site, step)
+        for step, passwords in _steps(site, current, why):
+            _carry_out(site, step, passwords, done)
         outcome: dict[str, Value] = {"services": list(current.form.services)}
         if current.frozen:
             outcome["addresses"] = "changed although they are frozen"
-        _apply(site, _Decision(site, "accept", current.request, State.ACCEPTED, why, outcome))
-    return done
+        decision = _Decision(site, "accept", current.request, State.ACCEPTED, why, outcome)
+        change.apply(site, decision, quiet=True, made=done.finish)
 
 
 def return_(site: Path, request: AccessRequest, why: str) -> None:
     """Return a request to the representative, who sees `why`; Faults if it is decided already."""
     with _locked(site, request.party):
-        _apply(site, _Decision(site, "return", request, State.RETURNED, why, {}))
+        decision = _Decision(site, "return", request, State.RETURNED, why, {})
+        change.apply(site, decision, quiet=True)
 
 
 class _Decision(Change[AccessRequest]):
@@ -175,20 +187,20 @@ def _locked(site: Path, party: str) -> Iterator[None]:
         raise console.fault(str(access_requests_folder(party)), "", str(error)) from None
 
 
-def _apply(site: Path, step: Change[Any]) -> change.Applied[Any] | None:
-    return change.apply(site, step, quiet=True)
+def _carry_out(site: Path, step: Change[Any], passwords: Mapping[str, str], done: Accepted) -> None:
+    def made() -> None:
+        done.steps.append(" ".join((step.command, *passwords)))
+        done.passwords.update(passwords)
 
-
-def _carry_out(site: Path, step: Change[Any]) -> Iterator[Callable[[], bool]]:
-    done = _apply(site, step)
-    if done is not None:
-        yield lambda: step.wait(done.new)
+    applied = change.apply(site, step, quiet=True, made=made)
+    if applied is not None:
+        done.waits.append(lambda: step.wait(applied.new))
 
 
 def _steps(
-    site: Path, found: Comparison, why: str, passwords: dict[str, str]
-) -> Iterator[Change[Any]]:
-    """Yield each change in its order; the initial passwords of new users go into `passwords`."""
+    site: Path, found: Comparison, why: str
+) -> Iterator[tuple[Change[Any], Mapping[str, str]]]:
+    """Yield each change in its order, with the initial password if it adds a user."""
     request, changes, party = found.request, found.changes, found.request.party
     note: dict[str, Value] = {"request": request.number, "sha256": request.sha256}
     if changes.static_ips is not None or changes.contact is not None:
@@ -197,7 +209,7 @@ def _steps(
         command = "party add" if found.in_force.party.invited else "party set-ips"
         if changes.static_ips is None:
             command = "party set-contact"
-        yield PartiesEdit(site, command, party, why, lambda text: _edit(text, found), detail)
+        yield PartiesEdit(site, command, party, why, lambda text: _edit(text, found), detail), {}
 
     def users(command: str, name: str, edit: Callable[[Users], Users], **more: Value) -> UserChange:
         named: dict[str, Value] = {**note, "user": login_name(party, name), **more}
@@ -209,30 +221,25 @@ def _steps(
             site, command, party, why, None, lambda old: ring_change.Edit(edit(old), named)
         )
 
-    def adding(name: str, role: Role) -> UserChange:
-        passwords[login_name(party, name)] = password = credentials.new_password()
+    def adding(name: str, role: Role) -> tuple[UserChange, dict[str, str]]:
+        password = credentials.new_password()
         fresh = credentials.from_password(password, "", console.utc_now(), None)
-        return users(
-            "user add",
-            name,
-            partial(user_changes.add, name=name, role=role, initial=fresh),
-            role=str(role),
-            credential=fresh.fingerprint,
-        )
+        add = partial(user_changes.add, name=name, role=role, initial=fresh)
+        step = users("user add", name, add, role=str(role), credential=fresh.fingerprint)
+        return step, {login_name(party, name): password}
 
     for name in changes.removed_users:
-        yield users("user remove", name, partial(user_changes.remove, name=name))
+        yield users("user remove", name, partial(user_changes.remove, name=name)), {}
     for name, role in _as_added(changes):
         yield adding(name, role)
     if (chosen := changes.representative) is not None:
-        yield users(
-            "user representative", chosen, partial(user_changes.set_representative, name=chosen)
-        )
+        choose = partial(user_changes.set_representative, name=chosen)
+        yield users("user representative", chosen, choose), {}
     for name in changes.revoked_keys:
-        yield ring_edit("key revoke", partial(rotation.revoke, fingerprint=name), name)
+        yield ring_edit("key revoke", partial(rotation.revoke, fingerprint=name), name), {}
     for key in changes.added_keys:
         made = _credential(key)
-        yield ring_edit("key add", partial(rotation.add, credential=made), made.fingerprint)
+        yield ring_edit("key add", partial(rotation.add, credential=made), made.fingerprint), {}
 
 
 def _as_added(changes: Changes) -> list[tuple[str, Role]]:

@@ -12,7 +12,7 @@ from keys.access_requests import store
 from keys.access_requests.comparison import Comparison
 from keys.access_requests.store import AccessRequest, State
 from scripts.access.requests import acceptance
-from scripts.shared import change, console
+from scripts.shared import change, console, server_reload
 
 _PARTY = click.argument("party_id", metavar="PARTY")
 _DIGEST = click.option(
@@ -114,7 +114,8 @@ def accept(
     """Put request NUMBER of PARTY in force.
 
     Addresses, contact, users and public keys become those of the form. The
-    initial password of each new user is printed once.
+    initial password of each new user is printed once. If a step fails, what was
+    done before it stays: accept the request again to do the rest.
     """
     found = acceptance.compare(site, _named(site, party_id, number, sha256))
     acceptance.refuse_impossible(site, found, override=override)
@@ -123,13 +124,29 @@ def accept(
     change.note_outcome(what=party_id, preview=lines)
     if (mode.dry_run or mode.ask) and not change.may_apply(mode):
         return
-    done = acceptance.accept(site, found, why, override=override)
-    change.note_outcome(changed=True, passwords=done.passwords)
-    for login, password in done.passwords.items():
-        click.echo(f"{login} {password}")
+    done = acceptance.Accepted()
+    try:
+        acceptance.accept(site, found, why, done, override=override)
+    finally:
+        change.note_outcome(accepted=done.complete, steps=done.steps, passwords=done.passwords)
+        for login, password in done.passwords.items():
+            click.echo(f"{login} {password}")
+        if done.steps and not done.complete:
+            _report_unfinished(site, party_id, number, done)
     click.echo(f"{party_id}: request {number} is accepted", err=True)
     for wait in done.waits:
         wait()
+
+
+def _report_unfinished(site: Path, party_id: str, number: int, done: acceptance.Accepted) -> None:
+    """Say what was done before a step failed, and have the daemons use it."""
+    server_reload.reload_daemons(site)
+    click.echo(
+        f"{party_id}: request {number} is NOT accepted, because a step failed. Done before it: "
+        f"{', '.join(done.steps)}. Mend the cause, and accept the request again: that does the "
+        "rest. Passwords that are printed here are in force, and are not printed again.",
+        err=True,
+    )
 
 
 @requests.command("return")

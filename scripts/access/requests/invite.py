@@ -84,9 +84,8 @@ def invite(
         return
     password = credentials.new_password()
     login = login_name(invited, representative)
-    if user.add_user(
-        site, invited, representative, Role.REPRESENTATIVE, password, why, change.Mode()
-    ):
+
+    def print_password() -> None:
         address = (settings.portal.address if settings.portal else "").rstrip("/") + PAGES
         console.print_message_for(
             invited,
@@ -97,3 +96,14 @@ def invite(
         )
         click.echo(f"The initial password of {login}, shown only this once:", err=True)
         click.echo(password)
+
+    user.add_user(
+        site,
+        invited,
+        representative,
+        Role.REPRESENTATIVE,
+        password,
+        why,
+        change.Mode(),
+        print_password,
+    )

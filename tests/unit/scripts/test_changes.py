@@ -310,9 +310,9 @@ def test_a_dry_run_changes_nothing_and_records_nothing(
 ) -> None:
     host.prepare_next(whole / "keys/host")
     host.prepare_next(whole / "keys/signing")
-    add_user(whole, "parti-a", "ayse", Role.WEB, "Yedi-Kule-Kapisi-17", "set up", Mode())
+    add_user(whole, "parti-a", "ayse", Role.WEB, "Yedi-Kule-Kapisi-17", "x", Mode(), str)
     announcements.write(whole, announcements.added((), "x", datetime.now(UTC)))
-    add_operator(whole, "ayse", Role.OPERATOR, "Yedi-Kule-Kapisi-17", "set up", Mode())
+    add_operator(whole, "ayse", Role.OPERATOR, "Yedi-Kule-Kapisi-17", "x", Mode(), str)
     before = content(whole)
 
     for name in DRY_RUNS:

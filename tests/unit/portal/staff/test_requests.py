@@ -16,6 +16,7 @@ from keys.access_requests.comparison import Topic
 from keys.access_requests.store import State
 from keys.ledger import segments
 from keys.operations import user_files
+from keys.server_keys import host
 
 INVITED = """
 [[party]]
@@ -116,6 +117,30 @@ def test_an_accepted_form_is_in_force_and_on_record_as_the_operator_s(staff: Sta
     assert (who, what, detail["state"]) == ("ayse", "d-partisi/1", "accepted")
     assert password not in str(staff.records()) + str(changes)
     assert decide(browser, "kabul", request, **TICKS) == 409  # a second time
+
+
+@pytest.mark.slow
+def test_a_form_that_is_accepted_in_part_shows_the_passwords_and_what_to_do(
+    staff: Staff, tmp_path: Path
+) -> None:
+    host.create_key(tmp_path / "mirror", "mirror")
+    line = (tmp_path / "mirror.pub").read_text().strip()
+    form = FORM.replace('["web"]', '["sftp", "web"]') + f'[[key]]\npublic_key = "{line}"\n'
+    request, browser = send(staff, form), staff.signed_in()
+    (staff.site / "keys/parties/.d-partisi.toml.next").mkdir(parents=True)  # no ring can be written
+
+    assert decide(browser, "kabul", request, **TICKS) == 409
+
+    page = browser.last.text  # type: ignore[attr-defined]
+    assert "Kabul edildi" not in page and "kabul edildi<" not in page
+    assert "yeniden kabul edin" in page and "NOT accepted" in page
+    (password,) = re.findall(r"<code>((?:[a-z0-9]{5}-){4}[a-z0-9]{5})</code>", page)
+    user = user_files.load(staff.site, "d-partisi").named("ayse")
+    assert user is not None and user.by_password(password, datetime.now(UTC)) is not None
+    assert "<ins>ssh-ed25519" in page or "<ins>SHA256:" in page  # the key is left
+    assert "<ins>192.0.2.7</ins>" not in page and "<ins>ayse" not in page
+    (left,) = store.requests_of(staff.site, "d-partisi")
+    assert left.state is State.SUBMITTED
 
 
 @pytest.mark.slow

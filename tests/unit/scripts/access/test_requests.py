@@ -252,11 +252,11 @@ def test_after_a_crash_in_between_the_rest_is_done(
     send(invited, FORM + key(tmp_path, "mirror"))
     carry_out, done = acceptance._carry_out, []
 
-    def until_the_second(site: Path, step: Any) -> Any:
+    def until_the_second(site: Path, step: Any, *more: Any) -> Any:
         done.append(step.command)
         if len(done) == 3:
             raise KeyboardInterrupt
-        return carry_out(site, step)
+        return carry_out(site, step, *more)
 
     monkeypatch.setattr(acceptance, "_carry_out", until_the_second)
     assert accept(ssps, invited, 1).exit_code == 1
@@ -268,6 +268,30 @@ def test_after_a_crash_in_between_the_rest_is_done(
     assert again.exit_code == 0, again.output
     assert set(roles(invited)) == {"temsilci", "ayse", "servis"}
     assert len(ring_files.load(invited, "d-partisi").credentials) == 1
+
+
+def test_a_step_that_fails_leaves_the_passwords_that_are_in_force_on_the_screen(
+    invited: Path, ssps: Ssps, tmp_path: Path
+) -> None:
+    send(invited, FORM + key(tmp_path, "mirror"))
+    ring = invited / "keys/parties/d-partisi.toml"
+    ring.parent.mkdir(parents=True, exist_ok=True)
+    ring.with_name(".d-partisi.toml.next").mkdir()  # the ring cannot be written
+
+    failed = accept(ssps, invited, 1, "--json")
+
+    assert failed.exit_code == 1
+    told = json.loads(failed.stdout)
+    assert (told["accepted"], told["changed"]) == (False, True)
+    assert told["steps"] == ["party add", "user add d-partisi.ayse", "user add d-partisi.servis"]
+    users = user_files.load(invited, "d-partisi")
+    for login, password in told["passwords"].items():
+        user = users.named(login.removeprefix("d-partisi."))
+        assert user is not None and user.by_password(password, datetime.now(UTC)) is not None
+    assert "request 1 is NOT accepted" in failed.stderr
+    assert "accept the request again: that does the rest" in failed.stderr
+    (request,) = store.requests_of(invited, "d-partisi")
+    assert request.state == "submitted"
 
 
 def test_list_and_show_say_what_waits_and_what_would_change(invited: Path, ssps: Ssps) -> None:

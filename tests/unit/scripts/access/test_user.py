@@ -1,6 +1,7 @@
 """`ssps user`, as an operator types it."""
 
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from keys.credentials.users import State
 from keys.ledger import segments, writer
 from keys.operations import user_files
 from portal.access import own_account
+from scripts.shared import console, server_reload
 
 
 def add(ssps: Ssps, site: Path, name: str, role: str = "web") -> str:
@@ -34,6 +36,32 @@ def test_add_prints_the_initial_password_once_and_records_no_secret(site: Path, 
     assert (records[-1].event.event, records[-1].event.what) == ("user add", "parti-a")
     assert records[-1].event.detail["why"] == "form 3"
     assert password not in str(records) and "argon2" not in str(records)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("user", "add", "parti-a", "banu"),
+        ("user", "reset", "parti-a.ayse"),
+        ("operator", "add", "banu"),
+        ("key", "add", "parti-a", "--password"),
+        ("key", "rotate", "parti-a", "--password", "--yes"),
+    ],
+)
+def test_a_new_password_is_printed_also_if_no_server_takes_it_up(
+    site: Path, ssps: Ssps, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(ssps, site, "ayse")
+
+    def not_in_force(*_: object) -> bool:
+        raise console.fault("state/portal.json", "", "does NOT use them")
+
+    monkeypatch.setattr(server_reload, "wait_until_in_force", not_in_force)
+    done = ssps(*words, "--why", "x", "--site", site)
+
+    assert done.exit_code == 1
+    assert "does NOT use them" in done.stderr
+    assert re.fullmatch(r"([a-z0-9]{5}-){4}[a-z0-9]{5}\n", done.stdout)
 
 
 def test_list_shows_users_without_secrets(site: Path, ssps: Ssps) -> None:
