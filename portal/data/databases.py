@@ -1,16 +1,13 @@
-"""Opens the publisher's databases to read them beside the processes that write.
+"""Opens the publisher's databases to read them beside the processes that write."""
 
-The portal asks small questions often, so it uses sqlite3 without a layer between.
-"""
-
-import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from config.site import CATALOG, RESULTS_DATABASE
+from publisher.database import Reader, open_reader
 
-Connection = sqlite3.Connection | None  # None: the database does not exist yet
+Connection = Reader | None  # None: the database does not exist yet
 
 
 def open_catalog(site: Path) -> AbstractContextManager[Connection]:
@@ -25,11 +22,6 @@ def open_results(site: Path) -> AbstractContextManager[Connection]:
 
 @contextmanager
 def _opened(file: Path, needed: set[str]) -> Iterator[Connection]:
-    if not file.exists():
-        yield None
-        return
-    name = f"{file.absolute().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(name, uri=True, check_same_thread=False)) as connection:
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    with open_reader(file) as reader:
         # Another process may be creating the tables at this moment.
-        yield connection if needed <= tables else None
+        yield reader if reader is not None and needed <= reader.tables() else None

@@ -5,7 +5,6 @@ or `-` for the election. It is in scope if all of them are.
 """
 
 import json
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import NamedTuple
 from config.scope import Scope
 from config.sheet import Secim
 from portal.data.databases import open_results
+from publisher.database import Reader
 from publisher.results.checks.finding import Check, Finding
 
 _SELECT = "SELECT check_name, secim, places, numbers, sheets FROM finding"
@@ -22,7 +22,7 @@ _REMEMBERED = 2.0  # seconds that the numbers of findings are remembered
 _MAX_REMEMBERED = 500
 _Place = tuple[str, str | None]  # district, board
 _CHECKS = {check.value: check for check in Check}
-_Condition = tuple[str, list[str]]
+_Condition = tuple[str, list[str | int]]
 _EVERYTHING: _Condition = ("true", [])
 
 
@@ -90,7 +90,7 @@ class FindingQueries:
                 return {}
             return dict(self._count(database, _Wanted(scope, secim, None)))
 
-    def _count(self, database: sqlite3.Connection, wanted: _Wanted) -> dict[Check, int]:
+    def _count(self, database: Reader, wanted: _Wanted) -> dict[Check, int]:
         now = self._monotonic()
         at, counts = self._counts.get(wanted, (float("-inf"), {}))
         if now < at + _REMEMBERED:
@@ -106,11 +106,11 @@ class FindingQueries:
 
 
 def _of_check(
-    database: sqlite3.Connection, wanted: _Wanted, check: Check, offset: int, limit: int
+    database: Reader, wanted: _Wanted, check: Check, offset: int, limit: int
 ) -> Iterator[Finding]:
     """Yield the findings of one check, by place."""
     for part in _ranges(wanted):
-        condition, values = _all_of(wanted, part, check)
+        condition, values = _all_of(database, wanted, part, check)
         if offset:
             query = f"SELECT count(*) FROM finding WHERE {condition}"
             (here,) = database.execute(query, values).fetchone()
@@ -126,16 +126,14 @@ def _of_check(
             return
 
 
-def _counted(
-    database: sqlite3.Connection, wanted: _Wanted, part: _Condition
-) -> Iterator[tuple[Check, int]]:
-    for name, number in _grouped(database, *_all_of(wanted, part, None)):
+def _counted(database: Reader, wanted: _Wanted, part: _Condition) -> Iterator[tuple[Check, int]]:
+    for name, number in _grouped(database, *_all_of(database, wanted, part, None)):
         if name in _CHECKS:  # a later version of the publisher may have more
             yield _CHECKS[name], number
 
 
 def _grouped(
-    database: sqlite3.Connection, condition: str, values: list[str]
+    database: Reader, condition: str, values: list[str | int]
 ) -> Iterator[tuple[str, int]]:
     query = f"SELECT check_name, count(*) FROM finding WHERE {condition} GROUP BY check_name"
     yield from database.execute(query, values)
@@ -147,7 +145,7 @@ def of_box(site: Path, place: str) -> list[Finding]:
         if database is None:
             return []
         query = (
-            f"{_SELECT} WHERE EXISTS (SELECT 1 FROM json_each(places) WHERE value = ?) "
+            f"{_SELECT} WHERE EXISTS (SELECT 1 FROM {database.elements('places')} WHERE value = ?) "
             "ORDER BY check_name, secim"
         )
         # The subject's index finds nearly all of them; statistical ones are kept by board.
@@ -163,7 +161,7 @@ def of_box(site: Path, place: str) -> list[Finding]:
         return [_finding(*row) for row in database.execute(query, (*subjects, place))]
 
 
-def _all_of(wanted: _Wanted, part: _Condition, check: Check | None) -> _Condition:
+def _all_of(database: Reader, wanted: _Wanted, part: _Condition, check: Check | None) -> _Condition:
     """Return the condition of the findings of one range, of one check or of all."""
     condition, values = part
     parts, values = [condition], list(values)
@@ -178,9 +176,9 @@ def _all_of(wanted: _Wanted, part: _Condition, check: Check | None) -> _Conditio
         parts.append("secim = ?")
         values.append(wanted.secim.value)
     if part is not _EVERYTHING:
-        several, more = _all_places(wanted)
+        several, more = _all_places(database, wanted)
         # Few findings name several places; of the others, the range decides.
-        parts.append(f"(instr(places, '\", \"') = 0 OR {several})")
+        parts.append(f"(places NOT LIKE '%\", \"%' OR {several})")
         values += more
     return " AND ".join(parts), values
 
@@ -212,18 +210,19 @@ def _places(wanted: _Wanted) -> list[_Place] | None:
     return [each for each in allowed or () if each[0] == district and board in (None, each[1])]
 
 
-def _all_places(wanted: _Wanted) -> _Condition:
+def _all_places(database: Reader, wanted: _Wanted) -> _Condition:
     """Return the condition that all places of a finding are wanted ones."""
     each = [_at(*place) for place in _places(wanted) or ()]
     joined = " OR ".join(condition for condition, _ in each) or "false"
     values = [value for _, several in each for value in several]
-    return f"NOT EXISTS (SELECT 1 FROM json_each(places) WHERE NOT ({joined}))", values
+    several = database.elements("places")
+    return f"NOT EXISTS (SELECT 1 FROM {several} WHERE NOT ({joined}))", values
 
 
 def _at(cevre: str | None, kurul: str | None) -> _Condition:
     """Return the condition of places that are a district or a board, or are in it."""
     name = "/".join(filter(None, (cevre, kurul)))
-    return "(value = ? OR substr(value, 1, ?) = ?)", [name, str(len(name) + 1), f"{name}/"]
+    return "(value = ? OR substr(value, 1, ?) = ?)", [name, len(name) + 1, f"{name}/"]
 
 
 def _finding(check: str, secim: str, places: str, numbers: str, sheets: str) -> Finding:

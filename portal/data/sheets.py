@@ -5,7 +5,6 @@ then kept up to date by the number of each filing's ledger record, so an update 
 new. Everything else is asked from the catalog when it is shown.
 """
 
-import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from config.sheet import Belge, Secim
 from portal.data.boxes import Boxes, BoxPlace
+from publisher.database import Reader
 
 BOX_FORMS = (Belge.SANDIK_SONUC, Belge.SAYIM_DOKUM_CETVELI)
 _Form = tuple[Secim, Belge]
@@ -59,7 +59,7 @@ class SheetCounts:
         return self.pages.get((secim, belge))
 
 
-def update(counts: SheetCounts, catalog: sqlite3.Connection, boxes: Boxes) -> SheetCounts:
+def update(counts: SheetCounts, catalog: Reader, boxes: Boxes) -> SheetCounts:
     """Return the counts with every page that was filed since; the same object if there is none."""
     (last,) = catalog.execute("SELECT max(seq) FROM filing").fetchone()
     if last is None or last <= counts.seq:
@@ -101,9 +101,7 @@ _COLUMNS = (
 )
 
 
-def of_place(
-    catalog: sqlite3.Connection | None, cevre: str, kurul: str, sandik: str
-) -> list[SheetFile]:
+def of_place(catalog: Reader | None, cevre: str, kurul: str, sandik: str) -> list[SheetFile]:
     """Return every scan of exactly this place; an empty part is one that the place lacks."""
     if catalog is None:
         return []
@@ -114,7 +112,7 @@ def of_place(
     return [_sheet_file(row) for row in catalog.execute(query, (cevre, kurul, sandik))]
 
 
-def of_path(catalog: sqlite3.Connection | None, path: str) -> SheetFile | None:
+def of_path(catalog: Reader | None, path: str) -> SheetFile | None:
     """Return the scan that is filed at a path of the trees."""
     if catalog is None:
         return None
@@ -123,9 +121,7 @@ def of_path(catalog: sqlite3.Connection | None, path: str) -> SheetFile | None:
     return _sheet_file(row) if row else None
 
 
-def absences(
-    catalog: sqlite3.Connection | None, places: Iterable[BoxPlace]
-) -> dict[BoxPlace, tuple[str, str]]:
+def absences(catalog: Reader | None, places: Iterable[BoxPlace]) -> dict[BoxPlace, tuple[str, str]]:
     """Return reason and explanation of each of the boxes that were recorded as absent."""
     wanted = set(places)
     if catalog is None or not wanted:

@@ -5,7 +5,6 @@ memory (publisher/fsck/rebuild_catalog), and every row and field is compared wit
 the time of an identification is not: no ledger has it.
 """
 
-import sqlite3
 from collections.abc import Iterator
 
 import sqlalchemy as sa
@@ -13,6 +12,7 @@ import sqlalchemy as sa
 from config.settings import Settings
 from config.site import CATALOG
 from publisher.catalog import tables as t
+from publisher.database import Reader
 from publisher.fsck import rebuild_catalog
 from publisher.fsck.finding import Finding
 
@@ -26,7 +26,7 @@ _TABLES: tuple[tuple[sa.Table, str, tuple[str, ...], frozenset[str]], ...] = (
 _Rows = dict[tuple[object, ...], dict[str, object]]
 
 
-def compare_decisions(settings: Settings, live: sqlite3.Connection) -> Iterator[Finding]:
+def compare_decisions(settings: Settings, live: Reader) -> Iterator[Finding]:
     """Yield the rows that differ. Raises Faults if a record makes no row, ValueError if damaged."""
     engine = sa.create_engine("sqlite://")
     try:

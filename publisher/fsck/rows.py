@@ -20,7 +20,6 @@ was split has its number and its file in `extract`, and `pixels` of a record are
 The totals, which `ssps status` shows without counting, must be the same as a count of the rows.
 """
 
-import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
@@ -28,6 +27,7 @@ from config import layout
 from config.event import FilingEvent
 from config.site import CATALOG, QUARANTINE
 from keys.ledger.record import Record
+from publisher.database import Reader
 from publisher.fsck.finding import Finding
 from publisher.fsck.rebuild_catalog import received_at_of
 
@@ -59,14 +59,15 @@ FROM extract e LEFT JOIN arrival a ON a.id = e.whole WHERE e.arrival = ?
 _EXTRACT_FIELDS = ("number", "original", "whole", "outcome of the whole")
 _KEPT = "SELECT DISTINCT kept_at FROM extract WHERE whole = ? AND kept_at <> ?"
 _PIXELS = """
-SELECT digest, (SELECT min(frame) FROM filing WHERE sha256 = ?1) FROM pixels WHERE sha256 = ?1
+SELECT digest, (SELECT min(frame) FROM filing WHERE sha256 = pixels.sha256)
+FROM pixels WHERE sha256 = ?
 """
 _TOTALS = """
-SELECT 'total of ' || t.name, t.number, CASE t.name
+SELECT 'total of ' || name, number, counted FROM (SELECT t.name, t.number, CASE t.name
     WHEN 'filed' THEN (SELECT count(*) FROM filing WHERE seq IS NOT NULL AND version = 1)
     WHEN 'versions' THEN (SELECT count(*) FROM filing WHERE seq IS NOT NULL AND version > 1)
     ELSE (SELECT count(*) FROM arrival WHERE seq IS NOT NULL AND outcome = t.name) END AS counted
-FROM total t WHERE t.number IS NOT counted
+FROM total t) AS both WHERE number IS DISTINCT FROM counted
 """
 _NAMES_OF_TOTALS = ("filed", "versions", "duplicate", "quarantined")
 _COUNTED_TALLY = """
@@ -77,7 +78,7 @@ _TALLY = f"""
 SELECT 'tally of ' || c.cevre || ' ' || c.kurul || ' ' || c.secim || ' ' || c.belge,
     t.number, c.number
 FROM ({_COUNTED_TALLY}) c LEFT JOIN tally t USING (cevre, kurul, secim, belge)
-WHERE t.number IS NOT c.number
+WHERE t.number IS DISTINCT FROM c.number
 UNION ALL
 SELECT 'tally of ' || t.cevre || ' ' || t.kurul || ' ' || t.secim || ' ' || t.belge, t.number, 0
 FROM tally t LEFT JOIN ({_COUNTED_TALLY}) c USING (cevre, kurul, secim, belge)
@@ -85,7 +86,7 @@ WHERE c.number IS NULL AND t.number <> 0
 """
 
 
-def compare_record(live: sqlite3.Connection, record: Record) -> Iterator[Finding]:
+def compare_record(live: Reader, record: Record) -> Iterator[Finding]:
     """Yield the differences between a record and its row."""
     event = record.event
     if event.event == FilingEvent.FILED:
@@ -111,7 +112,7 @@ def compare_record(live: sqlite3.Connection, record: Record) -> Iterator[Finding
     yield from _compare_parts(live, record)
 
 
-def _compare_parts(live: sqlite3.Connection, record: Record) -> Iterator[Finding]:
+def _compare_parts(live: Reader, record: Record) -> Iterator[Finding]:
     """Yield the differences of the rows in `extract` and `pixels` that come from a record."""
     event, detail = record.event, record.event.detail
     if "original" in detail:
@@ -137,13 +138,13 @@ def _compare_parts(live: sqlite3.Connection, record: Record) -> Iterator[Finding
             yield from _differences(record.seq, {"pixels": detail["pixels"]}, found)
 
 
-def is_unfinished(live: sqlite3.Connection, record: Record) -> bool:
+def is_unfinished(live: Reader, record: Record) -> bool:
     """Return whether the publisher was killed after this record; its next start updates the row."""
     query = "SELECT 1 FROM arrival WHERE id = ? AND seq IS NULL"
     return live.execute(query, (record.event.detail.get("page"),)).fetchone() is not None
 
 
-def _compare_filing(live: sqlite3.Connection, record: Record) -> Iterator[Finding]:
+def _compare_filing(live: Reader, record: Record) -> Iterator[Finding]:
     row = live.execute(_FILING, (record.seq,)).fetchone()
     if row is None:
         yield _lost(record.seq, "filing")
@@ -200,7 +201,7 @@ def _written_since(detail: Mapping[str, object], prefix: str) -> dict[str, objec
     return found
 
 
-def compare_totals(live: sqlite3.Connection) -> Iterator[Finding]:
+def compare_totals(live: Reader) -> Iterator[Finding]:
     """Yield the totals that differ from a count of the rows."""
     known = {name for (name,) in live.execute("SELECT name FROM total")}
     for name in sorted({*_NAMES_OF_TOTALS} - known):

@@ -11,6 +11,9 @@ must show there, 0 if the store lacks the original).
 
 import sqlite3
 
+from publisher.database import Reader
+
+_RECORDED = "seq = CAST(seq AS BIGINT)"  # neither empty nor, in a damaged catalog, a text
 _TABLES = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
@@ -33,12 +36,12 @@ _COPIED = (
     ),
     (
         "record",
-        "SELECT seq, 'filed', arrival, path FROM filing WHERE typeof(seq) = 'integer' ORDER BY seq",
+        f"SELECT seq, 'filed', arrival, path FROM filing WHERE {_RECORDED} ORDER BY seq",
     ),
     (
         "record",
         "SELECT seq, outcome, id, what FROM arrival "
-        "WHERE typeof(seq) = 'integer' AND outcome <> 'filed' ORDER BY seq",
+        f"WHERE {_RECORDED} AND outcome <> 'filed' ORDER BY seq",
     ),
     (
         "held",
@@ -46,6 +49,7 @@ _COPIED = (
         "WHERE seq IS NOT NULL AND outcome = 'quarantined'",
     ),
 )
+_COLUMNS = {"original": 2, "filing": 4, "record": 4, "held": 3}
 
 
 # Files of several pages that were split. Older catalogs do not have the table.
@@ -55,29 +59,21 @@ _SPLIT = (
 )
 
 
-def has_table(live: sqlite3.Connection, name: str) -> bool:
-    """Return whether a catalog has a table, since older catalogs have fewer."""
-    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
-    return live.execute(query, (name,)).fetchone() is not None
-
-
-def take_snapshot(live: sqlite3.Connection, copy: sqlite3.Connection) -> tuple[int, dict[str, str]]:
+def take_snapshot(live: Reader, copy: sqlite3.Connection) -> tuple[int, dict[str, str]]:
     """Copy all recorded rows from `live` to `copy`.
 
     Returns the number of filings, and the scope for which each party's tree is complete.
     """
     copy.executescript(_TABLES)
-    live.execute("BEGIN")  # all tables as of the same moment
-    for table, query in _COPIED:
-        rows = live.execute(query)
-        marks = ", ".join("?" * len(rows.description))
-        # A damaged catalog may have a row twice, without a key or with another type of it:
-        # publisher/fsck/rows reports it.
-        copy.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", rows)
-    if has_table(live, "extract"):
-        copy.executemany("INSERT OR IGNORE INTO original VALUES (?, ?)", live.execute(_SPLIT))
+    with live.one_moment():
+        for table, query in _COPIED:
+            # A damaged catalog may have a row twice, without a key or with another type of it:
+            # publisher/fsck/rows reports it.
+            marks = ", ".join("?" * _COLUMNS[table])
+            copy.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", live.execute(query))
+        if "extract" in live.tables():
+            copy.executemany("INSERT OR IGNORE INTO original VALUES (?, ?)", live.execute(_SPLIT))
+        complete = dict(live.execute("SELECT id, scope FROM party"))
     copy.commit()
     (filings,) = copy.execute("SELECT count(*) FROM filing").fetchone()
-    complete = dict(live.execute("SELECT id, scope FROM party").fetchall())
-    live.execute("COMMIT")
     return filings, complete

@@ -58,6 +58,7 @@ from keys import digest
 from keys.digest import Digests, Proof
 from keys.ledger.segments import read_records
 from keys.operations import site_keys
+from publisher.database import Reader, open_reader
 from publisher.fsck import snapshot, sums
 from publisher.fsck.decisions import compare_decisions
 from publisher.fsck.finding import Finding, PossibleFinding, publisher_is_running
@@ -102,21 +103,23 @@ def verify(
     `pause` waits some seconds while a publisher finishes the pages in flight. With `relinked`, a
     note counts the originals that were linked after they were sealed too.
     """
-    if not (settings.site / CATALOG).exists():
-        if any((settings.site / STORE).glob("*")):
-            advice = "restore it from a backup"
-            yield Finding(str(CATALOG), "is missing, but pages are in the store", advice)
-        return
-    with closing(sqlite3.connect("")) as copy:  # a temporary file of SQLite's own
-        yield from _SiteCheck(settings, copy, quick, progress, pause, relinked).all()
+    with open_reader(settings.site / CATALOG) as live:
+        if live is None:
+            if any((settings.site / STORE).glob("*")):
+                advice = "restore it from a backup"
+                yield Finding(str(CATALOG), "is missing, but pages are in the store", advice)
+            return
+        with closing(sqlite3.connect("")) as copy:  # a temporary file of SQLite's own
+            yield from _SiteCheck(settings, live, copy, quick, progress, pause, relinked).all()
 
 
 class _SiteCheck:
-    """One check of a site; `copy` is an empty database that it may fill."""
+    """One check of a site; `live` is its catalog, `copy` an empty database that it may fill."""
 
     def __init__(
         self,
         settings: Settings,
+        live: Reader,
         copy: sqlite3.Connection,
         quick: bool,
         progress: Progress,
@@ -125,6 +128,7 @@ class _SiteCheck:
     ) -> None:
         self._settings = settings
         self._site = settings.site
+        self._live = live
         self._copy = copy
         self._quick = quick
         self._progress = progress
@@ -138,24 +142,21 @@ class _SiteCheck:
         self._public_keys = site_keys.public_signing_keys(self._site)
         self._unlisted: list[Finding] = []
         self._different_rows: list[Finding] = []
-        name = f"{(self._site / CATALOG).absolute().as_uri()}?mode=ro"
-        self._live = sqlite3.connect(name, uri=True)
 
     def all(self) -> Iterator[Finding]:
-        with closing(self._live):
-            self._filings, self._complete = snapshot.take_snapshot(self._live, self._copy)
-            yield from self._confirmed(self._guarded(self._store()))
-            for party in self._settings.parties:
-                if party.mirrors:
-                    yield from self._confirmed(self._guarded(self._tree(party)))
-            yield from self._trees_of_no_party()
-            yield from self._confirmed(self._guarded(self._ledger()))
-            yield from self._confirmed(self._guarded(self._decisions()))
-            yield from self._confirmed(self._guarded(self._gaps()))
-            yield from self._confirmed(self._guarded(self._quarantine()))
-            yield from self._confirmed(self._guarded(self._spool()))
-            yield from verify_results(self._site, self._quick, self._progress)
-            yield from self._unlisted
+        self._filings, self._complete = snapshot.take_snapshot(self._live, self._copy)
+        yield from self._confirmed(self._guarded(self._store()))
+        for party in self._settings.parties:
+            if party.mirrors:
+                yield from self._confirmed(self._guarded(self._tree(party)))
+        yield from self._trees_of_no_party()
+        yield from self._confirmed(self._guarded(self._ledger()))
+        yield from self._confirmed(self._guarded(self._decisions()))
+        yield from self._confirmed(self._guarded(self._gaps()))
+        yield from self._confirmed(self._guarded(self._quarantine()))
+        yield from self._confirmed(self._guarded(self._spool()))
+        yield from verify_results(self._site, self._quick, self._progress)
+        yield from self._unlisted
 
     def _confirmed(self, found: Iterator[Finding | PossibleFinding]) -> Iterator[Finding]:
         """Yield the findings; those that a page in flight may explain only if they persist."""
@@ -283,7 +284,7 @@ class _SiteCheck:
         def still_true() -> bool:
             known = (
                 self._knows(filing, entry.name)
-                or (snapshot.has_table(self._live, "extract") and self._knows(split, entry.name))
+                or ("extract" in self._live.tables() and self._knows(split, entry.name))
                 or is_batch(self._site, entry.name)
             )
             return os.path.lexists(entry.path) and not known

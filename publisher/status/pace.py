@@ -14,10 +14,8 @@ A rehearsal that plays a whole night writes beforehand when its pages will arriv
 """
 
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +23,7 @@ from pathlib import Path
 from config.site import CATALOG, EXPECTED_PACE
 from keys import files
 from publisher.catalog.catalog import QUARANTINED, SPLIT
+from publisher.database import Reader, open_reader
 from publisher.page import Reason
 from publisher.source import Source
 
@@ -93,11 +92,9 @@ class Pace:
 
     def update(self, now: datetime) -> None:
         """Count the pages that were decided since the last time."""
-        file = self._site / CATALOG
         start = _text(now - self._span)
-        if file.exists():
-            name = f"{file.absolute().as_uri()}?mode=ro"
-            with closing(sqlite3.connect(name, uri=True)) as database:
+        with open_reader(self._site / CATALOG) as database:
+            if database is not None and "arrival" in database.tables():
                 self._read(database, start)
         self._all.forget_before(start[:16])
         hour_ago = _text(now - HOUR)[:16]
@@ -132,9 +129,7 @@ class Pace:
             for folder, counts in sorted(self._folders.items())
         )
 
-    def _read(self, database: sqlite3.Connection, start: str) -> None:
-        if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'arrival'").fetchone():
-            return
+    def _read(self, database: Reader, start: str) -> None:
         columns = "SELECT seq, decided_at, outcome, reason, source "
         columns += "FROM arrival WHERE decided_at IS NOT NULL AND seq"
         first = self._seq < 0

@@ -9,10 +9,8 @@ others are counted by `unplaced`: it is not known where they belong.
 """
 
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +22,7 @@ from config.site import CATALOG, REGISTRY_INDEX, RESULTS_DATABASE
 from publisher.catalog import coverage
 from publisher.catalog.catalog import QUARANTINED
 from publisher.catalog.coverage import CoverageLine
+from publisher.database import open_reader
 from publisher.page import ID_LENGTH, Reason
 
 _ROWS_A_FETCH = 5000
@@ -144,9 +143,6 @@ class Places:
 
     def _results(self, parts: Sequence[str]) -> _Results:
         found = _Results(Counter(), Counter())
-        file = self._site / RESULTS_DATABASE
-        if not file.exists():
-            return found
         columns = ("cevre", "kurul", "sandik")
         shown = columns[: len(parts) + 1]
         where = "".join(f" AND {name} = ?" for name, _ in zip(columns, parts, strict=False))
@@ -154,9 +150,8 @@ class Places:
             f"SELECT {', '.join(shown)}, count(*) FROM result WHERE newest AND seq IS NOT NULL "
             f"AND belge = ?{where} GROUP BY {', '.join(shown)}"
         )
-        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
-            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
-            if not {"result", "set_aside"} <= tables:
+        with open_reader(self._site / RESULTS_DATABASE) as database:
+            if database is None or not {"result", "set_aside"} <= database.tables():
                 return found
             for *place, number in database.execute(query, (BOX_SHEET.value, *parts)):
                 found.here[_padded(place)] = number
@@ -170,12 +165,8 @@ class Places:
 
     def _in_quarantine(self) -> list[_Place | None]:
         """Return the place of each page in quarantine about which nobody has decided yet."""
-        file = self._site / CATALOG
-        if not file.exists():
-            return []
-        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
-            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
-            if not {"arrival", "ruling"} <= tables:
+        with open_reader(self._site / CATALOG) as database:
+            if database is None or not {"arrival", "ruling"} <= database.tables():
                 return []
             query = (
                 "SELECT seq, id, evidence FROM arrival WHERE seq > ? AND outcome = ? "

@@ -7,7 +7,6 @@ in memory, since it never changes. What operators said about it is read each tim
 import json
 import os
 import posixpath
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from portal.data.databases import open_catalog
 from publisher.catalog import review
 from publisher.catalog.rescans import Rescan
 from publisher.catalog.review import Identification, Review
+from publisher.database import Reader
 from publisher.page import ID_LENGTH, MEASURE, Reading, Reason
 from publisher.source import Source
 from publisher.store.quarantine import parse_note
@@ -145,7 +145,7 @@ class HeldPages:
             asked = dict(_rescans(catalog, file)).get(file)
         return Case(page, named, reviewed, asked)
 
-    def _pages(self, catalog: sqlite3.Connection | None) -> Sequence[HeldPage]:
+    def _pages(self, catalog: Reader | None) -> Sequence[HeldPage]:
         folder = self.site / QUARANTINE
         try:
             changed = folder.stat().st_mtime_ns
@@ -167,7 +167,7 @@ class HeldPages:
             self._listed = changed, pages
         return pages
 
-    def _page(self, catalog: sqlite3.Connection | None, file: str) -> HeldPage | None:
+    def _page(self, catalog: Reader | None, file: str) -> HeldPage | None:
         with self._lock:
             if (known := self._known.get(file)) is not None:
                 return known
@@ -184,7 +184,7 @@ def _is_name(file: str) -> bool:
     return bool(file) and "/" not in file and "\0" not in file and not file.startswith(".")
 
 
-def _of_arrival(catalog: sqlite3.Connection, file: str) -> HeldPage | None:
+def _of_arrival(catalog: Reader, file: str) -> HeldPage | None:
     query = (
         "SELECT name, source, received_at, sha256, reason, evidence FROM arrival "
         "WHERE id = ? AND what = ? AND outcome = 'quarantined'"
@@ -234,7 +234,7 @@ def _where(file: str | None) -> tuple[str, tuple[str, ...]]:
 
 
 def _identifications(
-    catalog: sqlite3.Connection, file: str | None = None
+    catalog: Reader, file: str | None = None
 ) -> Iterator[tuple[str, Identification]]:
     where, values = _where(file)
     query = f"SELECT file, who, id, sheets, why, named_at FROM naming{where} ORDER BY named_at, id"
@@ -243,16 +243,15 @@ def _identifications(
         yield of, Identification(who, identity, parsed, why, at)
 
 
-def _reviews(catalog: sqlite3.Connection, file: str | None = None) -> Iterator[tuple[str, Review]]:
+def _reviews(catalog: Reader, file: str | None = None) -> Iterator[tuple[str, Review]]:
     where, values = _where(file)
     query = f"SELECT file, id, outcome, who, why, ruled_at FROM ruling{where}"
     for of, *rest in catalog.execute(query, values):
         yield of, Review(*rest)
 
 
-def _rescans(catalog: sqlite3.Connection, file: str | None = None) -> Iterator[tuple[str, Rescan]]:
-    known = "SELECT 1 FROM sqlite_master WHERE name = 'rescan'"
-    if catalog.execute(known).fetchone() is None:
+def _rescans(catalog: Reader, file: str | None = None) -> Iterator[tuple[str, Rescan]]:
+    if "rescan" not in catalog.tables():
         return  # a catalog of an earlier version
     where, values = _where(file)
     query = f"SELECT {', '.join(Rescan._fields)} FROM rescan{where} ORDER BY id"

@@ -4,13 +4,13 @@ A scanner puts its pages into one folder in the order of the pile, so the sheets
 that order usually are the sheets beside it in the pile.
 """
 
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from config.registry import RegistryEntry
 from portal.staff.desk.held import HeldPage, folder_of
+from publisher.database import Reader
 from publisher.page import arrival_id
 
 MINUTE = timedelta(minutes=1)
@@ -41,9 +41,7 @@ class Neighbour:
         return abs(self.at - page.at) <= MINUTE
 
 
-def neighbours(
-    catalog: sqlite3.Connection | None, page: HeldPage, lookup: Lookup
-) -> list[Neighbour]:
+def neighbours(catalog: Reader | None, page: HeldPage, lookup: Lookup) -> list[Neighbour]:
     """Return the files beside a page, in the order in which they arrived."""
     if catalog is None:
         return []
@@ -65,9 +63,7 @@ def nearest_board(beside: Sequence[Neighbour]) -> tuple[str, str] | None:
     return None
 
 
-def _beside(
-    catalog: sqlite3.Connection, page: HeldPage, lookup: Lookup, side: int
-) -> Iterator[Neighbour]:
+def _beside(catalog: Reader, page: HeldPage, lookup: Lookup, side: int) -> Iterator[Neighbour]:
     limit = page.at + side * NEAR
     bound = arrival_id(limit, "")
     near, far, order = ("<", ">=", "DESC") if side < 0 else (">", "<=", "ASC")
@@ -76,7 +72,8 @@ def _beside(
         "SELECT id, name, source, received_at, outcome, what, reason FROM ("
         "SELECT id, name, source, received_at, outcome, what, reason FROM arrival "
         f"WHERE id {near} ? AND id {far} ? ORDER BY id {order} LIMIT {_MOST_ROWS}) "
-        "WHERE (substr(name, 1, ?) = ? OR instr(name, '/') = 0) AND outcome IS NOT 'split'"
+        "AS near WHERE (substr(name, 1, ?) = ? OR name NOT LIKE '%/%') "
+        "AND outcome IS DISTINCT FROM 'split'"
     )
     inside = f"{page.folder}/"
     place = 0
@@ -101,7 +98,7 @@ def _beside(
             return
 
 
-def _karekod(catalog: sqlite3.Connection, arrival: str, outcome: str, what: str) -> str | None:
+def _karekod(catalog: Reader, arrival: str, outcome: str, what: str) -> str | None:
     """Return the karekod of the sheet as which an arrival was filed, also by operators."""
     query, value = "SELECT karekod FROM filing WHERE arrival = ? LIMIT 1", arrival
     if outcome == "duplicate":

@@ -3,7 +3,6 @@
 `SheetFacts` is made for one request: the registry and the catalog are open as long as it is.
 """
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,10 +17,11 @@ from portal.data import titles
 from portal.data.databases import open_catalog
 from portal.staff.desk.suggestions import missing_sheets, order
 from publisher.catalog.catalog import sheet_columns
+from publisher.catalog.statements import SHEET_COLUMNS
+from publisher.database import Reader
 
 MOST_FOUND = 60
-_SHEET = " AND ".join(f"{name} = :{name}" for name in ("secim", "belge", "page"))
-_PLACE = "cevre = :cevre AND kurul = :kurul AND sandik = :sandik"
+_THIS = " AND ".join(f"{name} = ?" for name in SHEET_COLUMNS)
 # What people type for a form or a contest, in plain ASCII, besides its code.
 _WORDS: dict[str, tuple[Secim | Belge, ...]] = {
     "cumhurbaskani": (Secim.CB,),
@@ -63,7 +63,7 @@ class SheetWords:
 class SheetFacts:
     """The sheets of a site, as long as registry and catalog are open; for one thread."""
 
-    def __init__(self, registry: Registry | None, catalog: sqlite3.Connection | None) -> None:
+    def __init__(self, registry: Registry | None, catalog: Reader | None) -> None:
         self._registry = registry
         self.catalog = catalog
 
@@ -75,8 +75,10 @@ class SheetFacts:
         """Return how many versions of a sheet are filed."""
         if self.catalog is None:
             return 0
-        query = f"SELECT count(*) FROM filing WHERE {_PLACE} AND {_SHEET}"
-        (count,) = self.catalog.execute(query, sheet_columns(sheet)).fetchone()
+        query = f"SELECT count(*) FROM filing WHERE {_THIS}"
+        columns = sheet_columns(sheet)
+        values = [columns[name] for name in SHEET_COLUMNS]
+        (count,) = self.catalog.execute(query, values).fetchone()
         return int(count)
 
     def words(self, entry: RegistryEntry) -> SheetWords:

@@ -15,6 +15,7 @@ from config.settings import Settings
 from config.site import CATALOG
 from keys.ledger.record import Record
 from publisher.catalog import tables as t
+from publisher.database import Reader
 from publisher.fsck.rows import compare_record
 from publisher.fsck.verify import verify
 
@@ -121,7 +122,9 @@ def parts_told(parts: sqlite3.Connection) -> list[str]:
         Record(0, now, 0, Event("split", "publisher", "a.pdf", "store", detail=split)),
         Record(1, now, 1, Event("filed", "publisher", "a.pdf", "no/path", detail=page)),
     ]
-    found = [finding.problem for record in records for finding in compare_record(parts, record)]
+    found = [
+        finding.problem for record in records for finding in compare_record(Reader(parts), record)
+    ]
     return [line for line in found if "extract" in line or "pixels" in line]
 
 
