@@ -3,21 +3,29 @@
 portal/daemon says what it does besides, and on which signals.
 """
 
+import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from config import times
+from config.event import AccessEvent, Event, Value
 from config.fault import Fault, Faults
 from config.settings import PortalSettings, Settings, WebSettings
-from config.site import ACCESS, SITE_TOML
+from config.site import ACCESS, SITE_TOML, WEB_SESSIONS
+from keys.credentials.users import login_name
 from keys.ledger import writer
+from keys.ledger.writer import Unwritable
+from keys.operations import live_sessions
+from keys.operations.live_sessions import EndedSessions, LiveSession, SessionsFile
 from keys.operations.server_state import PORTAL
 from portal import daemon
 from portal.access.entrance import Entrance
@@ -25,6 +33,7 @@ from portal.access.front import Front
 from portal.access.gate import check_routes
 from portal.access.limits import Limits
 from portal.access.recorder import Recorder
+from portal.access.sessions import Session
 from portal.daemon import Daemon, Work
 from portal.data.sites import Sites
 from portal.party import site as party_site
@@ -35,6 +44,10 @@ from portal.party.sipport.entrance import ROOT, RequestsEntrance
 from portal.pictures.pictures import Pictures
 from portal.service import problem
 from portal.service import site as service_site
+
+_PUBLISH_EVERY = 2.0  # seconds between two times that the sessions are published
+
+_log = structlog.get_logger()
 
 
 def create_app(entrance: Entrance) -> FastAPI:
@@ -114,6 +127,10 @@ class Server(Daemon):
     ) -> None:
         super().__init__(entrance, poll_signer, record_new_settings)
         self._requests = requests
+        site = entrance.settings.site
+        self._ended = EndedSessions(site)
+        self._sessions_file = SessionsFile(site, WEB_SESSIONS)
+        self._sessions_published = float("-inf")
 
     def create_app(self) -> FastAPI:
         """Make the application."""
@@ -132,7 +149,8 @@ class Server(Daemon):
         """Follow the data of the sites, and forget sessions of representatives that ended."""
         sites: Sites = app.state.sites
         ended = daemon.every(daemon.SECOND, self._requests.sessions.remove_ended)
-        return (sites.follow(), self._read_first(sites), ended)
+        sessions = daemon.every(daemon.INTERVAL, self._look_at_sessions)
+        return (sites.follow(), self._read_first(sites), ended, sessions)
 
     def holders(self, settings: Settings) -> Sequence[str]:
         """Return the parties whose users log in here."""
@@ -146,6 +164,29 @@ class Server(Daemon):
         """Return settings with other ones of the portal."""
         return replace(settings, portal=web) if isinstance(web, PortalSettings) else settings
 
+    async def _look_at_sessions(self) -> None:
+        """End the sessions that an operator has ended, and publish who is logged in."""
+        sessions, now = self.entrance.sessions, asyncio.get_running_loop().time()
+        ended = sessions.end_numbers(self._ended.numbers())
+        for each in ended:
+            detail: dict[str, Value] = {
+                "user": login_name(each.party, each.user),
+                "session": each.number,
+                "reason": live_sessions.REASON,
+            }
+            event = Event(AccessEvent.SESSION_END, each.party, each.origin, "", detail=detail)
+            try:
+                await self.entrance.recorder.record(event)
+            except Unwritable as error:
+                names = [str(event.event)]
+                _log.error("record-not-written", event_names=names, records=1, cause=str(error))
+        if ended or now >= self._sessions_published + _PUBLISH_EVERY:
+            self._sessions_published = now
+            await asyncio.to_thread(self._publish_sessions, sessions.live())
+
+    def _publish_sessions(self, sessions: Sequence[Session]) -> None:
+        self._sessions_file.update(list(map(_live_session, sessions)))
+
     async def _read_first(self, sites: Sites) -> None:
         """Read the data before the first user asks for it."""
         settings = self.entrance.settings
@@ -153,6 +194,20 @@ class Server(Daemon):
         folders = [r.folder for r in settings.rehearsals if r is stage] or [settings.site]
         with suppress(Faults):  # the first page says what is wrong
             await sites.live(folders[0])
+
+
+def _live_session(session: Session) -> LiveSession:
+    return LiveSession(
+        session.number,
+        session.party,
+        session.origin,
+        session.client,
+        times.format_time(session.began),
+        session.rehearsal,
+        service=live_sessions.WEB,
+        user=session.user,
+        used=times.format_time(session.used),
+    )
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

@@ -1,17 +1,22 @@
-"""Publishes who is connected over SFTP now, and which sessions an operator has ended.
+"""Publishes who is connected now, and which sessions an operator has ended.
 
 The server replaces `state/sessions.json` once a second if anything in it has changed:
 
     {"pid": 4711, "sessions": [{"bytes": 52428800, "client": "SSH-2.0-OpenSSH_9.2", "files": 12,
-     "from": "192.0.2.7", "open": 2, "party": "parti-a", "rehearsal": "", "session": 90,
-     "since": "2023-05-14T18:04:10+00:00"}]}
+     "from": "192.0.2.7", "open": 2, "party": "parti-a", "rehearsal": "", "service": "sftp",
+     "session": 90, "since": "2023-05-14T18:04:10+00:00", "used": "", "user": ""}]}
 
-    session    its number in the transfer ledger, which no other session ever has
+    session    its number in the ledger of its service, which no other session ever has, also none
+               of the other service
     client     the version that the client states: a text of its own choice
     files      how many files it has opened; `open` are still open, `bytes` were sent of the others
 
-`ssps party end-session` adds a number to `state/ended-sessions.json`, and the server ends that
-session with the reason `ended by operator`. The newest numbers are kept:
+The portal does the same with `state/web-sessions.json`, for those who are logged in to the web
+site. A session there has the `service` "web", a `user`, and in `used` the time of its last request;
+its client is the User-Agent. It has no files and bytes.
+
+`ssps party end-session` adds a number to `state/ended-sessions.json`, and the server or the portal
+ends that session with the reason `ended by operator`. The newest numbers are kept:
 
     {"sessions": [90, 104]}
 """
@@ -24,11 +29,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config.site import ENDED_SESSIONS, LIVE_SESSIONS, STATE
+from config.site import ENDED_SESSIONS, LIVE_SESSIONS, STATE, WEB_SESSIONS
 from keys import files
 from keys.operations import server_state
 
 REASON = "ended by operator"
+SFTP, WEB = "sftp", "web"
 _MAX_ENDED = 1000
 _Stamp = tuple[int, int, int] | None
 
@@ -46,6 +52,9 @@ class LiveSession:
     files: int = 0
     bytes: int = 0
     open: int = 0
+    service: str = SFTP
+    user: str = ""
+    used: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as the file has them."""
@@ -59,14 +68,17 @@ class LiveSession:
             "files": self.files,
             "bytes": self.bytes,
             "open": self.open,
+            "service": self.service,
+            "user": self.user,
+            "used": self.used,
         }
 
 
 class SessionsFile:
-    """Writes `state/sessions.json` when it changes."""
+    """Writes `state/sessions.json`, or the portal's file, when it changes."""
 
-    def __init__(self, site: Path) -> None:
-        self._path = site / LIVE_SESSIONS
+    def __init__(self, site: Path, file: Path = LIVE_SESSIONS) -> None:
+        self._path = site / file
         self._written: tuple[LiveSession, ...] | None = None
 
     def update(self, sessions: Sequence[LiveSession]) -> None:
@@ -81,10 +93,16 @@ class SessionsFile:
 
 
 def read(site: Path) -> tuple[LiveSession, ...]:
-    """Return the sessions of the running server, none if none runs or it has not written yet."""
-    pid = server_state.holder(site, server_state.SERVE)
+    """Return the sessions of the running server and of the running portal, if they run."""
+    return (
+        *_read(site / LIVE_SESSIONS, server_state.holder(site, server_state.SERVE)),
+        *_read(site / WEB_SESSIONS, server_state.holder(site, server_state.PORTAL)),
+    )
+
+
+def _read(file: Path, pid: int | None) -> tuple[LiveSession, ...]:
     try:
-        stated = json.loads((site / LIVE_SESSIONS).read_bytes())
+        stated = json.loads(file.read_bytes())
         if pid is None or stated["pid"] != pid:
             return ()
         return tuple(_parse(fields) for fields in stated["sessions"])
@@ -135,6 +153,9 @@ def _parse(fields: dict[str, Any]) -> LiveSession:
         int(fields["files"]),
         int(fields["bytes"]),
         int(fields["open"]),
+        str(fields["service"]),
+        str(fields["user"]),
+        str(fields["used"]),
     )
 
 

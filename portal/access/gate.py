@@ -60,6 +60,7 @@ STAGE_PAGES = {
 }
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _MAX_TARGET = 2000  # characters of a path and query in a record
+_MAX_CLIENT = 300  # characters of what a browser says it is
 _PUBLIC, _SIGNED_IN, _ROLES = "__ssps_public__", "__ssps_service__", "__ssps_roles__"
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -250,7 +251,7 @@ def _stated(dependant: Dependant, name: str) -> Any:
 async def _identify_session(request: Request, stage: Stage) -> Identity:
     entrance = entrance_of(request)
     token = request.cookies.get(entrance.cookie, "")
-    session = entrance.sessions.find(token) if token else None
+    session = entrance.sessions.find(token, *_seen(request)) if token else None
     if session is None:
         raise ToLogin(_login_page(request))
     found = entrance.identify(session, request.state.address)
@@ -268,6 +269,11 @@ async def _identify_session(request: Request, stage: Stage) -> Identity:
             raise Refusal(403, "form", "Form eskimiş. Sayfayı yenileyip yeniden gönderin.")
     request.state.session, request.state.token = session, token
     return found
+
+
+def _seen(request: Request) -> tuple[str, str]:
+    """Return the address of a request, and what its browser says it is."""
+    return str(request.state.address), request.headers.get("user-agent", "")[:_MAX_CLIENT]
 
 
 async def _end_session(request: Request, token: str, reason: Reason) -> None:

@@ -7,7 +7,7 @@ login (`[portal] idle_minutes`, `session_hours`). At each stage the token is rep
 that somebody knew before the login is worth nothing afterwards.
 
     CREATE TABLE session (token_sha256 TEXT PRIMARY KEY, number, party, user, credential, rehearsal,
-                          stage, began, used)
+                          stage, began, used, origin, client)
 
 A form has a token too, against requests that another site makes a browser send (CSRF). It is
 derived from the cookie, which the other site cannot read.
@@ -42,7 +42,10 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One session. `number` names it in the records."""
+    """One session. `number` names it in the records.
+
+    `origin` is the address of its last request, `client` is what the browser says it is.
+    """
 
     number: int
     party: str
@@ -52,6 +55,8 @@ class Session:
     stage: Stage
     began: datetime
     used: datetime
+    origin: str = ""
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,13 @@ class Sessions:
         self._database.close()
 
     def begin(
-        self, party: str, user: str, credential: str, rehearsal: str, stage: Stage
+        self,
+        party: str,
+        user: str,
+        credential: str,
+        rehearsal: str,
+        stage: Stage,
+        origin: str = "",
     ) -> tuple[str, Session]:
         """Begin a session after a login; return its token, and what the server keeps."""
         now = self._clock()
@@ -95,12 +106,16 @@ class Sessions:
         )
         for _, name in theirs[: max(0, len(theirs) - _MAX_SESSIONS_PER_USER + 1)]:
             self._remove(name)
-        number = secrets.randbits(48)
-        session = Session(number, party, user, credential, rehearsal, stage, now, now)
+        # Above every number of an SFTP session (keys/operations/live_sessions).
+        number = 1 << 47 | secrets.randbits(47)
+        session = Session(number, party, user, credential, rehearsal, stage, now, now, origin)
         return self._store(session), session
 
-    def find(self, token: str) -> Session | None:
-        """Return the session with that token if it has not ended, and note that it was used."""
+    def find(self, token: str, origin: str = "", client: str = "") -> Session | None:
+        """Return the session with that token if it has not ended, and note that it was used.
+
+        `origin` and `client` are those of the request, if it is for one.
+        """
         name = _name(token)
         session = self._live.get(name)
         if session is None:
@@ -109,9 +124,10 @@ class Sessions:
         if now >= session.used + lifetimes.idle or now >= session.began + lifetimes.whole:
             self._remove(name)
             return None
-        used = replace(session, used=now)
+        seen = (origin or session.origin, client or session.client)
+        used = replace(session, used=now, origin=seen[0], client=seen[1])
         self._live[name] = used
-        if now >= session.used + _SAVE_AFTER:
+        if now >= session.used + _SAVE_AFTER or seen != (session.origin, session.client):
             self._save(name, used)
         return used
 
@@ -125,6 +141,21 @@ class Sessions:
     def end(self, token: str) -> None:
         """End a session."""
         self._remove(_name(token))
+
+    def is_live(self, token: str) -> bool:
+        """Say whether the session with that token goes on, without noting that it was used."""
+        return _name(token) in self._live
+
+    def live(self) -> list[Session]:
+        """Return all sessions."""
+        return list(self._live.values())
+
+    def end_numbers(self, numbers: frozenset[int]) -> list[Session]:
+        """End the sessions with those numbers, and return them."""
+        found = [(name, s) for name, s in self._live.items() if s.number in numbers]
+        for name, _ in found:
+            self._remove(name)
+        return [session for _, session in found]
 
     def end_others(self, token: str) -> None:
         """End all other sessions of the session's user, for example after a new password."""
@@ -185,6 +216,10 @@ def _open(file: Path) -> tuple[sqlite3.Connection, dict[str, Session]]:
         database.execute(
             f"CREATE TABLE IF NOT EXISTS session (token_sha256 TEXT PRIMARY KEY, {columns})"
         )
+        present = {row[1] for row in database.execute("PRAGMA table_info(session)")}
+        for column in ("origin", "client"):  # files of earlier versions have neither
+            if column not in present:
+                database.execute(f"ALTER TABLE session ADD COLUMN {column} DEFAULT ''")
         found = dict(_stored(database))
         opened.pop_all()
     return database, found
@@ -192,7 +227,7 @@ def _open(file: Path) -> tuple[sqlite3.Connection, dict[str, Session]]:
 
 def _stored(database: sqlite3.Connection) -> Iterator[tuple[str, Session]]:
     with closing(database.execute("SELECT * FROM session")) as rows:
-        for name, number, party, user, credential, rehearsal, stage, began, used in rows:
+        for name, number, party, user, credential, rehearsal, stage, began, used, *seen in rows:
             yield (
                 name,
                 Session(
@@ -204,6 +239,7 @@ def _stored(database: sqlite3.Connection) -> Iterator[tuple[str, Session]]:
                     Stage(stage),
                     datetime.fromisoformat(began),
                     datetime.fromisoformat(used),
+                    *seen,
                 ),
             )
 

@@ -145,7 +145,7 @@ class SiteEntrance(ABC):
             return found
         fingerprint, rehearsal = found.credential.fingerprint, self.current_rehearsal()
         token, session = self.sessions.begin(
-            found.party, found.name, fingerprint, rehearsal, found.stage
+            found.party, found.name, fingerprint, rehearsal, found.stage, str(address)
         )
         detail: dict[str, Value] = {
             "user": login_name(found.party, found.name),

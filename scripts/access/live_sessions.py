@@ -1,15 +1,17 @@
-"""`ssps party sessions`: who is connected over SFTP now. `ssps party end-session` ends one."""
+"""`ssps party sessions`: who is connected now. `ssps party end-session` ends one session."""
 
 import json
 import time
 from pathlib import Path
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from config import load
 from config.event import Value
 from config.fault import visible
+from keys.credentials.users import login_name
 from keys.operations import live_sessions, server_state
 from keys.operations.live_sessions import LiveSession
 from scripts.access import parties
@@ -18,22 +20,27 @@ from scripts.shared.change import Change, Plan
 
 _TIMEOUT = 10.0  # seconds; the server looks three times a second
 _POLL_INTERVAL = 0.05
+_PARTS = {live_sessions.SFTP: server_state.SERVE, live_sessions.WEB: server_state.PORTAL}
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @console.with_site
 def sessions(as_json: bool, site: Path) -> None:
-    """List who is connected over SFTP now."""
+    """List who is connected over SFTP or to the web site now."""
     found = live_sessions.read(site)
     if as_json:
         click.echo(json.dumps([session.as_dict() for session in found], ensure_ascii=False))
         return
-    table = Table("session", "party", "from", "client", "since", "files", "bytes", box=None)
+    headings = ("session", "party", "service", "from", "client", "since", "files", "bytes")
+    table = Table(*headings, box=None)
     for each in found:
-        # The client chose its version's text: escape control codes.
-        client, numbers = visible(each.client), (f"{each.files:,}", f"{each.bytes:,}")
-        table.add_row(str(each.session), each.party, each.origin, client, each.since, *numbers)
+        party, numbers = each.party, (f"{each.files:,}", f"{each.bytes:,}")
+        if each.service == live_sessions.WEB:
+            party, numbers = login_name(each.party, each.user), ("-", "-")
+        client = escape(visible(each.client))  # a text of its own choice
+        row = (str(each.session), party, each.service, each.origin, client, each.since)
+        table.add_row(*row, *numbers)
     console.out.print(table)
 
 
@@ -44,7 +51,7 @@ def sessions(as_json: bool, site: Path) -> None:
 @console.why_option()
 @console.with_site
 def end_session(party_id: str, number: int, mode: change.Mode, why: str, site: Path) -> None:
-    """End one SFTP session of PARTY.
+    """End one session of PARTY, of SFTP or of the web site.
 
     SESSION is its number, which `ssps party sessions` lists. It ends within a second. The party may
     log in again: to keep it out, suspend it or its key.
@@ -59,6 +66,7 @@ class _Ended(Change[LiveSession | None]):
     def __init__(self, site: Path, party: str, number: int, why: str) -> None:
         super().__init__("party end-session", party, why)
         self._site, self._number = site, number
+        self._part = server_state.SERVE
 
     def read(self) -> LiveSession | None:
         found = live_sessions.read(self._site)
@@ -67,14 +75,16 @@ class _Ended(Change[LiveSession | None]):
     def describe(self, old: LiveSession | None) -> Value:
         if old is None:
             return None
-        return f"session {old.session} from {old.origin} since {old.since}"
+        whose = f"{old.service} session {old.session}" + (f" of {old.user}" if old.user else "")
+        return f"{whose} from {old.origin} since {old.since}"
 
     def plan(self, old: LiveSession | None) -> Plan[LiveSession | None] | None:
         if old is None:
             wrong = f"has no session {self._number} now: see `ssps party sessions`"
             raise console.fault(self.what, "", wrong)
         preview = [f"{self.what}: - {self.describe(old)}"]
-        detail: dict[str, Value] = {"session": self._number}
+        self._part = _PARTS[old.service]
+        detail: dict[str, Value] = {"session": self._number, "service": old.service}
         return Plan(
             None,
             preview,
@@ -86,12 +96,13 @@ class _Ended(Change[LiveSession | None]):
     def wait(self, new: LiveSession | None) -> bool:
         end = time.monotonic() + _TIMEOUT
         while time.monotonic() < end:
-            if server_state.holder(self._site, server_state.SERVE) is None:
-                click.echo("no server is running, so the session has ended", err=True)
-                return False
             if self.read() is None:
+                if server_state.holder(self._site, self._part) is None:
+                    click.echo(f"`ssps {self._part}` has stopped, and the session ended", err=True)
+                    return False
                 click.echo(f"in force: session {self._number} has ended", err=True)
                 return True
             time.sleep(_POLL_INTERVAL)
-        wrong = f"session {self._number} has not ended after {_TIMEOUT:.0f} s: see the server's log"
+        log = f"the log of `ssps {self._part}`"
+        wrong = f"session {self._number} has not ended after {_TIMEOUT:.0f} s: see {log}"
         raise console.fault(self.what, "", wrong)

@@ -10,7 +10,8 @@ and, when the operator has announced something or withdrawn it,
     data: {}
 
 The page then fetches itself again and replaces what has changed. The stream itself is one record;
-each page that is fetched is another. It ends when the user is no longer admitted.
+each page that is fetched is another. It ends when the user is no longer admitted, or its session
+has ended.
 """
 
 import json
@@ -34,7 +35,7 @@ _QUIET = 15  # checks without news, until a comment keeps the connection open
 async def live(request: Request, who: Visitor, live: Live) -> Response:
     """Follow the snapshots."""
     record(request, AccessEvent.STREAM, snapshot=live.number)
-    entrance, sites = entrance_of(request), sites_of(request)
+    entrance, sites, token = entrance_of(request), sites_of(request), request.state.token
     stated = request.headers.get("last-event-id", "")
     shown = int(stated) if stated.isascii() and stated.isdecimal() and len(stated) < 9 else None
 
@@ -43,6 +44,8 @@ async def live(request: Request, who: Visitor, live: Live) -> Response:
         announcements = announced.version(entrance.settings.site)
         yield "retry: 3000\n\n"
         while entrance.still_admitted(who) and not entrance.stopping.is_set():
+            if not entrance.sessions.is_live(token):
+                return
             if live.number > number:
                 snapshot = live.scoped(who.scope).snapshot
                 number, quiet = snapshot.number, 0

@@ -14,7 +14,7 @@ import asyncio
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,12 +86,13 @@ async def _all(request: Request, who: Identity) -> dict[str, Any]:
     refused = await asyncio.to_thread(counts.update, settings)
     behind = _behind(request, who)
     most = settings.sftp.max_sessions_per_party
-    connected = Counter(session.party for session in sessions)
+    connected = Counter((session.party, session.service) for session in sessions)
     rows = [
         {
             "party": party,
-            "sessions": connected[party.id],
-            "full": connected[party.id] >= most,
+            "sessions": connected[party.id, live_sessions.SFTP],
+            "web": connected[party.id, live_sessions.WEB],
+            "full": connected[party.id, live_sessions.SFTP] >= most,
             "behind": (behind or {}).get(party.id),
             "refused": refused[party.id],
         }
@@ -101,7 +102,7 @@ async def _all(request: Request, who: Identity) -> dict[str, Any]:
         "rows": rows,
         "most": most,
         "counting": behind is None,
-        "sessions": [_session_row(session, settings) for session in sessions],
+        **_session_rows(sessions, settings),
         "strangers": refused[""],
         "age": age,
     }
@@ -203,7 +204,7 @@ async def _shown(request: Request, who: Identity, party: Party) -> dict[str, Any
         "attempts": [_attempt_row(fields) for fields in attempts["attempts"]],
         "strangers": [_attempt_row(fields) for fields in attempts["strangers"]],
         "unreadable": said,
-        "sessions": [_session_row(s, settings) for s in sessions if s.party == party.id],
+        **_session_rows([s for s in sessions if s.party == party.id], settings),
         "most": settings.sftp.max_sessions_per_party,
         "behind": (_behind(request, who) or {}).get(party.id),
         "age": age,
@@ -217,6 +218,14 @@ def _party(request: Request, party_id: str) -> Party:
     return party
 
 
+def _session_rows(sessions: Sequence[LiveSession], settings: Settings) -> dict[str, Any]:
+    """Return the sessions of SFTP and those of the web site."""
+    rows: dict[str, list[dict[str, Any]]] = {live_sessions.SFTP: [], live_sessions.WEB: []}
+    for session in sessions:
+        rows[session.service].append(_session_row(session, settings))
+    return {"sessions": rows[live_sessions.SFTP], "web_sessions": rows[live_sessions.WEB]}
+
+
 def _session_row(session: LiveSession, settings: Settings) -> dict[str, Any]:
     party = settings.party(session.party)
     return {
@@ -225,7 +234,9 @@ def _session_row(session: LiveSession, settings: Settings) -> dict[str, Any]:
         "name": party.name if party is not None else session.party,
         "origin": session.origin,
         "client": visible(session.client) or "–",
+        "user": session.user,
         "since": session.since,
+        "used": session.used,
         "files": session.files,
         "bytes": session.bytes,
         "open": session.open,

@@ -1,8 +1,10 @@
 """Who is connected, and which sessions an operator has ended."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+from config.site import WEB_SESSIONS
 from keys.operations import live_sessions, server_state
 from keys.operations.live_sessions import EndedSessions, LiveSession, SessionsFile
 
@@ -14,6 +16,19 @@ def test_the_sessions_of_the_running_server_are_read(tmp_path: Path) -> None:
         SessionsFile(tmp_path).update([SESSION])
         assert live_sessions.read(tmp_path) == (SESSION,)
     assert live_sessions.read(tmp_path) == ()  # it has ended
+
+
+def test_the_sessions_of_the_portal_are_read_beside_those_of_the_server(tmp_path: Path) -> None:
+    web = replace(SESSION, session=1 << 47, service="web", user="ayse", used=SESSION.since)
+    with (
+        server_state.claim(tmp_path, server_state.SERVE),
+        server_state.claim(tmp_path, server_state.PORTAL),
+    ):
+        SessionsFile(tmp_path).update([SESSION])
+        SessionsFile(tmp_path, WEB_SESSIONS).update([web])
+        assert live_sessions.read(tmp_path) == (SESSION, web)
+    with server_state.claim(tmp_path, server_state.PORTAL):
+        assert live_sessions.read(tmp_path) == (web,)
 
 
 def test_the_file_of_another_process_and_rubbish_are_ignored(tmp_path: Path) -> None:

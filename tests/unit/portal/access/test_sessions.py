@@ -44,3 +44,23 @@ def test_a_damaged_file_is_replaced_and_leaves_no_connection_open(
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         connections[0].execute("SELECT 1")
     sessions.close()
+
+
+def test_sessions_in_a_file_of_an_earlier_version_go_on(tmp_path: Path) -> None:
+    file = tmp_path / "sessions.sqlite"
+    sessions = opened(file)
+    token, before = sessions.begin("parti-a", "ayse", "c", "", Stage.FULL)
+    with sessions._database as database:
+        for column in ("origin", "client"):
+            database.execute(f"ALTER TABLE session DROP COLUMN {column}")
+    sessions.close()
+
+    sessions = opened(file)
+
+    assert sessions.find(token) == before
+    seen = sessions.find(token, "192.0.2.7", "Firefox")
+    sessions.close()
+    sessions = opened(file)
+    assert sessions.find(token) == seen
+    assert seen is not None and (seen.origin, seen.client) == ("192.0.2.7", "Firefox")
+    sessions.close()

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from staff_site import Staff
 from web_site import HOME
 
 from config.event import Event, Outcome, TransferEvent
-from config.site import LEDGERS, OPERATIONS, TRANSFER
+from config.site import LEDGERS, LIVE_SESSIONS, OPERATIONS, TRANSFER, WEB_SESSIONS
 from keys.ledger import segments
 from keys.ledger.writer import Ledger
 from keys.operations import live_sessions, server_state
@@ -20,11 +21,14 @@ EVIL = "SSH-2.0-<script>alert(1)</script>\x1b[2J"
 SESSION = LiveSession(90, "parti-a", "192.0.2.7", EVIL, "2023-05-14T18:04:10+00:00", "", 12, 500)
 
 
+WEB_SESSION = replace(SESSION, session=1 << 47, service="web", user="zeynep", used="21:07")
+
+
 @contextmanager
-def served(site: Path, *sessions: LiveSession) -> Iterator[SessionsFile]:
-    """Let this process be the SFTP server with these sessions."""
-    with server_state.claim(site, server_state.SERVE):
-        file = SessionsFile(site)
+def served(site: Path, *sessions: LiveSession, web: bool = False) -> Iterator[SessionsFile]:
+    """Let this process be the SFTP server, or the portal, with these sessions."""
+    with server_state.claim(site, server_state.PORTAL if web else server_state.SERVE):
+        file = SessionsFile(site, WEB_SESSIONS if web else LIVE_SESSIONS)
         file.update(sessions)
         yield file
 
@@ -47,6 +51,18 @@ def test_who_is_connected_is_shown_and_a_client_cannot_write_html(staff: Staff) 
             assert "192.0.2.7" in page and "2023-05-14T18:04:10+00:00" in page
             assert "SSH-2.0-&lt;script&gt;alert(1)&lt;/script&gt;\\x1b[2J" in page
             assert "<script>alert" not in page and "\x1b" not in page
+
+
+def test_who_is_logged_in_to_the_web_site_is_shown_beside(staff: Staff) -> None:
+    with served(staff.site, SESSION), served(staff.site, WEB_SESSION, web=True):
+        listed = staff.signed_in("denetci").get("/partiler").text
+        page = staff.signed_in("amir").get("/partiler/parti-a").text
+
+    for text in (listed, page):
+        assert all(word in text for word in ("zeynep", f">{1 << 47}<", "21:07", ">90<"))
+        assert "<script>alert" not in text and "\x1b" not in text
+    assert '<td class="num">1</td><td class="num">1</td>' in listed  # one of each
+    assert f'name="oturum" value="{1 << 47}"' in page
 
 
 def test_only_a_supervisor_sees_the_forms(staff: Staff) -> None:
@@ -93,21 +109,26 @@ def test_a_supervisor_suspends_and_resumes_with_why_on_the_same_record(staff: St
 
 
 @pytest.mark.slow
-def test_a_supervisor_ends_a_session_with_why(staff: Staff) -> None:
-    with served(staff.site, SESSION) as file:
+@pytest.mark.parametrize("session", [SESSION, WEB_SESSION], ids=["sftp", "web"])
+def test_a_supervisor_ends_a_session_with_why(staff: Staff, session: LiveSession) -> None:
+    number = session.session
+    with served(staff.site, session, web=session.service == "web") as file:
         browser = staff.signed_in("amir")
         stop = threading.Event()
 
         def serve() -> None:
             while not stop.wait(0.02):
-                if 90 in live_sessions.ended(staff.site):
+                if number in live_sessions.ended(staff.site):
                     file.update(())
 
         thread = threading.Thread(target=serve)
         thread.start()
         try:
             done = browser.post(
-                "/partiler/parti-a/oturum", "/partiler/parti-a", oturum="90", neden="eski istemci"
+                "/partiler/parti-a/oturum",
+                "/partiler/parti-a",
+                oturum=str(number),
+                neden="eski istemci",
             )
             unknown = browser.post(
                 "/partiler/parti-a/oturum", "/partiler/parti-a", oturum="91", neden="x"
