@@ -73,19 +73,20 @@ class _Results:
 
 
 class Places:
-    """The places of one site; it remembers what it has read of the quarantine."""
+    """The places of one site; it remembers what it has read of the registry and the quarantine."""
 
     def __init__(self, site: Path) -> None:
         self._site = site
         self._seq = -1
         self._quarantined: dict[str, _Place | None] = {}  # by arrival
         self._boards: dict[tuple[Secim, str, str], int] = {}
-        self._stamp: tuple[int, int] | None = None  # of the registry that `_boards` is from
+        self._stamp: tuple[int, int] | None = None  # of the registry that all of it is from
 
     def lines(self, place: str = "") -> list[PlaceLine]:
         """Return a line for each district, for each board of a district, or each box of a board."""
         parts = tuple(place.split("/")) if place else ()
         level = len(parts)
+        self._forget_if_registry_changed()
         with coverage.open_coverage(self._site) as opened:
             if level == 2:
                 found = {line.key: line for line in opened.box_lines(*parts)}
@@ -115,15 +116,25 @@ class Places:
 
     def unplaced(self) -> int:
         """Return how many pages are in quarantine of which it is not known where they belong."""
+        self._forget_if_registry_changed()
         return sum(place is None for place in self._in_quarantine())
+
+    def _forget_if_registry_changed(self) -> None:
+        # A registry does not change; a new one is another file.
+        try:
+            status = (self._site / REGISTRY_INDEX).stat()
+            stamp = status.st_ino, status.st_mtime_ns
+        except FileNotFoundError:
+            stamp = None
+        if stamp != self._stamp:
+            self._stamp, self._seq = stamp, -1
+            self._boards.clear()
+            self._quarantined.clear()
 
     def _expected_results(self, parts: Sequence[str]) -> Counter[str]:
         found: Counter[str] = Counter()
-        try:
-            status = (self._site / REGISTRY_INDEX).stat()
-        except FileNotFoundError:
+        if self._stamp is None:
             return found
-        stamp = status.st_ino, status.st_mtime_ns
         registry = Registry(self._site / REGISTRY_INDEX)
         try:
             if len(parts) == 2:
@@ -131,9 +142,8 @@ class Places:
                     if entry.sheet.belge is BOX_SHEET and entry.sheet.page == 1:
                         found[entry.sheet.sandik or "-"] += 1
                 return found
-            if stamp != self._stamp:  # a registry does not change; a new one is another file
+            if not self._boards:
                 self._boards = registry.expected_boxes(BOX_SHEET)
-                self._stamp = stamp
         finally:
             registry.close()
         for (_, cevre, kurul), boxes in self._boards.items():

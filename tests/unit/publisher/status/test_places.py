@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 from unit.portal.portal_site import BOXES, PortalSite, result
 
+from config import registry
 from config.registry import Registry
 from config.sheet import Belge
 from config.site import CATALOG, REGISTRY_INDEX
@@ -122,6 +123,22 @@ def test_a_page_in_quarantine_counts_where_its_karekods_belong(site: PortalSite)
     assert line(places.lines("34-istanbul-1"), "kadikoy-1").sheets_quarantined == 1
 
 
+def test_a_page_in_quarantine_gets_its_place_from_a_registry_that_is_imported_later(
+    site: PortalSite,
+) -> None:
+    set_aside(site, 1, "2999999999")
+    places = Places(site.path)
+    assert places.unplaced() == 1
+    csv = site.path / "kayit.csv"
+    late = "2999999999,cb,sandik-sonuc,34-istanbul-1,kadikoy-2,normal,1002,,2\n"
+    csv.write_text(csv.read_text(encoding="utf-8") + late, encoding="utf-8")
+
+    registry.import_csv(csv, site.path / REGISTRY_INDEX)
+
+    assert places.unplaced() == 0
+    assert line(places.lines(KADIKOY_2), "1002").sheets_quarantined == 1
+
+
 def test_a_row_that_was_rejected_counts_at_the_place_that_it_names(site: PortalSite) -> None:
     place = {"cevre": "34-istanbul-1", "kurul": "kadikoy-2", "sandik": "1003"}
     wrong = result(("34-istanbul-1", "kadikoy-2", "1003"), oylar={"yok": 1}, **place)
@@ -140,10 +157,10 @@ def test_a_site_without_anything_has_no_places(tmp_path: Path) -> None:
 
 def karekod(site: PortalSite, board: str, box: str, secim: str = "cb") -> str:
     """Return the karekod of a box's result sheet."""
-    registry = Registry(site.path / REGISTRY_INDEX)
+    index = Registry(site.path / REGISTRY_INDEX)
     try:
         cevre, kurul = board.split("/")
-        found = list(registry.at_place(cevre, kurul, box))
+        found = list(index.at_place(cevre, kurul, box))
         return next(e.karekod for e in found if e.sheet.secim == secim and e.sheet.belge == FORM)
     finally:
-        registry.close()
+        index.close()
