@@ -36,16 +36,16 @@ class Source(NamedTuple):
         folder, _, path = os.fsdecode(text).rpartition("//")
         return cls(folder, path)
 
-    def scanner(self, site: Path) -> str:
+    def scanner(self, root: Path) -> str:
         """Return the folder of the scanner: the intake folder, and the first folder below it.
 
-        It is relative to the site if it is inside. Whoever may write to the intake chooses the
-        name, so its control characters are escaped.
+        `root` is the resolved folder of the site; the name is relative to it if it is inside.
+        Whoever may write to the intake chooses the name, so control characters and backslashes are
+        escaped: two folders never get the same name.
         """
         first, below, _ = self.path.partition("/")
-        folder = Path(self.folder, first) if below else Path(self.folder)
-        root = site.resolve()
-        return visible(str(folder.relative_to(root) if folder.is_relative_to(root) else folder))
+        folder = f"{self.folder}/{first}" if below else self.folder
+        return visible(folder.removeprefix(f"{root}/").replace("\\", r"\\"))
 
 
 @contextmanager

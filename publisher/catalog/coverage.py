@@ -199,7 +199,7 @@ class Coverage:
         claimed = self._left_behind()
         ages: list[float] = []
         by_scanner: dict[str, tuple[int, float]] = {}
-        ignored = 0
+        ignored, root = 0, self._site.resolve()
         for folder in map(Path.resolve, folders):
             for entry in _files(folder):
                 source = Source(str(folder), os.path.relpath(entry.path, folder))
@@ -209,7 +209,7 @@ class Coverage:
                 stamp = claimed.get(bytes(source))
                 if stamp is None or stamp != _stamp(entry):
                     ages.append(_age(entry, now))
-                    scanner = source.scanner(self._site)
+                    scanner = source.scanner(root)
                     number, oldest_here = by_scanner.get(scanner, (0, 0.0))
                     by_scanner[scanner] = number + 1, max(oldest_here, ages[-1])
         in_intake = len(ages)

@@ -12,6 +12,9 @@
     ssps_scanner_last_page_seconds{folder}   since its last page was decided
     ssps_scanner_pages{folder}           pages of the last hour
     ssps_scanner_quarantined{folder}     of these, how many went to quarantine
+    ssps_scanners_not_listed             folders beyond the 100 with the newest pages, which the
+                                         four above leave out
+    ssps_scanners_not_listed_waiting     pages that wait in those
     ssps_disk_free_bytes{folder}         also ssps_disk_bytes, ssps_disk_free_inodes,
                                          ssps_disk_inodes
     ssps_site_ledger_records_total{ledger}   records; of the access ledger, what the portal answered
@@ -27,6 +30,7 @@
 The staff site serves it, if `[staff] metrics` says where.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
@@ -34,7 +38,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from publisher.status.figures import Figures
+from publisher.status.figures import Figures, ScannerFolder
 
 _MAX_FOLDERS = 100  # so that names in the intake cannot fill Prometheus's memory
 _SHEETS = ("expected", "filed", "absent", "missing", "unexpected", "versions")
@@ -116,17 +120,29 @@ class _Page(Collector):
         yield _gauge("ssps_figures_age_seconds", "How old these figures are", age)
 
     def _scanners(self) -> Iterator[Metric]:
-        found = [f for f in self._figures.folders if f.pace is not None]
-        recent = sorted(found, key=lambda f: f.pace.last if f.pace else self._now)[-_MAX_FOLDERS:]
-        waiting = [(f.folder, f.waiting) for f in self._figures.folders[:_MAX_FOLDERS]]
+        folders = sorted(self._figures.folders, key=_newest_pages_first)
+        listed, others = folders[:_MAX_FOLDERS], folders[_MAX_FOLDERS:]
+        waiting = [(f.folder, f.waiting) for f in listed]
         yield _gauges("ssps_scanner_waiting", "Pages that wait", "folder", waiting)
-        paces = [(f.folder, f.pace) for f in recent if f.pace is not None]
+        yield _gauge("ssps_scanners_not_listed", "Folders that are left out", len(others))
+        yield _gauge(
+            "ssps_scanners_not_listed_waiting",
+            "Pages that wait in folders that are left out",
+            sum(f.waiting for f in others),
+        )
+        paces = [(f.folder, f.pace) for f in listed if f.pace is not None]
         last = [(name, (self._now - pace.last).total_seconds()) for name, pace in paces]
         yield _gauges("ssps_scanner_last_page_seconds", "Since its last page", "folder", last)
         pages = [(name, pace.pages_last_hour) for name, pace in paces]
         yield _gauges("ssps_scanner_pages", "Pages of the last hour", "folder", pages)
         aside = [(name, pace.set_aside_last_hour) for name, pace in paces]
         yield _gauges("ssps_scanner_quarantined", "Of these, in quarantine", "folder", aside)
+
+
+def _newest_pages_first(folder: ScannerFolder) -> tuple[float, int, str]:
+    # Of folders from which nothing was decided yet, those with most pages come first.
+    last = -folder.pace.last.timestamp() if folder.pace else math.inf
+    return last, -folder.waiting, folder.folder
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -132,7 +132,7 @@ class Pace:
     def _read(self, database: Reader, start: str) -> None:
         columns = "SELECT seq, decided_at, outcome, reason, source "
         columns += "FROM arrival WHERE decided_at IS NOT NULL AND seq"
-        first = self._seq < 0
+        first, root = self._seq < 0, self._site.resolve()
         if first:  # backwards from the newest, until the span is over
             rows = database.execute(f"{columns} IS NOT NULL ORDER BY seq DESC")
         else:
@@ -146,7 +146,7 @@ class Pace:
                     continue
                 set_aside = outcome == QUARANTINED and reason != Reason.BLANK_BACK
                 self._all.add(decided, set_aside=set_aside)
-                folder = Source.parse(source).scanner(self._site)
+                folder = Source.parse(source).scanner(root)
                 self._folders.setdefault(folder, _Counts()).add(decided, set_aside=set_aside)
 
 

@@ -13,6 +13,23 @@ def test_a_source_survives_writing_and_parsing() -> None:
     assert Source.parse(bytes(source)) == source
 
 
+@pytest.mark.parametrize(
+    ("folder", "path", "name"),
+    [
+        ("/site/intake", "a.jpg", "intake"),
+        ("/site/intake", "board 1/2023/a.jpg", "intake/board 1"),
+        ("/mnt/scans", "board 1/a.jpg", "/mnt/scans/board 1"),
+        ("/sites", "1/a.jpg", "/sites/1"),
+        ("/site/intake", "a\n/1.jpg", r"intake/a\n"),
+        ("/site/intake", r"a\n/1.jpg", r"intake/a\\n"),
+        ("/site/intake", "\udcff/1.jpg", r"intake/\udcff"),
+        ("/site/intake", r"\udcff/1.jpg", r"intake/\\udcff"),
+    ],
+)
+def test_every_scanner_folder_has_a_name_of_its_own(folder: str, path: str, name: str) -> None:
+    assert Source(folder, path).scanner(Path("/site")) == name
+
+
 def test_status_and_parent_find_a_file_below_the_intake(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "1.jpg").write_bytes(b"page")

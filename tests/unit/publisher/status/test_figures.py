@@ -2,6 +2,7 @@
 
 import os
 import socket
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from unit.portal.portal_site import BOXES, PortalSite, every_result
 from config import load
 from keys.operations import server_state
 from publisher.status import figures, health, metrics
+from publisher.status.figures import ScannerFolder
 from publisher.status.health import Disk
+from publisher.status.pace import FolderPace
 
 NOW = datetime(2023, 5, 14, 18, 30, tzinfo=UTC)
 
@@ -57,6 +60,21 @@ def test_prometheus_gets_the_same_numbers(site: Path) -> None:
         "ssps_figures_age_seconds 2.0",
     ):
         assert line in page
+
+
+def test_the_folders_that_prometheus_does_not_get_are_counted(site: Path) -> None:
+    taken = figures.take(load.load(site), NOW)
+    quiet = [ScannerFolder(f"intake/a{number}", 3, 1.0, None) for number in range(100)]
+    pace = FolderPace("intake/z", NOW, 1, 1, 0)
+    many = replace(taken, folders=(*quiet, ScannerFolder("intake/z", 7, 1.0, pace)))
+
+    page = metrics.render(many, NOW, 0).decode().splitlines()
+
+    assert len([line for line in page if line.startswith("ssps_scanner_waiting{")]) == 100
+    assert 'ssps_scanner_waiting{folder="intake/z"} 7.0' in page
+    assert 'ssps_scanner_pages{folder="intake/z"} 1.0' in page
+    assert "ssps_scanners_not_listed 1.0" in page
+    assert "ssps_scanners_not_listed_waiting 3.0" in page
 
 
 def test_a_listening_port_is_found_without_a_connection() -> None:
