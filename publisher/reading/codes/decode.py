@@ -20,7 +20,8 @@ with a text that cannot be mistaken for one:
 
     other 1093717526       ten digits, but a GS1 code, a part of several codes, or a larger version
     mirrored 1093717526    a karekod that shines through from the other side of the paper
-    digits 10937?7528      the digits that are printed under a code, if they are another number
+    digits 10937?7528      the digits that are printed under a code, if they are another number;
+                           ten question marks if there was no time to read them
     unread code            a code at which no pass read anything
     print 13.9 0.6 ...     how far print reaches from the code (publisher/reading/codes/outline)
     ink 0.0031%            a blank page, on which no code was read (publisher/reading/codes/blank)
@@ -45,7 +46,7 @@ from config.registry import is_karekod
 from publisher.page import MEASURE, Reading, Reason
 from publisher.reading.codes.agreement import agreement_on
 from publisher.reading.codes.blank import MOST_INK, ink_share
-from publisher.reading.codes.digits import digits_under
+from publisher.reading.codes.digits import DIGITS, digits_under
 from publisher.reading.codes.filters import FILTERS, ZBAR_FILTERS
 from publisher.reading.codes.locate import unread_codes
 from publisher.reading.codes.outline import print_around
@@ -57,6 +58,7 @@ UNREAD = "unread code"
 DIGITS_ENGINE = "digits"
 _QUICK_PASSES = 2  # the passes over the whole page, after which a blank page is recognised
 MAX_CODES = 64  # codes that one pass may return
+_COPIES = 2  # of a karekod on a form; their digits are read even if the budget is used
 ENOUGH_READINGS = 2  # agreeing readings, after which no more passes are made
 CPU_BUDGET = 2.5  # seconds of CPU time per page, so a busy machine makes no fewer passes
 THOROUGH_BUDGET = 5.0  # the same for a page that an operator has read again
@@ -104,7 +106,7 @@ def read_codes(grey: Image.Image, scale: float = 1.0, budget: float = CPU_BUDGET
                 measure = Reading(f"ink {ink:.4%}", MEASURE, "half", milliseconds(begun))
                 return PageCodes([measure], Reason.BLANK_BACK)
         if number >= _QUICK_PASSES:
-            found += _confirmed_by_digits(grey, found, tried)
+            found += _confirmed_by_digits(grey, found, tried, cpu_deadline)
         if text := _agreed(found):
             fault, print_map = _fault(grey, text, found, cpu_deadline)
             break
@@ -134,6 +136,8 @@ def read_everything(grey: Image.Image, budget: float = THOROUGH_BUDGET) -> list[
         if printed := digits_under(grey, code) if code else None:
             ms, text = milliseconds(begun), f"digits {printed.text}"
             found.append(Reading(text, DIGITS_ENGINE, "printed", ms, reading.corners))
+        if time.process_time() > deadline:
+            break
     return _once_for_each_pass(found)
 
 
@@ -178,11 +182,12 @@ def _fault(
     own = _placed(reading for reading in found if reading.text == text)
     others = _placed(reading for reading in found if reading.text != text)
     begun = time.monotonic()
-    for reading in _copies(found, text):
+    for number, reading in enumerate(_copies(found, text), 1):
         code = Placed.of(reading.corners)
-        printed = digits_under(grey, code) if code else None
-        if printed and printed.contradict(text):
-            ms, seen = milliseconds(begun), f"digits {printed.text}"
+        late = number > _COPIES and time.process_time() > cpu_deadline
+        printed = digits_under(grey, code) if code and not late else None
+        if late or (printed and printed.contradict(text)):
+            ms, seen = milliseconds(begun), f"digits {printed.text if printed else '?' * DIGITS}"
             found.append(Reading(seen, DIGITS_ENGINE, "printed", ms, reading.corners))
             return Reason.CONFLICTING_KAREKODS, None
     half = grey.reduce(2)
@@ -208,11 +213,11 @@ def _fault(
 
 
 def _confirmed_by_digits(
-    grey: Image.Image, found: list[Reading], tried: set[tuple[str, int, int]]
+    grey: Image.Image, found: list[Reading], tried: set[tuple[str, int, int]], cpu_deadline: float
 ) -> list[Reading]:
     """Return a reading for each code whose single reading the printed digits confirm.
 
-    `tried` are the codes whose digits were read before.
+    `tried` are the codes whose digits were read before. One code is tried however late it is.
     """
     confirmed = []
     for text in dict.fromkeys(reading.text for reading in found if is_karekod(reading.text)):
@@ -228,6 +233,8 @@ def _confirmed_by_digits(
             if printed and printed.confirm(text):
                 ms = milliseconds(begun)
                 confirmed.append(Reading(text, DIGITS_ENGINE, "printed", ms, reading.corners))
+            if time.process_time() > cpu_deadline:
+                return confirmed
     return confirmed
 
 

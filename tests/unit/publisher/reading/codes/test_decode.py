@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import damaged_pages
 import pytest
@@ -6,8 +7,10 @@ from PIL import Image
 from slow_rest import slow_rest
 
 from config.registry import is_karekod
+from publisher.page import Reading, Reason
 from publisher.reading.codes import decode
 from publisher.reading.codes.agreement import agreement_on
+from publisher.reading.codes.placing import Placed
 from publisher.reading.worker import read_file
 
 
@@ -43,6 +46,56 @@ def test_an_error_of_zbar_does_not_end_the_reading(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(decode, "zbar_decode", fail)
 
     assert decode.read_codes(Image.new("L", (300, 200), 255)).readings == []
+
+
+@pytest.fixture
+def read_digits(monkeypatch: pytest.MonkeyPatch) -> list[Placed]:
+    """The codes whose printed digits are read; none has any."""
+    found: list[Placed] = []
+    monkeypatch.setattr(decode, "digits_under", lambda grey, code: found.append(code))
+    return found
+
+
+def code_at(n: int, text: str) -> Reading:
+    x, y = 100 * (n % 6), 100 * (n // 6)
+    corners = ((x, y), (x + 50, y), (x + 50, y + 50), (x, y + 50))
+    return Reading(text, "zxing-cpp", "whole", 1, corners)
+
+
+CODES = [code_at(n, f"10000000{n:02}") for n in range(30)]
+
+
+@pytest.mark.parametrize(("deadline", "read"), [(float("inf"), 30), (0.0, 1)])
+def test_printed_digits_are_not_read_after_the_budget_is_used(
+    read_digits: list[Placed], deadline: float, read: int
+) -> None:
+    page = Image.new("L", (640, 640), 255)
+
+    assert decode._confirmed_by_digits(page, CODES, set(), deadline) == []
+
+    assert len(read_digits) == read
+
+
+def test_a_page_with_many_copies_of_its_code_is_held_when_the_budget_is_used(
+    read_digits: list[Placed],
+) -> None:
+    copies = [replace(code, text="1000000000") for code in CODES]
+
+    fault, _ = decode._fault(Image.new("L", (640, 640), 255), "1000000000", copies, 0.0)
+
+    assert fault is Reason.CONFLICTING_KAREKODS
+    assert copies[-1].text == "digits ??????????"
+    assert len(read_digits) == 2
+
+
+def test_what_an_operator_has_read_again_ends_with_the_budget(
+    read_digits: list[Placed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "_passes", lambda grey, found: iter([CODES]))
+
+    assert len(decode.read_everything(Image.new("L", (640, 640), 255), budget=-1.0)) == 30
+
+    assert len(read_digits) == 1
 
 
 def test_a_page_without_a_code_is_given_up_when_the_budget_is_used() -> None:
