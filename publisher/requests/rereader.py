@@ -9,6 +9,8 @@ import sys
 import threading
 from collections.abc import Callable
 
+import structlog
+
 from publisher.reading.protocol import format_result
 from publisher.reading.worker_client import ClientClosed, WorkerClient
 from publisher.requests.queue import Answer
@@ -18,6 +20,8 @@ Task = Callable[[], bytes]
 COMMAND = (sys.executable, "-P", "-m", "publisher.reading.reread")
 DEADLINE = 20.0  # seconds for one page
 MAX_WAITING = 64
+
+log = structlog.get_logger()
 
 
 def new_client() -> WorkerClient:
@@ -74,7 +78,10 @@ class Rereader:
                 seen = self._client.read(message())
             except ClientClosed:
                 return
-            except (OSError, ValueError) as error:
-                self._answers[identity] = Answer(False, str(error))
+            except Exception as error:  # else the thread ends, and no request is answered again
+                if not isinstance(error, (OSError, ValueError)):
+                    log.exception("reread-failed", request=identity)
+                cause = str(error) or type(error).__name__
+                self._answers[identity] = Answer(False, cause)
                 continue
             self._answers[identity] = Answer(seen.fault is None, format_result(seen).decode())

@@ -1,7 +1,10 @@
 """A page that is read again as an operator asks."""
 
+import time
+
 import pytest
 from PIL import Image
+from structlog.testing import capture_logs
 from unit.publisher.conftest import Draw, Encode
 
 from publisher.page import ReadResult, Reason
@@ -106,3 +109,25 @@ def test_a_task_that_cannot_be_made_is_answered_with_the_cause() -> None:
     finally:
         rereader.close()
     assert answer == Answer(False, "no such file")
+
+
+def test_a_task_that_fails_in_an_unknown_way_does_not_end_the_thread() -> None:
+    def fail() -> bytes:
+        raise KeyError("forgotten")
+
+    def next_one() -> bytes:
+        raise ValueError("no such file")
+
+    rereader = Rereader()
+    deadline = time.monotonic() + 20
+    found: dict[str, Answer | None] = {"a": None, "b": None}
+    try:
+        with capture_logs() as logged:
+            while not all(found.values()) and time.monotonic() < deadline:
+                for name, task in (("a", fail), ("b", next_one)):
+                    found[name] = found[name] or rereader.answer(name, task)
+    finally:
+        rereader.close()
+
+    assert found == {"a": Answer(False, "'forgotten'"), "b": Answer(False, "no such file")}
+    assert [line["event"] for line in logged] == ["reread-failed"]
