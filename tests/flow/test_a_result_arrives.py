@@ -66,6 +66,13 @@ def results_process(publisher: int) -> int | None:
     return None
 
 
+def kill_results_process(publisher: int) -> None:
+    until(lambda: results_process(publisher) is not None, "the results process")
+    victim = results_process(publisher)
+    assert victim is not None
+    os.kill(victim, signal.SIGKILL)
+
+
 def accepted(site: Path) -> int:
     with open_results(site) as reader:
         return reader.number_of_results()
@@ -118,9 +125,8 @@ def test_the_results_process_is_killed_again_and_again(site: Path) -> None:
     with publishing(site) as publisher:
         for number in range(0, len(sent), 50):
             deliver_batch(site, f"{number:06}.ndjson", sent[number : number + 50])
-            until(lambda: results_process(publisher.pid) is not None, "the results process")
-            if number % 100 == 0 and (victim := results_process(publisher.pid)):
-                os.kill(victim, signal.SIGKILL)
+            if number % 100 == 0:
+                kill_results_process(publisher.pid)
         until(lambda: accepted(site) == len(sent) and published(site), "all results published")
 
     assert len(recorded(site)) == len(set(recorded(site))) == len(sent)
@@ -153,8 +159,8 @@ def test_batches_that_wait_at_the_start_are_taken_in_from_the_oldest_also_after_
         os.utime(site / RESULTS / name, (1_700_000_000 + number,) * 2)
     with publishing(site) as publisher:
         until(lambda: accepted(site) >= 20, "the first batches")
-        if victim := results_process(publisher.pid):
-            os.kill(victim, signal.SIGKILL)
+        assert accepted(site) < len(sent)
+        kill_results_process(publisher.pid)
         until(lambda: accepted(site) == len(sent) and published(site), "all results published")
 
     assert len(recorded(site)) == len(set(recorded(site))) == len(sent)
