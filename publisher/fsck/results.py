@@ -30,7 +30,8 @@ from keys.ledger.segments import read_records
 from publisher.fsck.finding import Finding
 from publisher.results import tables as t
 from publisher.results.reading import open_results
-from publisher.results.snapshots.snapshot import describe_file, snapshot_folder
+from publisher.results.snapshots.folder import snapshot_folder
+from publisher.results.snapshots.snapshot import describe_file
 from publisher.results.store import ResultStore
 
 _RESTORE = "restore it from a backup"

@@ -20,8 +20,16 @@ from pathlib import Path
 
 from publisher.intake.lease import StillWritten, without_writers
 from publisher.intake.spool import linked_place
-from publisher.page import Arrival, Page, ReadResult, Reason, Stamp, extract_file, split_file
-from publisher.reading.protocol import MAX_FILE_BYTES
+from publisher.page import (
+    MAX_FILE_BYTES,
+    Arrival,
+    Page,
+    ReadResult,
+    Reason,
+    Stamp,
+    extract_file,
+    split_file,
+)
 from publisher.reading.worker_client import ClientClosed, WorkerClient
 
 _OLDEST_FIRST = 4  # of so many pages, one is that which has waited longest

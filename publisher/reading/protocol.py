@@ -22,7 +22,6 @@ import time
 from typing import Any
 
 from publisher.page import MAGIC, Reading, ReadResult, Reason
-from publisher.page import MAX_FILE_BYTES as MAX_FILE_BYTES
 from publisher.print_map import SIZE
 
 MAX_FRAMES = 64

@@ -23,12 +23,12 @@ import qrcode
 from PIL import Image
 
 from config.registry import is_karekod
-from publisher.page import MAGIC, Reading, ReadResult, Reason, format_of
+from publisher.page import MAGIC, MAX_FILE_BYTES, Reading, ReadResult, Reason, format_of
 from publisher.reading import sandbox
 from publisher.reading.codes import decode, digits
 from publisher.reading.codes.decode import milliseconds
 from publisher.reading.formats import rasterize
-from publisher.reading.protocol import MAX_FILE_BYTES, READY, format_result, receive, send
+from publisher.reading.protocol import READY, format_result, receive, send
 
 
 def read_file(data: bytes) -> ReadResult:

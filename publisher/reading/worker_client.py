@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from publisher.page import ReadResult, Reason
-from publisher.reading.protocol import MAX_FILE_BYTES, READY, parse_result, receive, send
+from publisher.page import MAX_FILE_BYTES, ReadResult, Reason
+from publisher.reading.protocol import READY, parse_result, receive, send
 
 COMMAND = (sys.executable, "-P", "-m", "publisher.reading.worker")
 DEADLINE = 5.0

@@ -52,6 +52,7 @@ from publisher.results.intake.claims import MAX_BATCH_BYTES, source_of
 from publisher.results.intake.take_in import RecordedChunk, ResultContext, ResultIntake
 from publisher.results.sheets import sheet_versions
 from publisher.results.snapshots import pace
+from publisher.results.snapshots.folder import snapshot_folder
 from publisher.results.snapshots.prepared import (
     PREPARE_COMMAND,
     TREES,
@@ -59,7 +60,7 @@ from publisher.results.snapshots.prepared import (
     scopes_of_trees,
 )
 from publisher.results.snapshots.row_files import merge_apart
-from publisher.results.snapshots.snapshot import SnapshotWriter, snapshot_folder
+from publisher.results.snapshots.snapshot import SnapshotWriter
 from publisher.results.snapshots.summary import summary_lines
 from publisher.results.store import ResultStore
 

@@ -16,7 +16,7 @@ from keys.operations.publisher_state import PublisherState
 from publisher.catalog import counts as catalog_counts
 from publisher.catalog import coverage
 from publisher.results.reading import count_results
-from publisher.results.snapshots.snapshot import latest_number
+from publisher.results.snapshots.folder import latest_number
 from publisher.status import health, pace
 from publisher.status.health import DaemonHealth, Disk, LedgerHealth
 from publisher.status.pace import ExpectedPace, FolderPace, Minute, Pace

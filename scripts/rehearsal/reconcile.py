@@ -20,7 +20,7 @@ from config.site import FILING, LEDGER_NAMES, LEDGERS, RESULTS_LEDGER, TRANSFER
 from keys.ledger import segments
 from publisher.results.checks.finding import FindingKind
 from publisher.results.reading import open_results
-from publisher.results.snapshots.snapshot import latest_number
+from publisher.results.snapshots.folder import latest_number
 from scripts.filing.status import SETTLED, count_sheets
 from scripts.rehearsal.synthetic.result_batches import ERRORS, InjectedError, RehearsalResults
 from scripts.rehearsal.synthetic.scanner import UNFILABLE, ScanKind

@@ -28,7 +28,7 @@ from urllib.parse import urlencode, urlsplit
 from config.site import CLIENTS, SNAPSHOTS
 from config.snapshot import MANIFEST
 from keys.server_keys import sshsig
-from publisher.results.snapshots.snapshot import latest_number
+from publisher.results.snapshots.folder import latest_number
 from scripts.rehearsal import web_clients
 from scripts.rehearsal.reconcile import percentile
 

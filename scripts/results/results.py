@@ -24,7 +24,7 @@ from publisher.results.checks.finding import Check, Finding
 from publisher.results.intake import ysk_rows
 from publisher.results.reading import compare_with_sheets, open_results
 from publisher.results.sheets import sheet_versions
-from publisher.results.snapshots.exports import safe_text
+from publisher.results.snapshots.headings import safe_text
 from publisher.results.store import StoredResult
 from scripts.shared import console
 

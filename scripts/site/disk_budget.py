@@ -22,8 +22,8 @@ from config.snapshot import EXPORTS, MANIFEST
 from publisher.catalog import counts
 from publisher.results.ballot_file import load_ballot
 from publisher.results.snapshots import pace
+from publisher.results.snapshots.folder import latest_number, snapshot_folder
 from publisher.results.snapshots.prepared import scopes_of_trees
-from publisher.results.snapshots.snapshot import latest_number, snapshot_folder
 
 PAGE_BYTES = 250_000  # size of a scan at 200 dpi, estimated
 _OVERHEAD = 1.03  # factor for corrections and for pages in quarantine

@@ -71,7 +71,7 @@ from portal.data.criteria import Area, Criteria  # noqa: E402
 from portal.data.live import LiveData  # noqa: E402
 from portal.data.scoped import ScopedData  # noqa: E402
 from portal.data.snapshots import Cursor  # noqa: E402
-from publisher.results.snapshots.snapshot import latest_number  # noqa: E402
+from publisher.results.snapshots.folder import latest_number  # noqa: E402
 from scripts.rehearsal import web_clients  # noqa: E402
 
 ALL_BOXES = 201_000

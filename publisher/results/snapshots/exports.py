@@ -46,10 +46,7 @@ from config.snapshot import AGGREGATES, EXPORTS, EXPORTS_SIGNATURE, MANIFEST, PA
 from keys.files import sync
 from keys.kernel.process import end_with_parent
 from publisher.results.snapshots.folder import snapshot_folder
-from publisher.results.snapshots.headings import HEADINGS as HEADINGS
-from publisher.results.snapshots.headings import PROVISIONAL as PROVISIONAL
-from publisher.results.snapshots.headings import SNAPSHOT_HEADING as SNAPSHOT_HEADING
-from publisher.results.snapshots.headings import safe_text as safe_text
+from publisher.results.snapshots.headings import HEADINGS, PROVISIONAL, SNAPSHOT_HEADING, safe_text
 from publisher.results.snapshots.merge import QUIET
 from publisher.results.snapshots.rows import Rows, ndjson_lines, parquet_columns, read_parquet
 from publisher.results.snapshots.snapshot import describe_file

@@ -28,6 +28,7 @@ from publisher.results.snapshots.row_files import (
     columns_of,
     kind_of,
 )
+from publisher.results.snapshots.rows import parquet_columns, quoted
 
 QUIET = "SET enable_progress_bar = false"  # else DuckDB draws one on stdout after two seconds
 MEMORY = "256MB"
@@ -50,13 +51,13 @@ def merge(request: MergeRequest) -> dict[str, int]:
 
 def _merge(request: MergeRequest, memory: str | None) -> dict[str, int]:
     with duckdb.connect() as database:
-        spilled = _quoted(request.folder.with_name(".merge.new"))
+        spilled = quoted(request.folder.with_name(".merge.new"))
         for setting in (
             QUIET,
             "SET threads = 1",
             # It takes a file of rows for small, and would keep all of it in memory for a join.
             "SET disabled_optimizers = 'build_side_probe_side'",
-            f"SET temp_directory = '{spilled}'",
+            f"SET temp_directory = {spilled}",
             *([f"SET memory_limit = '{memory}'"] if memory else []),
         ):
             database.execute(setting)
@@ -77,7 +78,7 @@ def _write(database: duckdb.DuckDBPyConnection, request: MergeRequest, table: Ch
     database.execute(f"CREATE OR REPLACE TEMP TABLE newest AS {_newest_versions(table.files)}")
     rows = database.execute(
         f"COPY (SELECT {columns} FROM ({_newest(before, table.files, options)}) ORDER BY {_KEY}) "
-        f"TO '{_quoted(target)}' "
+        f"TO {quoted(target)} "
         f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROWS_A_GROUP})"
     ).fetchone()
     target.chmod(_MODE)
@@ -102,7 +103,7 @@ def _newest(before: Path | None, files: Iterable[RowFile], options: tuple[str, .
         rows = _rows(file, columns_of(file.options))
         parts.append(f"SELECT * FROM ({rows}) SEMI JOIN newest USING ({_KEY}, surum)")
     if before is not None:
-        parts.append(f"SELECT * FROM '{_quoted(before)}' ANTI JOIN newest USING ({_KEY})")
+        parts.append(f"SELECT * FROM {quoted(before)} ANTI JOIN newest USING ({_KEY})")
     return _union(parts)
 
 
@@ -111,7 +112,7 @@ def _rows(file: RowFile, columns: list[str]) -> str:
     kinds = ", ".join(f"'{name}': '{kind_of(name)}'" for name in columns_of(file.options))
     named = ", ".join(f'"{column}"' for column in columns)
     return (
-        f"SELECT {named} FROM read_csv('{_quoted(file.path)}', columns = {{{kinds}}}, "
+        f"SELECT {named} FROM read_csv({quoted(file.path)}, columns = {{{kinds}}}, "
         f"header = false, nullstr = '{NO_NUMBER}', auto_detect = false, delim = ',', "
         "quote = '\"', escape = '\"', parallel = false, "
         f"max_line_size = {_MAX_LINE}, buffer_size = {_CSV_BUFFER})"
@@ -125,8 +126,8 @@ def _union(queries: Iterable[str]) -> str:
 def _options_of(database: duckdb.DuckDBPyConnection, parquet: Path | None) -> set[str]:
     if parquet is None:
         return set()
-    described = database.execute(f"DESCRIBE SELECT * FROM '{_quoted(parquet)}'").fetchall()
-    return {name.removeprefix(VOTES) for name, *_ in described if name.startswith(VOTES)}
+    columns = parquet_columns(database, parquet)
+    return {name.removeprefix(VOTES) for name in columns if name.startswith(VOTES)}
 
 
 def _with_votes(
@@ -137,7 +138,7 @@ def _with_votes(
 ) -> set[str]:
     """Return which of these options some row states."""
     found: set[str] = set()
-    queries = [(f"FROM '{_quoted(before)}'", _options_of(database, before))] if before else []
+    queries = [(f"FROM {quoted(before)}", _options_of(database, before))] if before else []
     queries += [
         (f"FROM ({_rows(file, columns_of(file.options))})", set(file.options)) for file in files
     ]
@@ -148,10 +149,6 @@ def _with_votes(
             row = database.execute(f"SELECT {counts} {source}").fetchone() or ()
             found.update(option for option, count in zip(asked, row, strict=True) if count)
     return found
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
 
 
 def main(parent: int) -> int:

@@ -20,8 +20,8 @@ from keys.operations import site_keys
 from keys.server_keys import sshsig
 from publisher.results.ballot_file import load_ballot
 from publisher.results.snapshots.exports import prune_exports, write_exports
+from publisher.results.snapshots.folder import snapshot_folder
 from publisher.results.snapshots.prepared import TREES, scopes_of_trees
-from publisher.results.snapshots.snapshot import snapshot_folder
 from publisher.results.snapshots.views import write_views
 
 _NICE = 19

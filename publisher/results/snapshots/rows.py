@@ -19,7 +19,7 @@ _ROWS_A_FETCH = 5000
 
 def parquet_columns(database: duckdb.DuckDBPyConnection, parquet: Path) -> list[str]:
     """Return the names of the columns of a snapshot's Parquet file."""
-    described = database.execute(f"DESCRIBE SELECT * FROM '{_quoted(parquet)}'").fetchall()
+    described = database.execute(f"DESCRIBE SELECT * FROM {quoted(parquet)}").fetchall()
     return [row[0] for row in described]
 
 
@@ -33,14 +33,15 @@ def read_parquet(
         else f'"{column}"'
         for column in parquet_columns(database, parquet)
     )
-    query = f"SELECT {shown} FROM '{_quoted(parquet)}' WHERE {condition}"
+    query = f"SELECT {shown} FROM {quoted(parquet)} WHERE {condition}"
     found = database.execute(query)
     while part := found.fetchmany(_ROWS_A_FETCH):
         yield from part
 
 
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
+def quoted(path: Path) -> str:
+    """Return the name of a file as a text of SQL, in quotes."""
+    return "'" + str(path).replace("'", "''") + "'"
 
 
 def ndjson_lines(columns: Sequence[str], rows: Rows, name: str) -> Iterator[bytes]:

@@ -52,17 +52,12 @@ from config.event import Event, ResultsEvent, Value
 from config.result import Result, ResultKey
 from config.sheet import Secim
 from config.site import LATEST_SNAPSHOT, SNAPSHOTS
-from config.snapshot import AGGREGATES as AGGREGATES
-from config.snapshot import FORMAT, PARQUET
-from config.snapshot import MANIFEST as MANIFEST
-from config.snapshot import SIGNATURE as SIGNATURE
-from config.snapshot import VOTES as VOTES
+from config.snapshot import AGGREGATES, FORMAT, MANIFEST, PARQUET, SIGNATURE
 from keys.files import replace, sync
 from keys.ledger.segments import read_records
 from keys.ledger.writer import Clock, Ledger
 from publisher.results import tables as t
-from publisher.results.snapshots.folder import latest_number as latest_number
-from publisher.results.snapshots.folder import snapshot_folder as snapshot_folder
+from publisher.results.snapshots.folder import latest_number, snapshot_folder
 from publisher.results.snapshots.row_files import (
     ChangedTable,
     Merge,

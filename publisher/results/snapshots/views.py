@@ -40,6 +40,7 @@ from publisher.results.snapshots.exports import export_folder
 from publisher.results.snapshots.folder import condition, snapshot_folder
 from publisher.results.snapshots.merge import QUIET
 from publisher.results.snapshots.prepared import missing_views
+from publisher.results.snapshots.rows import quoted
 from publisher.results.snapshots.snapshot import describe_file
 from publisher.results.snapshots.summary import BOARD, DISTRICT
 
@@ -123,10 +124,9 @@ def _copy_parquet(
     database: duckdb.DuckDBPyConnection, source: Path, target: Path, where: str
 ) -> int:
     """Copy the rows that satisfy an SQL condition; return how many these are."""
-    files = [str(path).replace("'", "''") for path in (source, target)]
     copied = database.execute(
-        f"COPY (SELECT * FROM '{files[0]}' WHERE {where}) "
-        f"TO '{files[1]}' (FORMAT parquet, COMPRESSION zstd)"
+        f"COPY (SELECT * FROM {quoted(source)} WHERE {where}) "
+        f"TO {quoted(target)} (FORMAT parquet, COMPRESSION zstd)"
     ).fetchone()
     target.chmod(_MODE)
     sync(target)

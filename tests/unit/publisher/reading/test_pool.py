@@ -9,9 +9,8 @@ import pytest
 from PIL import Image
 
 from publisher.intake.lease import StillWritten
-from publisher.page import Arrival, ReadResult, Reason, Stamp
+from publisher.page import MAX_FILE_BYTES, Arrival, ReadResult, Reason, Stamp
 from publisher.reading.pool import Pool, Turns, read_page
-from publisher.reading.protocol import MAX_FILE_BYTES
 from publisher.source import Source
 
 NOON = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)

@@ -19,7 +19,7 @@ from config.site import BALLOT_CSV, REGISTRY_INDEX, RESULTS, STATE, STORE
 from publisher.results import process
 from publisher.results.process import ResultsRun
 from publisher.results.reading import open_results
-from publisher.results.snapshots.snapshot import latest_number
+from publisher.results.snapshots.folder import latest_number
 
 pytestmark = pytest.mark.slow
 

@@ -32,8 +32,8 @@ from publisher.results import process
 from publisher.results.intake import evidence
 from publisher.results.process import ResultsRun
 from publisher.results.reading import compare_with_sheets, open_results
+from publisher.results.snapshots.folder import latest_number
 from publisher.results.snapshots.merge import merge
-from publisher.results.snapshots.snapshot import latest_number
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 NOW = datetime(2023, 5, 14, 18, 0, tzinfo=UTC)

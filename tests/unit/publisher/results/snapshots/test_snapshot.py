@@ -20,9 +20,10 @@ from config.site import LEDGERS, RESULTS_LEDGER, SNAPSHOTS
 from config.snapshot import MANIFEST, SIGNATURE
 from keys.server_keys import sshsig
 from publisher.results.snapshots.exports import prune_exports, write_exports
+from publisher.results.snapshots.folder import latest_number
 from publisher.results.snapshots.merge import merge
 from publisher.results.snapshots.scoped import scoped_results
-from publisher.results.snapshots.snapshot import SnapshotWriter, latest_number
+from publisher.results.snapshots.snapshot import SnapshotWriter
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 
