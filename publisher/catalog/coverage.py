@@ -25,6 +25,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from config import times
 from config.litter import Litter
 from config.sheet import Belge, Secim, Sheet
 from config.site import CATALOG, COVERAGE_CACHE, REGISTRY_INDEX
@@ -220,7 +221,7 @@ class Coverage:
             ).fetchone()[0]
             if oldest:
                 ages.append((now - datetime.fromisoformat(oldest)).total_seconds())
-            start = (now - timedelta(seconds=60)).isoformat()
+            start = times.format_stored(now - timedelta(seconds=60))
             recent = self._database.execute(
                 "SELECT decided_at FROM arrival WHERE seq IS NOT NULL ORDER BY seq DESC"
             )

@@ -8,7 +8,7 @@ pages.
 A rehearsal that plays a whole night writes beforehand when its pages will arrive, as
 `state/expected-pace.json`, so that the wall can draw that curve behind the real one:
 
-    {"began": "2026-11-29T20:29:49+00:00", "pages": [0, 12, 310, 326]}
+    {"began": "2026-11-29T20:29:49.000000+00:00", "pages": [0, 12, 310, 326]}
 
 `pages` has the number of pages that arrive in each minute after `began`.
 """
@@ -17,9 +17,10 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
+from config import times
 from config.site import CATALOG, EXPECTED_PACE
 from keys import files
 from publisher.catalog.catalog import QUARANTINED, SPLIT
@@ -92,12 +93,12 @@ class Pace:
 
     def update(self, now: datetime) -> None:
         """Count the pages that were decided since the last time."""
-        start = _text(now - self._span)
+        start = times.format_stored(now - self._span)
         with open_reader(self._site / CATALOG) as database:
             if database is not None and "arrival" in database.tables():
                 self._read(database, start)
         self._all.forget_before(start[:16])
-        hour_ago = _text(now - HOUR)[:16]
+        hour_ago = times.format_stored(now - HOUR)[:16]
         for counts in self._folders.values():
             counts.forget_before(hour_ago)
         for folder in sorted(self._folders, key=lambda f: self._folders[f].last)[:-_MAX_FOLDERS]:
@@ -110,14 +111,14 @@ class Pace:
         at = datetime.fromisoformat(f"{min(self._all.pages)}:00+00:00")
         found = []
         while at <= now:
-            name = _text(at)[:16]
+            name = times.format_stored(at)[:16]
             found.append(Minute(at, self._all.pages[name], self._all.set_aside[name]))
             at += timedelta(minutes=1)
         return tuple(found)
 
     def folders(self, now: datetime) -> tuple[FolderPace, ...]:
         """Return the pace of each scanner's folder, by name."""
-        minute = _text(now - timedelta(minutes=1))[:16]
+        minute = times.format_stored(now - timedelta(minutes=1))[:16]
         return tuple(
             FolderPace(
                 folder,
@@ -154,7 +155,7 @@ def write_expected(site: Path, began: datetime, seconds: Iterable[float]) -> Non
     """Write when a rehearsal delivers its pages: `seconds` after `began`, one for each page."""
     counted = Counter(int(at // 60) for at in seconds)
     pages = [counted[minute] for minute in range(max(counted, default=-1) + 1)]
-    stated = {"began": began.astimezone(UTC).isoformat(), "pages": pages}
+    stated = {"began": times.format_stored(began), "pages": pages}
     files.replace(site / EXPECTED_PACE, json.dumps(stated).encode() + b"\n")
 
 
@@ -167,7 +168,3 @@ def read_expected(site: Path) -> ExpectedPace | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _text(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat()
