@@ -455,6 +455,7 @@ class Server:
         return self._party_rates.get(party_id, self._config.settings.sftp.rate_mbit)
 
     def _end_revoked_sessions(self) -> None:
+        ended = self._ended.numbers()
         for child in self._children:
             state = child.state
             if state.party is None or state.termination_reason is not None:
@@ -462,7 +463,7 @@ class Server:
             reason = self._revalidator.reason_to_end(
                 state.party, state.credential, state.address, state.rehearsal, state.settings
             )
-            if reason is None and state.session in self._ended.numbers():
+            if reason is None and state.session in ended:
                 reason = live_sessions.REASON
             if reason is not None:
                 _log.info("session-ended", session=state.session, party=state.party, cause=reason)
