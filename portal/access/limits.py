@@ -58,6 +58,10 @@ class Limits:
         key = (source_of(address), login.strip().lower()[:100])
         return max(refused, self._attempts.wait(key, _ATTEMPTS_PER_SECOND, self._burst))
 
+    def address_wait(self, address: Address) -> float:
+        """Count an attempt under any name; return the seconds to wait if it is too many."""
+        return self._attempts.wait(source_of(address), _ATTEMPTS_PER_SECOND, self._burst)
+
     def login_failed(self, address: Address, reason: str) -> None:
         """Charge an address for a refused login, unless a party's own client can meet that."""
         if costs_penalty(reason):

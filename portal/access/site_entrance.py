@@ -130,11 +130,15 @@ class SiteEntrance(ABC):
         except Faults as faults:
             return faults
 
+    def login_wait(self, address: Address, login: str) -> float:
+        """Count an attempt to log in; return the seconds to wait if it is one too many, else 0."""
+        return self.limits.login_wait(address, login)
+
     async def log_in(
         self, login: str, password: str, address: Address
     ) -> tuple[str, Session] | Refused | Wait:
         """Check a password; begin a session in the stage that comes first for this user."""
-        if seconds := self.limits.login_wait(address, login):
+        if seconds := self.login_wait(address, login):
             return Wait(seconds)
         if len(login) > MAX_LOGIN or len(password) > MAX_PASSWORD:
             found = await self.decide_login("", "-", address)

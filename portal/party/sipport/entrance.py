@@ -6,7 +6,10 @@ strangers who try passwords here cannot make the portal's users wait.
 
 1. Only a party's representative can log in. A second factor is required, whatever the settings say.
 2. All refusals have the same text and take the same time, because any stranger may try to log in.
-3. The number of attempts is limited for each address, for each name, and for all together.
+3. The number of attempts is limited for each address and for each name from it.
+4. Addresses that nobody knows share a limit besides. An attempt that rule 3 refuses does not count
+   there. An address that a party has registered, or from which a representative has logged in since
+   the start, has no part in it: however many strangers try, it only waits for its own attempts.
 """
 
 import asyncio
@@ -18,6 +21,7 @@ from config.settings import PortalSettings
 from config.site import REQUEST_SESSIONS
 from keys.credentials import admission
 from keys.credentials.admission import AdmittedUser, Reason, Refused
+from keys.credentials.penalties import Source, source_of
 from keys.credentials.users import Service, Users, split_login_name
 from portal.access.entrance import Entrance
 from portal.access.identity import Identity
@@ -31,7 +35,8 @@ from portal.access.site_entrance import (
 )
 
 ROOT = "/sipport"
-_LOGINS_PER_SECOND, _LOGINS = 2.0, 40.0  # of all addresses together
+_LOGINS_PER_SECOND, _LOGINS = 2.0, 40.0  # of all unknown addresses together
+_MAX_KNOWN = 4096  # addresses
 
 
 class RequestsEntrance(SecondFactorEntrance):
@@ -53,7 +58,8 @@ class RequestsEntrance(SecondFactorEntrance):
             portal.settings, portal.recorder, portal.clock, monotonic, made, REQUEST_SESSIONS
         )
         self.codes = portal.codes  # a code is accepted once, here or on the web site
-        self._all = Buckets(monotonic)
+        self._strangers = Buckets(monotonic)
+        self._known: dict[Source, None] = {}  # where representatives have logged in, oldest first
 
     @property
     def web(self) -> PortalSettings:
@@ -69,10 +75,26 @@ class RequestsEntrance(SecondFactorEntrance):
     async def log_in(
         self, login: str, password: str, address: Address
     ) -> tuple[str, Session] | Refused | Wait:
-        """Check a password, unless all addresses together have tried too many."""
-        if seconds := self._all.wait("logins", _LOGINS_PER_SECOND, _LOGINS):
-            return Wait(seconds)
-        return await super().log_in(login, password, address)
+        """Check a password, and remember the address if it is right."""
+        found = await super().log_in(login, password, address)
+        if isinstance(found, tuple):
+            self._known.pop(source_of(address), None)
+            self._known[source_of(address)] = None
+            if len(self._known) > _MAX_KNOWN:
+                del self._known[next(iter(self._known))]
+        return found
+
+    def login_wait(self, address: Address, login: str) -> float:
+        """Count an attempt to log in; return the seconds to wait if it is one too many, else 0."""
+        seconds = super().login_wait(address, login)
+        known = source_of(address) in self._known or any(
+            party.registered(address) for party in self.settings.parties
+        )
+        if seconds or known:
+            return seconds
+        return self.limits.address_wait(address) or self._strangers.wait(
+            "logins", _LOGINS_PER_SECOND, _LOGINS
+        )
 
     async def decide_login(self, login: str, password: str, address: Address) -> Entering | Refused:
         """Check a password, and say in which stage the session of its user begins."""

@@ -67,7 +67,7 @@ def ssh_key(seed: bytes) -> tuple[str, str]:
 
 
 @pytest.fixture
-def portal(tmp_path: Path) -> Iterator[Portal]:
+def site(tmp_path: Path) -> Path:
     site = web_site.make(tmp_path / "site", SITE_TOML, office.PARTIES_TOML + INVITED)
     chosen, initial = web_site.password(), web_site.password(False)
     held = user_files.load(site, "parti-a")
@@ -78,6 +78,11 @@ def portal(tmp_path: Path) -> Iterator[Portal]:
         Users("parti-d", (User("temsilci", Role.REPRESENTATIVE, (chosen,), totp=SECRET),)),
         Users("parti-b", (User("yeni", Role.REPRESENTATIVE, (initial,)),)),
     )
+    return site
+
+
+@pytest.fixture
+def portal(site: Path) -> Iterator[Portal]:
     with web_site.running(site) as found:
         found.now = EARLY
         yield found
@@ -464,3 +469,29 @@ def test_too_many_attempts_have_to_wait_and_do_not_slow_the_web_site(tmp_path: P
         ]
         assert answers[0] == 403 and answers[-1] == 429
         assert limited.client(HOME).log_in().status_code == 303
+
+
+def test_one_stranger_locks_nobody_out(site: Path) -> None:
+    with web_site.running(site, own_limits=True) as limited:
+        limited.now = EARLY
+        stranger = limited.client("203.0.113.9")
+        for n in range(60):
+            log_in(stranger, f"parti-d.x{n}", "wrong")
+        assert log_in(stranger, "parti-d.temsilci", "wrong").status_code == 429
+
+        assert log_in(limited.client(AWAY)).status_code == 303
+
+
+def test_many_strangers_do_not_lock_out_who_has_logged_in_before_or_is_registered(
+    site: Path,
+) -> None:
+    with web_site.running(site, own_limits=True) as limited:
+        limited.now = EARLY
+        assert log_in(limited.client(AWAY)).status_code == 303
+        for n in range(60):
+            last = log_in(limited.client(f"203.0.113.{n}"), "parti-d.temsilci", "wrong")
+        assert last.status_code == 429
+
+        assert log_in(limited.client(AWAY)).status_code == 303
+        assert log_in(limited.client(HOME)).status_code == 303  # a party has registered it
+        assert log_in(limited.client(HOME), secret="wrong").status_code == 403
