@@ -14,7 +14,7 @@ characters. A field with one of them is emptied, and the text is neither stored 
 
 import base64
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import date
 from typing import Any
@@ -36,9 +36,7 @@ Problems = dict[str, str]
 ADDRESSES = PHONES = 2
 _MAX_TEXT, _MAX_LINE = 200, 2000
 _PRIVATE = ("PRIVATE KEY", "PuTTY-User-Key-File", "Private-Lines", "b3BlbnNzaC1rZXktdjE")
-_BLOCK = re.compile(
-    r"---- BEGIN SSH2 PUBLIC KEY ----.*?---- END SSH2 PUBLIC KEY ----|^[^\n]+$", re.S | re.M
-)
+_BEGIN, _END = "---- BEGIN SSH2 PUBLIC KEY ----", "---- END SSH2 PUBLIC KEY ----"
 KIMLIK = "T.C. kimlik no buraya yazılmaz; alan boşaltıldı."
 PRIVATE_KEY = (
     "Bu bir özel anahtar. Saklanmadı; yine de artık gizli sayılmaz: yeni bir anahtar üretip açık "
@@ -113,7 +111,7 @@ async def posted(sent: FormData, old: Mapping[str, Any]) -> tuple[Fields, Proble
 
 def _clean(text: str) -> tuple[str, str]:
     """Return a text as it is kept, and what was wrong with it: then it is empty."""
-    text = " ".join(text.split(" ")).strip()
+    text = text.strip()
     if any(mark in text for mark in _PRIVATE):
         return "", PRIVATE_KEY
     if form.holds_kimlik(text):
@@ -139,9 +137,7 @@ async def _new_keys(sent: FormData, kept: list[dict[str, str]]) -> tuple[list[An
         return kept, PRIVATE_KEY
     keys, wrong = list(kept), ""
     for text in texts:
-        for block in _BLOCK.findall(text.replace("\r\n", "\n")):
-            if not block.strip():
-                continue
+        for block in key_texts(text.replace("\r\n", "\n").split("\n")):
             try:
                 line, comment = parse_public_key(block)
             except ValueError as error:
@@ -156,6 +152,23 @@ async def _new_keys(sent: FormData, kept: list[dict[str, str]]) -> tuple[list[An
     if len(keys) > MAX_KEYS:
         return keys[:MAX_KEYS], f"En çok {MAX_KEYS} anahtar kaydedilebilir."
     return keys, wrong
+
+
+def key_texts(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the text of each public key: a line that is not blank, or the lines of an SSH2 file.
+
+    If the last line of an SSH2 file is missing, each of its lines counts by itself.
+    """
+    file: list[str] = []
+    for line in lines:
+        if file or line.lstrip().startswith(_BEGIN):
+            file.append(line)
+            if line.rstrip().endswith(_END):
+                yield "\n".join(file)
+                file = []
+        elif line.strip():
+            yield line
+    yield from filter(str.strip, file)
 
 
 def _key_problem(error: str) -> str:

@@ -26,6 +26,7 @@ from keys.access_requests.store import State as RequestState
 from keys.credentials.users import Role, State, User, Users
 from keys.operations import user_files
 from portal.access.gate import GatedRoute
+from portal.party.sipport import fields
 from portal.party.sipport.site import create_app as create_sipport
 
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
@@ -42,6 +43,7 @@ scope = "all"
 invited = true
 """
 EARLY = office.OPENS - timedelta(hours=12)
+SSH2 = "---- BEGIN SSH2 PUBLIC KEY ----\nComment: m\nAAAA\n---- END SSH2 PUBLIC KEY ----"
 PUBLIC = {"/giris", "/dosya/{digest}/{name}"}
 FORM = {
     "hizmet": ["web", "service"],
@@ -469,6 +471,26 @@ def test_too_many_attempts_have_to_wait_and_do_not_slow_the_web_site(tmp_path: P
         ]
         assert answers[0] == 403 and answers[-1] == 429
         assert limited.client(HOME).log_in().status_code == 303
+
+
+def test_each_line_of_pasted_keys_is_looked_at_once() -> None:
+    begin, count = "---- BEGIN SSH2 PUBLIC KEY ----", 20_000
+    lines = iter([begin] * count)  # what it has given, it cannot give again
+
+    assert list(fields.key_texts(lines)) == [begin] * count
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a\n\n b\n", ["a", " b"]),
+        (f"a\n{SSH2}\nb", ["a", SSH2, "b"]),
+        (f"{SSH2}\n{SSH2}", [SSH2, SSH2]),
+        (f"{SSH2[:-1]}\n\nb", [*SSH2[:-1].split("\n"), "b"]),
+    ],
+)
+def test_pasted_keys_are_lines_or_whole_files(text: str, found: list[str]) -> None:
+    assert list(fields.key_texts(text.split("\n"))) == found
 
 
 def test_one_stranger_locks_nobody_out(site: Path) -> None:
