@@ -1,8 +1,8 @@
 """Runs one `ssps` command for an operator of the staff site, whom stdin names.
 
 `ssps staff` starts it for a page that reads the record or changes something, so that both do what
-the commands do, with the same records; the record names the operator's account and address. stdin
-has one JSON object, the site is the only argument:
+the commands do, with the same records; the record names the operator's account (`staff:amir`) and
+address. stdin has one JSON object, the site is the only argument:
 
     {"who": "amir", "from": "10.20.3.4", "command": ["party", "suspend", "parti-a", "--why", "…"]}
 
@@ -12,6 +12,7 @@ Output and exit code are the command's. Only the commands of ALLOWED run.
 import json
 import sys
 
+from keys.operations.change_record import account
 from scripts.shared import console
 from scripts.ssps import main
 
@@ -38,7 +39,7 @@ def run(site: str, request: str) -> None:
     words = [str(word) for word in asked["command"]]
     if tuple(words[:2]) not in ALLOWED:
         sys.exit(f"{' '.join(words[:2])}: not a command of the staff site")
-    console.act_for(str(asked["who"]), str(asked["from"]))
+    console.act_for(account(str(asked["who"])), str(asked["from"]))
     main.main(["--site", site, *words], prog_name="ssps")
 
 

@@ -18,6 +18,9 @@ party's own password (sftpd/monitor/password_change). The event is named after t
 4. If a crash comes between a record and its change, the next record shows it: its `before` is read
    from what is actually in effect.
 
+`who` is a login of a machine, `ayse`, or an account of the staff site, `staff:ayse`. Both may
+belong to the same person, so at the desk they never complete each other (publisher/catalog/review).
+
 Keys and passwords appear as fingerprints. This module never gets a secret.
 """
 
@@ -31,6 +34,12 @@ from keys.ledger.writer import Ledger, Unwritable
 from keys.operations import settings_record
 
 ASKED = "asked"
+ACCOUNT = "staff:"  # before the name of an account of the staff site; no login name has a colon
+
+
+def account(name: str) -> str:
+    """Return the name of an account of the staff site as records have it."""
+    return f"{ACCOUNT}{name}"
 
 
 class ChangeRecord:

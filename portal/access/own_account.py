@@ -1,8 +1,8 @@
 """Changes that a user makes to its own account: its password, the terms, the second factor.
 
 Each is a record in the operations ledger before it takes effect, as for an operator's command;
-`who` of that record is the party, or the operator. The hash of the password is stored, never the
-password.
+`who` of that record is the party, or the account of the staff site. The hash of the password is
+stored, never the password.
 """
 
 import socket
@@ -16,7 +16,7 @@ from keys.credentials import ring, user_changes, users
 from keys.credentials.users import Users, login_name
 from keys.ledger import writer
 from keys.operations import key_files, user_files
-from keys.operations.change_record import record_change
+from keys.operations.change_record import account, record_change
 
 PASSWORD_CHANGE, TERMS, TOTP = "user password", "user terms", "user totp"
 _LOCK_TIMEOUT = 5.0  # seconds to wait while an operator's command holds the operations ledger
@@ -81,7 +81,7 @@ def _change(
     here = socket.gethostname()
     with (
         writer.Ledger(site / LEDGERS / OPERATIONS, clock, _LOCK_TIMEOUT) as operations,
-        record_change(operations, command, party or name, here, login, why) as record,
+        record_change(operations, command, party or account(name), here, login, why) as record,
     ):
         old = user_files.load(site, party)
         record.before = users.describe(old)

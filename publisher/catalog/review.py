@@ -31,11 +31,11 @@ import sqlalchemy as sa
 from config.event import FilingEvent
 from config.registry import RegistryEntry, is_karekod
 from keys.ledger.record import Record
+from keys.operations.change_record import ACCOUNT
 from publisher.catalog import tables as t
 from publisher.outcome import Lookup
 
 FILED, REJECTED = "filed", "rejected"
-ACCOUNT = "staff:"  # before the name of an account of the staff site; no login name has a colon
 CONTRADICTED = "contradicted"  # the cause of an answer (publisher/requests/queue)
 Sheets = tuple[tuple[int, str], ...]  # pages from 1, and the karekod of the sheet on each
 

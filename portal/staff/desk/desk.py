@@ -9,6 +9,7 @@ from pathlib import Path
 
 import structlog
 
+from keys.operations.change_record import account
 from portal.staff.desk.held import Case, HeldPages
 from portal.staff.desk.leases import Leases
 from portal.staff.desk.neighbours import Neighbour, nearest_board, neighbours
@@ -16,7 +17,6 @@ from portal.staff.desk.queue import Board, Queue
 from portal.staff.desk.requests import Requests
 from portal.staff.desk.sheets import SheetFacts, sheet_facts
 from portal.staff.desk.suggestions import Suggestion, suggest
-from publisher.catalog.review import ACCOUNT
 from publisher.page import Reading, ReadResult
 from publisher.reading.protocol import parse_result
 from publisher.reading.reread_task import parse_settings
@@ -28,11 +28,6 @@ _GUESSES_AT_ONCE = 50  # beside the requests of operators; in a request fewer
 _GUESSES_IN_A_REQUEST = 12
 
 _log = structlog.get_logger()
-
-
-def account(user: str) -> str:
-    """Return the name of an account of the staff site as records have it."""
-    return f"{ACCOUNT}{user}"
 
 
 @dataclass(frozen=True, slots=True)

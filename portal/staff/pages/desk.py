@@ -23,6 +23,7 @@ from config.event import AccessEvent
 from config.registry import RegistryEntry
 from config.site import QUARANTINE
 from keys.credentials.users import Role
+from keys.operations.change_record import ACCOUNT, account
 from portal.access.gate import Refusal, gated_router, record
 from portal.access.identity import Identity
 from portal.data import titles
@@ -30,7 +31,7 @@ from portal.party.dependencies import pictures_of
 from portal.party.rendering import page as render_page
 from portal.pictures.pictures import OriginalChanged
 from portal.staff.desk import queue, specimen
-from portal.staff.desk.desk import Desk, Looked, account
+from portal.staff.desk.desk import Desk, Looked
 from portal.staff.desk.held import Case, State, reason_title
 from portal.staff.desk.sheets import SheetFacts, SheetWords, sheet_facts
 from portal.staff.roles import ANYONE, DESK, Anyone
@@ -118,7 +119,7 @@ def desk_queue(request: Request, who: Anyone) -> Response:
         query=filters.query(),
         rows=[(case, case.state(account(who.user))) for case in shown[:ROWS_A_PAGE]],
         count=len(shown),
-        leased={file: name.removeprefix(review.ACCOUNT) for file, name in leased.items()},
+        leased={file: name.removeprefix(ACCOUNT) for file, name in leased.items()},
         statuses=[(k, v, counts["durum"][k]) for k, v in queue.STATUSES.items()],
         reasons=queue.grouped(counts["neden"], reason_title),
         folders=queue.grouped(counts["klasor"], str),
@@ -186,7 +187,7 @@ def desk_page(request: Request, file: str, who: Anyone) -> Response:
         size=case.page.size if frame == 1 else None,
         reason=reason_title(case.page.reason),
         board=looked.board,
-        looking=[other.removeprefix(review.ACCOUNT) for other in others],
+        looking=[other.removeprefix(ACCOUNT) for other in others],
         on_its_way=desk.requests.waiting_for(file),
         reread=sent,
         reread_fault=seen.fault if seen is not None else None,

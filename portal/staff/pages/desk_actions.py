@@ -22,11 +22,11 @@ from fastapi.responses import RedirectResponse
 from config.event import AccessEvent, StaffEvent, Value
 from config.site import QUARANTINE
 from keys.ledger.writer import LedgerBusy, Unwritable
+from keys.operations.change_record import ACCOUNT, account
 from portal.access.gate import Refusal, gated_router, record
 from portal.access.identity import Identity
 from portal.party.rendering import page as render_page
 from portal.staff.desk import queue as queues
-from portal.staff.desk.desk import account
 from portal.staff.desk.held import Case, State
 from portal.staff.desk.sheets import sheet_facts
 from portal.staff.pages.desk import choice_of, desk_of, missing, next_url, page_url
@@ -257,7 +257,7 @@ def _check_step(request: Request, who: Identity, case: Case, step: str) -> None:
     name = account(who.user)
     for sent in desk_of(request).requests.waiting_for(case.page.file):
         if sent.request.kind in (queue.IDENTIFY, queue.REJECT, queue.RULE):
-            other = sent.who.removeprefix(review.ACCOUNT)
+            other = sent.who.removeprefix(ACCOUNT)
             raise Conflict(f"Bu sayfa için bir işlem gönderilmiş, yanıtı bekleniyor ({other}).")
     match case.state(name):
         case State.DISPUTED:

@@ -12,11 +12,11 @@ from fastapi import Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from config.event import AccessEvent
+from keys.operations.change_record import ACCOUNT, account
 from portal.access.gate import Refusal, gated_router, record
 from portal.access.identity import Identity
 from portal.party.rendering import page as render_page
 from portal.staff.desk import queue
-from portal.staff.desk.desk import account
 from portal.staff.desk.held import Case, State, reason_title
 from portal.staff.desk.sheets import SheetFacts, sheet_facts
 from portal.staff.pages import desk_actions
@@ -32,7 +32,6 @@ from portal.staff.pages.desk import (
 )
 from portal.staff.pages.desk_actions import Conflict
 from portal.staff.roles import Anyone, Desk
-from publisher.catalog import review
 
 AT_ONCE = 10
 _OFFERED = 5  # sheets that each page is offered
@@ -155,7 +154,7 @@ def rescans(request: Request, who: Anyone) -> Response:
         wanted=wanted,
         board_title=board_title,
         reason_title=reason_title,
-        person=lambda name: name.removeprefix(review.ACCOUNT),
+        person=lambda name: name.removeprefix(ACCOUNT),
         link=lambda case: page_url(case.page.file, queue.Filters(status=queue.RESCANS)),
         decided=State.DECIDED,
         **notices(desk, who),

@@ -30,7 +30,7 @@ def test_the_record_names_the_account_and_its_address(site: Path) -> None:
     assert ask(site, "party", "suspend", "--why=too much", "--", "parti-a") == 0
 
     last = list(segments.read_records(site / "ledgers/operations"))[-1].event
-    assert (last.event, last.who, last.origin) == ("party suspend", "amir", "10.20.3.4")
+    assert (last.event, last.who, last.origin) == ("party suspend", "staff:amir", "10.20.3.4")
     assert last.detail["why"] == "too much"
 
 

@@ -201,7 +201,7 @@ def test_the_first_login_sets_a_password_and_a_second_factor(staff: Staff) -> No
     assert browser.get("/").status_code == 200
     changes = segments.read_records(staff.site / LEDGERS / "operations")
     recorded = [(r.event.event, r.event.who) for r in changes][-2:]
-    assert recorded == [("operator password", "yeni"), ("operator totp", "yeni")]
+    assert recorded == [("operator password", "staff:yeni"), ("operator totp", "staff:yeni")]
     assert staff.client().log_in("yeni", PASSWORD).status_code == 403
     assert staff.client().log_in("yeni", NEW).headers["location"] == "/dogrulama"
 

@@ -102,8 +102,8 @@ def test_a_supervisor_suspends_and_resumes_with_why_on_the_same_record(staff: St
     assert "zaten öyleydi" in again.text
     assert "suspended = true" not in (staff.site / "parties.toml").read_text()
     assert changes(staff) == [
-        ("party suspend", "amir", HOME, "parti-a", "çok istek"),
-        ("party resume", "amir", HOME, "parti-a", "--why=x"),
+        ("party suspend", "staff:amir", HOME, "parti-a", "çok istek"),
+        ("party resume", "staff:amir", HOME, "parti-a", "--why=x"),
     ]
     assert ("page", "amir", "/partiler/parti-a/durdur", "ok") in [r[:4] for r in staff.records()]
 
@@ -139,7 +139,7 @@ def test_a_supervisor_ends_a_session_with_why(staff: Staff, session: LiveSession
 
     assert "Oturum sonlandırıldı." in done.text
     assert unknown.status_code == 409 and "has no session 91" in unknown.text
-    assert changes(staff)[0] == ("party end-session", "amir", HOME, "parti-a", "eski istemci")
+    assert changes(staff)[0] == ("party end-session", "staff:amir", HOME, "parti-a", "eski istemci")
 
 
 @pytest.mark.slow

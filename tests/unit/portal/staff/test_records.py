@@ -51,7 +51,7 @@ def test_the_state_of_verification_comes_first_and_a_button_verifies(night: Staf
     assert answer.status_code == 303
     page = until(night, "/kayit", "denetci, [0-9.]+ sn")
     found = verified.read(night.site)
-    assert found is not None and found.by == "denetci"
+    assert found is not None and found.by == "staff:denetci"
     assert {ledger.name for ledger in found.ledgers} >= {"transfer", "filing"}
     assert ("Kayıtlar doğrulandı" in page) is found.ok
 

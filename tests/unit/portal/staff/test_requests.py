@@ -109,10 +109,14 @@ def test_an_accepted_form_is_in_force_and_on_record_as_the_operator_s(staff: Sta
     assert party is not None and not party.invited
     changes = [r.event for r in segments.read_records(staff.site / "ledgers/operations")]
     last = changes[-1]
-    assert (last.event, last.who, last.origin) == ("party requests accept", "ayse", "127.0.0.1")
+    assert (last.event, last.who, last.origin) == (
+        "party requests accept",
+        "staff:ayse",
+        "127.0.0.1",
+    )
     assert last.detail["why"] == "paper 7"
     assert {e.who for e in changes if e.event in ("party add", "user add") and e.detail.get(
-        "request")} == {"ayse"}  # fmt: skip
+        "request")} == {"staff:ayse"}  # fmt: skip
     _, who, what, _, detail = next(r for r in staff.records() if r[0] == "request")
     assert (who, what, detail["state"]) == ("ayse", "d-partisi/1", "accepted")
     assert password not in str(staff.records()) + str(changes)
@@ -150,7 +154,7 @@ def test_a_returned_form_has_the_reason_that_the_representative_sees(staff: Staf
     assert decide(browser, "iade", request, neden="--yes") == 303
 
     (left,) = store.requests_of(staff.site, "d-partisi")
-    assert (left.state, left.reason, left.decided_by) == (State.RETURNED, "--yes", "amir")
+    assert (left.state, left.reason, left.decided_by) == (State.RETURNED, "--yes", "staff:amir")
 
 
 @pytest.mark.slow
