@@ -20,7 +20,9 @@ returns the Identity of the user, and calls `record` once for what it is about t
 4. After the function has returned its answer, and before the first byte of it is sent, the gate
    writes what the function has recorded. If that fails, the client gets 503 and no answer. A route
    that has recorded nothing is an error of ours, and its answer is not sent either.
-5. A request that a function refuses is recorded as `denied`, with the status.
+5. A request that a function refuses is recorded as `denied`, with the status, instead of what the
+   function has recorded so far. So a function that does something writes the record of it first,
+   with `record_now`.
 
 `public` marks the few routes that need no user, such as the page of the login. `check_routes` is
 called when the application is made: it refuses to start if a route has no gate, or was not added
@@ -31,9 +33,11 @@ import base64
 import binascii
 from collections.abc import Awaitable, Callable, Coroutine
 from enum import StrEnum
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+import anyio.from_thread
 import structlog
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.dependencies.models import Dependant
@@ -132,6 +136,13 @@ async def record_now(
     record(request, event, what, **detail)
     await _write(request)
     request.state.records, request.state.recorded = [], True
+
+
+def record_now_in_thread(
+    request: Request, event: StrEnum, what: str | None = None, **detail: Value
+) -> None:
+    """Write a record at once as `record_now` does, from a function that runs in a thread."""
+    anyio.from_thread.run(partial(record_now, request, event, what, **detail))
 
 
 def when_recorded(request: Request, act: Callable[[int], None]) -> None:

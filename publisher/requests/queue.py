@@ -37,6 +37,7 @@ KINDS = (ABSENT, EXPECTED, IDENTIFY, REJECT, RULE, RESCAN, REREAD, REBUILD, REPA
 # now; it needs another account; the account contradicts another.
 DECIDED, CHANGED, DISPUTED = "decided", "changed", "disputed"
 NOW_FILED, NAMED, CONTRADICTED = "filed", "named", review.CONTRADICTED
+UNREADABLE = "unreadable"  # the file of the answer is damaged
 _REQUEST, _ANSWER = ".json", ".done"  # suffixes of the files
 
 
@@ -144,12 +145,15 @@ def take_answer(site: Path, identity: str) -> Answer | None:
 
 
 def read_answer(site: Path, identity: str) -> Answer | None:
-    """Return the answer to a request, None if there is none yet."""
+    """Return the answer to a request, None if there is none yet; a damaged one says so."""
     try:
         fields = json.loads((site / REQUESTS / f"{identity}{_ANSWER}").read_bytes())
+        return Answer(fields["done"], fields["said"], fields.get("cause", ""))
     except FileNotFoundError:
         return None
-    return Answer(fields["done"], fields["said"], fields.get("cause", ""))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        message = f"the publisher's answer cannot be read, look at what it has done: {error}"
+        return Answer(False, message, UNREADABLE)
 
 
 def forget_answer(site: Path, identity: str) -> None:

@@ -60,13 +60,18 @@ class Desk:
 
     async def follow(self) -> None:
         """Take up the publisher's answers until the task is cancelled."""
-        await asyncio.to_thread(self.requests.adopt)
+        adopted = False
         while True:
-            await asyncio.sleep(_INTERVAL)
             try:
+                if not adopted:
+                    await asyncio.to_thread(self.requests.adopt)
+                    adopted = True
                 await asyncio.to_thread(self._work)
+                wait = _INTERVAL
             except Exception as error:
                 _log.exception("desk-task-failed", cause=str(error))
+                wait = _LOOK_AGAIN
+            await asyncio.sleep(wait)
 
     def _work(self) -> None:
         self.requests.poll()

@@ -16,6 +16,7 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -82,8 +83,13 @@ class Requests:
     _rereads: dict[str, Sent] = field(default_factory=dict)  # the last one of each page
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
+    def new_identity(self) -> str:
+        """Return the identity of a request that is to be sent."""
+        return arrival_id(self.clock(), secrets.token_hex(4))
+
     def send(
         self,
+        identity: str,
         kind: str,
         who: str,
         origin: str,
@@ -92,9 +98,7 @@ class Requests:
         before: Value,
     ) -> Sent:
         """Record a request and send it; raises LedgerBusy, Unwritable and OSError."""
-        now = self.clock()
-        identity = arrival_id(now, secrets.token_hex(4))
-        sent = Sent(Request(identity, kind, (who,), origin, why, detail), now)
+        sent = Sent(Request(identity, kind, (who,), origin, why, detail), self.clock())
         command = COMMANDS[kind]
         with (
             self._lock,
@@ -189,6 +193,8 @@ class Requests:
         ):
             if answer.done:
                 record.done(_recorded(request, answer), detail)
+            elif answer.cause == queue.UNREADABLE:
+                record.failed(answer.message, detail)
             else:
                 record.refused(answer.message, detail)
         queue.forget_answer(self.site, request.id)
@@ -203,6 +209,7 @@ class Requests:
 
 def _recorded(request: Request, answer: Answer) -> Value:
     """Return what an answer says, for the record."""
-    if request.kind != queue.REREAD:
-        return answer.message
-    return list(parse_result(answer.message.encode()).texts)
+    if request.kind == queue.REREAD:
+        with suppress(ValueError):
+            return list(parse_result(answer.message.encode()).texts)
+    return answer.message

@@ -6,10 +6,10 @@
     POST /masa/sayfa/<file>/yeniden-oku      sayfa, yon, parca        read it with all passes
     POST /masa/sayfa/<file>/karar            secim, gerekce           a supervisor decides
 
-Each is a record in the staff ledger and in the operations ledger, and a request to the publisher
-(portal/staff/desk/requests). The browser goes on with the next page at once. `adim` is the step of
-the page that the form was made for: if somebody else has acted on the page since, the answer is
-409, and nothing is sent.
+Each is a record in the staff ledger, then one in the operations ledger, then a request to the
+publisher (portal/staff/desk/requests). The browser goes on with the next page at once. `adim` is
+the step of the page that the form was made for: if somebody else has acted on the page since, the
+answer is 409, and nothing is sent.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ from config.event import AccessEvent, StaffEvent, Value
 from config.site import QUARANTINE
 from keys.ledger.writer import LedgerBusy, Unwritable
 from keys.operations.change_record import ACCOUNT, account
-from portal.access.gate import Refusal, gated_router, record
+from portal.access.gate import Refusal, gated_router, record, record_now_in_thread
 from portal.access.identity import Identity
 from portal.party.rendering import page as render_page
 from portal.staff.desk import queue as queues
@@ -165,14 +165,14 @@ def send_identification(
     """Send which sheets a page shows."""
     _check_sheets(request, sheets)
     text = review.format_sheets(sheets)
-    if not _double(request, who, case, queue.IDENTIFY, {"sheets": text}):
+    if not _repeated(request, who, case, queue.IDENTIFY, why, {"sheets": text}):
         _check_step(request, who, case, step)
         _send(request, who, queue.IDENTIFY, case, why, {"sheets": text, "step": step})
 
 
 def send_rejection(request: Request, who: Identity, case: Case, step: str, why: str) -> None:
     """Send that a page is not to be filed."""
-    if not _double(request, who, case, queue.REJECT, {}):
+    if not _repeated(request, who, case, queue.REJECT, why, {}):
         _check_step(request, who, case, step)
         _send(request, who, queue.REJECT, case, why, {"step": step})
 
@@ -184,7 +184,7 @@ def send_rescan(
     if case.state(account(who.user)) is State.DECIDED:
         raise Conflict("Bu sayfa karara bağlanmış.")
     detail: dict[str, Value] = {"cevre": cevre, "kurul": kurul, "karekod": karekod}
-    if not _double(request, who, case, queue.RESCAN, {}):
+    if not _repeated(request, who, case, queue.RESCAN, why, detail):
         _send(request, who, queue.RESCAN, case, why, detail)
 
 
@@ -197,9 +197,9 @@ def send_reread(request: Request, who: Identity, case: Case, line: str) -> Rerea
         raise Refusal(422, "settings", told) from None
     if settings.page > case.page.frames:
         raise missing()
-    if not _double(request, who, case, queue.REREAD, {}):
-        detail: dict[str, Value] = {"settings": str(settings)}
-        _send(request, who, queue.REREAD, case, "yeniden okuma", detail)
+    why, detail = "yeniden okuma", {"settings": str(settings)}
+    if not _repeated(request, who, case, queue.REREAD, why, detail):
+        _send(request, who, queue.REREAD, case, why, detail)
     return settings
 
 
@@ -207,7 +207,7 @@ def _send_ruling(
     request: Request, who: Identity, case: Case, sheets: review.Sheets, why: str
 ) -> None:
     name, text = account(who.user), review.format_sheets(sheets)
-    if _double(request, who, case, queue.RULE, {"sheets": text}):
+    if _repeated(request, who, case, queue.RULE, why, {"sheets": text}):
         return
     if case.state(name) is not State.DISPUTED:
         raise Conflict("Bu sayfada artık anlaşmazlık yok.")
@@ -240,16 +240,22 @@ def _check_sheets(request: Request, sheets: review.Sheets) -> None:
                 raise Refusal(422, "karekod", f"{karekod}: bu karekod kayıtlı değil.")
 
 
-def _double(
-    request: Request, who: Identity, case: Case, kind: str, wanted: Mapping[str, Value]
+def _repeated(
+    request: Request, who: Identity, case: Case, kind: str, why: str, wanted: Mapping[str, Value]
 ) -> bool:
-    """Return whether the same request of the same account is on its way: a second click."""
+    """Return whether the very same request of the same account is on its way: a second click."""
     for sent in desk_of(request).requests.waiting_for(case.page.file):
-        same = sent.who == account(who.user) and sent.request.kind == kind
-        if same and all(sent.request.detail.get(key) == value for key, value in wanted.items()):
+        asked = sent.request
+        same = (sent.who, asked.kind, asked.why) == (account(who.user), kind, _reason(why))
+        if same and all(asked.detail.get(key) == value for key, value in wanted.items()):
             record(request, AccessEvent.PAGE, f"{QUARANTINE}/{case.page.file}", again=True)
             return True
     return False
+
+
+def _reason(why: str) -> str:
+    """Return a reason as it is recorded."""
+    return " ".join(why.split())[:MOST_WHY]
 
 
 def _check_step(request: Request, who: Identity, case: Case, step: str) -> None:
@@ -279,20 +285,21 @@ def _send(
     why: str,
     detail: Mapping[str, Value],
 ) -> None:
-    reason = " ".join(why.split())[:MOST_WHY]
+    reason = _reason(why)
     if not reason:
         raise Refusal(422, "why", "Gerekçe yazın: adınızla birlikte kayda geçer.")
     name = account(who.user)
-    before = case.state(name).value
+    before, whole = case.state(name).value, {"file": case.page.file, **detail}
+    requests = desk_of(request).requests
+    identity = requests.new_identity()
+    shown = {key: value for key, value in detail.items() if key != "step"}
+    what = f"{QUARANTINE}/{case.page.file}"
+    record_now_in_thread(request, _EVENTS[kind], what, errand=identity, why=reason, **shown)
     try:
-        whole = {"file": case.page.file, **detail}
-        sent = desk_of(request).requests.send(kind, name, str(who.address), reason, whole, before)
+        requests.send(identity, kind, name, str(who.address), reason, whole, before)
     except (LedgerBusy, Unwritable, OSError):
         told = "Kayıt yazılamadı, bu yüzden işleminiz gönderilmedi. Yeniden deneyin."
         raise Refusal(503, "not-recorded", told) from None
-    shown = {key: value for key, value in detail.items() if key != "step"}
-    what = f"{QUARANTINE}/{case.page.file}"
-    record(request, _EVENTS[kind], what, errand=sent.request.id, why=reason, **shown)
 
 
 def _act(

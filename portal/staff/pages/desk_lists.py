@@ -81,7 +81,7 @@ def act_on_batch(
     tutanak: Fields = [],  # noqa: B006
     dosya: Fields = [],  # noqa: B006
 ) -> Response:
-    """Send one action about several pages; those on which somebody else has acted are left."""
+    """Send one action about several pages; those for which that is not possible are left."""
     desk, filters = desk_of(request), desk_actions.filters_of(kuyruk)
     rows = list(zip(sira[:AT_ONCE], adim, tutanak, strict=False))
     if islem not in _WHYS or not rows:
@@ -98,9 +98,13 @@ def act_on_batch(
                 done += 1
             except Conflict:
                 left += 1
+            except Refusal:
+                if not done:
+                    raise
+                left += 1
     if not done and not left:
         raise Refusal(422, "nothing", "Önce sayfaları işaretleyin ya da tutanaklarını seçin.")
-    if not done:
+    if left:
         record(request, AccessEvent.DENIED, status=409, rows=left)
     more = f"gonderildi={done}&kaldi={left}"
     return RedirectResponse(f"/masa/toplu?{'&'.join(filter(None, (filters.query(), more)))}", 303)

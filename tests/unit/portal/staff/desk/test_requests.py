@@ -1,5 +1,6 @@
 """What operators send, on its way to the publisher and back."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from desk_site import SERIALS, DeskSite, act
 
 from config.site import LEDGERS, OPERATIONS, REQUESTS
 from keys.ledger.segments import read_records
-from keys.ledger.writer import Ledger
+from keys.ledger.writer import Ledger, Unwritable
 from portal.staff.desk.desk import Desk
 from portal.staff.desk.requests import Requests
 from publisher.fsck.verify import verify
@@ -114,6 +115,90 @@ def test_ten_pages_are_rejected_at_once_and_one_that_was_acted_on_is_left(
     assert "karara bağlandı" in ayse.get("/masa").text
     events = [(event, what) for event, _, what, *_ in desk.staff.records() if event == "reject"]
     assert events == [("reject", f"quarantine/{file}") for file in files[1:]]
+
+
+def test_each_row_of_a_batch_is_on_record_although_a_later_one_is_refused(desk: DeskSite) -> None:
+    ayse, files = desk.staff.signed_in("ayse"), [desk.file("003.png"), desk.file("005.png")]
+    steps = [desk_site.step(ayse, file) for file in files]
+    chosen = {"sira": files, "adim": steps, "tutanak": [f"1:{WANTED}", "1:1234567890"]}
+
+    answer = ayse.post("/masa/toplu", islem="tanimla", **chosen)  # type: ignore[arg-type]
+
+    assert answer.headers["location"] == "/masa/toplu?gonderildi=1&kaldi=1"
+    assert [event for event, *_ in operations(desk)] == ["asked"]
+    recorded = [(event, what) for event, _, what, *_ in desk.staff.records()][-2:]
+    assert recorded == [("identify", f"quarantine/{files[0]}"), ("denied", "/masa/toplu")]
+
+
+def test_nothing_is_sent_that_cannot_be_recorded(
+    desk: DeskSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ayse, file = desk.staff.signed_in("ayse"), desk.file("003.png")
+    step, form = desk_site.step(ayse, file), ayse.get(f"/masa/sayfa/{file}").text
+    token = form.partition('name="form" value="')[2].partition('"')[0]
+
+    async def full(*events: object) -> int:
+        raise Unwritable("the disk is full")
+
+    monkeypatch.setattr(desk.staff.entrance.recorder, "record", full)
+    fields = {"form": token, "adim": step, "secim": f"1:{WANTED}", "gerekce": "x"}
+    answer = ayse.send("POST", f"/masa/sayfa/{file}/tanimla", data=fields)
+
+    assert answer.status_code == 503
+    assert operations(desk) == []
+    assert not list((desk.settings.site / REQUESTS).glob("*"))
+
+
+def test_only_a_true_repeat_is_sent_once(desk: DeskSite) -> None:
+    ayse, file = desk.staff.signed_in("ayse"), desk.file("003.png")
+    for turn in ("90", "90", "180"):
+        assert act(ayse, file, "yeniden-oku", yon=turn).status_code == 303
+    for karekod in (WANTED, WANTED, SERIALS["103", "cb"]):
+        act(ayse, file, "yeniden-tarama", kurul=desk_site.BOARD, karekod=karekod)
+
+    sent = [detail.get("settings") or detail["karekod"] for *_, detail in operations(desk)]
+    assert sent == ["1 90 -", "1 180 -", WANTED, SERIALS["103", "cb"]]
+
+
+def test_a_damaged_answer_of_the_publisher_is_no_error_of_the_page(desk: DeskSite) -> None:
+    ayse, file = desk.staff.signed_in("ayse"), desk.file("003.png")
+    act(ayse, file, "tanimla", secim=f"1:{WANTED}")
+    (sent,) = (desk.settings.site / REQUESTS).glob("*.json")
+    sent.with_suffix(".done").write_bytes(b'{"done": tr')
+    sent.unlink()
+
+    answer = ayse.get("/masa")
+
+    assert answer.status_code == 200
+    assert "yayıncının yanıtı okunamadı" in answer.text
+    _, (event, _, _, outcome, _) = operations(desk)
+    assert (event, outcome) == ("desk identify", "failed")
+
+
+def test_the_desk_goes_on_if_it_cannot_take_up_earlier_requests_at_once(
+    desk: DeskSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Desk(desk.settings.site, lambda: desk.staff.now)
+    adopt, failures = made.requests.adopt, [OSError("read error")]
+
+    def failing() -> None:
+        if failures:
+            raise failures.pop()
+        adopt()
+
+    monkeypatch.setattr("portal.staff.desk.desk._LOOK_AGAIN", 0.0)
+    monkeypatch.setattr(made.requests, "adopt", failing)
+    act(desk.staff.signed_in("ayse"), desk.file("003.png"), "reddet", gerekce="x")
+
+    async def follow() -> None:
+        task = asyncio.create_task(made.follow())
+        while not made.requests.waiting() and not task.done():
+            await asyncio.sleep(0)
+        task.cancel()
+
+    asyncio.run(follow())
+
+    assert [sent.name for sent in made.requests.waiting()] == ["003.png"]
 
 
 def test_sheets_chosen_for_several_pages_are_sent_at_once(desk: DeskSite) -> None:
