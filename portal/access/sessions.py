@@ -120,10 +120,10 @@ class Sessions:
         session = self._live.get(name)
         if session is None:
             return None
-        now, lifetimes = self._clock(), self._lifetimes()
-        if now >= session.used + lifetimes.idle or now >= session.began + lifetimes.whole:
+        if self._has_ended(session):
             self._remove(name)
             return None
+        now = self._clock()
         seen = (origin or session.origin, client or session.client)
         used = replace(session, used=now, origin=seen[0], client=seen[1])
         self._live[name] = used
@@ -144,7 +144,8 @@ class Sessions:
 
     def is_live(self, token: str) -> bool:
         """Say whether the session with that token goes on, without noting that it was used."""
-        return _name(token) in self._live
+        session = self._live.get(_name(token))
+        return session is not None and not self._has_ended(session)
 
     def live(self) -> list[Session]:
         """Return all sessions."""
@@ -166,13 +167,16 @@ class Sessions:
 
     def remove_ended(self) -> None:
         """Forget the sessions that have ended."""
-        now, lifetimes = self._clock(), self._lifetimes()
         for name, session in list(self._live.items()):
-            if now >= session.used + lifetimes.idle or now >= session.began + lifetimes.whole:
+            if self._has_ended(session):
                 self._remove(name)
 
     def __len__(self) -> int:
         return len(self._live)
+
+    def _has_ended(self, session: Session) -> bool:
+        now, lifetimes = self._clock(), self._lifetimes()
+        return now >= session.used + lifetimes.idle or now >= session.began + lifetimes.whole
 
     def _store(self, session: Session) -> str:
         if len(self._live) >= MAX_SESSIONS:

@@ -27,12 +27,13 @@ from config.party import Party
 from config.settings import Settings
 from keys.operations import live_sessions
 from keys.operations.live_sessions import LiveSession
+from portal.access.event_stream import CHECK_SECONDS
 from portal.access.gate import Refusal, entrance_of, gated_router, record
 from portal.access.identity import Identity
 from portal.party.rendering import fragment, page
 from portal.staff.ages import age
 from portal.staff.commands import Commands, Done
-from portal.staff.live import CHECK_SECONDS, stream
+from portal.staff.live import stream
 from portal.staff.refusals import Refusals
 from portal.staff.roles import ANYONE, SUPERVISOR, Anyone, Supervisor
 

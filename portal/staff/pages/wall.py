@@ -21,13 +21,14 @@ from fastapi import Request, Response
 from config.event import AccessEvent
 from config.fault import Faults
 from config.turkish import sort_key
+from portal.access.event_stream import CHECK_SECONDS
 from portal.access.gate import Refusal, entrance_of, gated_router, record
 from portal.data import titles
 from portal.party import tile_map
 from portal.party.rendering import fragment, page
 from portal.staff import curve
 from portal.staff.ages import age
-from portal.staff.live import CHECK_SECONDS, stream
+from portal.staff.live import stream
 from portal.staff.problems import DAEMONS, LITTLE_FREE, problems
 from portal.staff.roles import ANYONE, Anyone
 from portal.staff.watch import Seen, Watch

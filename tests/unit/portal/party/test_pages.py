@@ -29,6 +29,7 @@ def test_the_overview_counts_boxes_by_district(night: Night) -> None:
     assert 'data-snapshot="2"' in shown and "geçici sonuç" in shown
     assert "<title>İstanbul: 10 / 10 (%100,00)</title>" in shown
     assert shown.index("Adana") < shown.index(">İstanbul 1<") < shown.index(">İzmir 2<")
+    assert re.search(r'<a href="/arama\?secim=mv&amp;cevre=[^"&]+" aria-label', shown)  # the map
 
 
 def test_the_first_page_with_all_its_files_has_at_most_100_kilobytes(night: Night) -> None:

@@ -1,0 +1,55 @@
+"""Sends server-sent events (HTML Living Standard 9.2) to an open page while its user may go on.
+
+    event: snapshot
+    id: 42
+    data: {"number": 42}
+
+A stream is one record, and not every event. It ends within CHECK_SECONDS when the user is no longer
+admitted or logs out, when the session ends, or when the site stops. It does not count as a use of
+the session: an open page alone does not keep a session from its end after `idle_minutes`.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+from fastapi import Request, Response
+from fastapi.responses import StreamingResponse
+
+from portal.access.gate import entrance_of
+from portal.access.identity import Identity
+
+CHECK_SECONDS = 1.0  # between two looks whether the user may go on
+_QUIET = 15  # looks without news, until a comment keeps the connection open
+
+
+def stream(
+    request: Request, who: Identity, news: Callable[[], Awaitable[Sequence[str]]]
+) -> Response:
+    """Return a stream of the events that `news` returns, each a text such as the one above.
+
+    `news` waits for CHECK_SECONDS at most.
+    """
+    entrance, token = entrance_of(request), request.state.token
+
+    def may_go_on() -> bool:
+        return (
+            entrance.sessions.is_live(token)
+            and entrance.still_admitted(who)
+            and not entrance.stopping.is_set()
+        )
+
+    async def events() -> AsyncIterator[str]:
+        quiet = 0
+        yield "retry: 3000\n\n"
+        while may_go_on():
+            found = await news()
+            if found and not may_go_on():
+                return
+            for event in found:
+                yield event
+            quiet = 0 if found else quiet + 1
+            if quiet >= _QUIET:
+                quiet = 0
+                yield ": \n\n"
+
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    return StreamingResponse(events(), media_type="text/event-stream", headers=headers)

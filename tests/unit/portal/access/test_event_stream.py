@@ -1,0 +1,97 @@
+"""A stream ends with the session, and does not keep the session from its end."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from portal.access import event_stream
+from portal.access.sessions import Lifetimes, Sessions, Stage
+
+NEWS = "event: durum\ndata: 1\n\n"
+
+
+class Site:
+    """One user with an open page; each look of its stream takes a minute."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now, self.looks = datetime(2023, 5, 14, 18, 0, tzinfo=UTC), 0
+        lifetimes = Lifetimes(timedelta(minutes=30), timedelta(hours=12))
+        self.sessions = Sessions(folder / "s.sqlite", lambda: self.now, lambda: lifetimes)
+        self.token, _ = self.sessions.begin("parti-a", "ayse", "c", "", Stage.FULL)
+        self.admitted, self.stopping = True, asyncio.Event()
+        self.news: list[str] = []
+
+    def still_admitted(self, who: object) -> bool:
+        return self.admitted
+
+    def at_look(self, number: int) -> None:
+        """Do something in the meantime."""
+
+    async def look(self) -> list[str]:
+        self.now += timedelta(minutes=1)
+        self.looks += 1
+        assert self.looks < 1000, "the stream does not end"
+        self.at_look(self.looks)
+        return self.news
+
+    def stream(self) -> list[str]:
+        """Return what the stream sends until it ends."""
+        app = SimpleNamespace(state=SimpleNamespace(entrance=self))
+        request: Any = SimpleNamespace(app=app, state=SimpleNamespace(token=self.token))
+        who: Any = None
+        answer: Any = event_stream.stream(request, who, self.look)
+
+        async def read() -> list[str]:
+            return [part async for part in answer.body_iterator]
+
+        return asyncio.run(read())
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path)
+    yield made
+    made.sessions.close()
+
+
+def test_an_open_page_alone_does_not_keep_a_session(site: Site) -> None:
+    sent = site.stream()
+
+    assert site.looks == 30  # minutes
+    assert sent == ["retry: 3000\n\n", ": \n\n", ": \n\n"]
+
+
+def test_requests_keep_it_and_its_stream(site: Site) -> None:
+    def ask(number: int) -> None:
+        if number == 20:
+            assert site.sessions.find(site.token) is not None
+
+    site.at_look = ask  # type: ignore[method-assign]
+    site.stream()
+
+    assert site.looks == 50
+
+
+@pytest.mark.parametrize("what", ["log out", "is excluded", "stops"])
+def test_nothing_is_sent_after_the_end(site: Site, what: str) -> None:
+    site.news = [NEWS]
+
+    def end(number: int) -> None:
+        if number == 3:
+            match what:
+                case "log out":
+                    site.sessions.end(site.token)
+                case "is excluded":
+                    site.admitted = False
+                case "stops":
+                    site.stopping.set()
+
+    site.at_look = end  # type: ignore[method-assign]
+
+    assert site.stream() == ["retry: 3000\n\n", NEWS, NEWS]
+    assert site.looks == 3
