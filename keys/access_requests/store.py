@@ -93,16 +93,32 @@ def digest(form: bytes) -> str:
 
 def requests_of(site: Path, party: str) -> tuple[AccessRequest, ...]:
     """Return the party's requests, oldest first; raise Faults if a file is damaged."""
+    found, faults = readable(site, party)
+    if faults:
+        raise Faults(faults)
+    return found
+
+
+def readable(site: Path, party: str) -> tuple[tuple[AccessRequest, ...], tuple[Fault, ...]]:
+    """Return the party's requests that can be read, oldest first, and what is damaged."""
     folder = site / access_requests_folder(party)
-    numbers = sorted(int(p.stem) for p in folder.glob("[0-9]*.json") if p.stem.isdecimal())
-    return tuple(_read(site, party, number) for number in numbers)
+    found: list[AccessRequest] = []
+    faults: list[Fault] = []
+    for number in sorted(int(p.stem) for p in folder.glob("[0-9]*.json") if p.stem.isdecimal()):
+        try:
+            found.append(_read(site, party, number))
+        except Faults as damage:
+            faults += damage.faults
+    return tuple(found), tuple(faults)
 
 
-def all_requests(site: Path) -> tuple[AccessRequest, ...]:
-    """Return the requests of all parties, the newest first; raise Faults if a file is damaged."""
+def all_requests(site: Path) -> tuple[tuple[AccessRequest, ...], tuple[Fault, ...]]:
+    """Return the requests of all parties, the newest first, and what is damaged."""
     folders = sorted(path for path in (site / ACCESS_REQUESTS).glob("[!.]*") if path.is_dir())
-    found = [request for path in folders for request in requests_of(site, path.name)]
-    return tuple(sorted(found, key=lambda r: r.sent, reverse=True))
+    each = [readable(site, path.name) for path in folders]
+    found = [request for requests, _ in each for request in requests]
+    found.sort(key=lambda request: request.sent, reverse=True)
+    return tuple(found), tuple(fault for _, faults in each for fault in faults)
 
 
 def request(site: Path, party: str, number: int) -> AccessRequest | None:

@@ -15,6 +15,7 @@ KINDS = {
     SandikTuru.GUMRUK: "Gümrük",
     SandikTuru.YURT_DISI: "Yurt dışı",
 }
+SERVICES = {"sftp": "SFTP", "web": "Web sitesi", "service": "Web servisi"}
 AREAS = {Area.EVERYWHERE: "Genel", Area.HOME: "Yurt içi", Area.ABROAD: "Yurt dışı ve gümrük"}
 STATUSES = {Status.ALL: "Hepsi", Status.OPENED: "Açılan", Status.UNOPENED: "Açılmayan"}
 NO_MAHALLE = "(belirtilmemiş)"

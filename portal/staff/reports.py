@@ -4,7 +4,6 @@ They are in a temporary folder: the record has everything that they are made fro
 """
 
 import asyncio
-import contextlib
 import tempfile
 from dataclasses import dataclass
 from datetime import datetime
@@ -54,23 +53,15 @@ class Reports:
         """Return the last report on a party, None if nobody has asked for one."""
         return self._made.get(party)
 
-    def start(self, who: Identity, party: str, language: str, now: datetime) -> bool:
-        """Have a report made, unless one on that party is being made; return whether it is."""
+    def start(self, who: Identity, party: str, language: str, now: datetime) -> None:
+        """Have a report made, unless one on that party is being made."""
         known = self._made.get(party)
         if known is not None and known.running:
-            return False
+            return
         asked = self._made[party] = Report(party, language, who.login, now)
         task = asyncio.create_task(self._make(who, asked))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return True
-
-    async def stop(self) -> None:
-        """Stop those that are being made."""
-        for task in list(self._tasks):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
 
     async def _make(self, who: Identity, asked: Report) -> None:
         party, html, pdf = asked.party, None, None

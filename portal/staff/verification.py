@@ -38,20 +38,12 @@ class Verification:
         self.running: Running | None = None
         self.failed = ""  # why the last one gave no result
 
-    def start(self, who: Identity, now: datetime) -> bool:
-        """Start one, unless one runs; return whether it was started."""
+    def start(self, who: Identity, now: datetime) -> None:
+        """Start one, unless one runs."""
         if self.running is not None:
-            return False
+            return
         self.running, self.failed = Running(now, who.login), ""
         self._task = asyncio.create_task(self._run(who))
-        return True
-
-    async def stop(self) -> None:
-        """Stop the one that runs."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
 
     async def _run(self, who: Identity) -> None:
         words = ("audit", "verify", "--json", "--progress")

@@ -20,7 +20,6 @@ from config.settings import Settings
 from config.site import PARTIES_TOML, ring_file, users_file
 from keys import files
 from keys.access_requests import form
-from keys.credentials import ring
 from keys.credentials.users import login_name
 from keys.operations import (
     key_files,
@@ -228,13 +227,7 @@ def add(file: Path, why: str | None, mode: change.Mode, site: Path) -> None:
                 site, asked.id, name, role, password, why, change.Mode(), partial(click.echo, line)
             )
     for asked_key in asked.keys:
-        credential = ring.key_credential(
-            asked_key.line,
-            label=asked_key.label,
-            not_before=console.utc_now(),
-            not_after=None,
-            added_by=console.operator(),
-        )
+        credential = credentials.from_asked_key(asked_key)
         click.echo(f"  + {credential.fingerprint}  {credential.label or '-'}", err=True)
         if done:
             key.add_credential(site, asked.id, credential, why)

@@ -8,6 +8,7 @@ from typing import Any, TextIO
 import click
 
 from config import times
+from keys.access_requests.form import AskedKey
 from keys.credentials import ring
 from keys.credentials.passwords import MIN_LENGTH
 from keys.credentials.ring import Credential, CredentialKind, Ring
@@ -40,6 +41,17 @@ def from_public_key(
         )
     except (OSError, ValueError) as error:
         raise console.fault(str(file), "", str(error)) from None
+
+
+def from_asked_key(asked: AskedKey) -> Credential:
+    """Make a credential, valid from now on, from a public key of a party's form."""
+    return ring.key_credential(
+        asked.line,
+        label=asked.label,
+        not_before=console.utc_now(),
+        not_after=None,
+        added_by=console.operator(),
+    )
 
 
 def from_password(

@@ -38,7 +38,6 @@ HOME = Path("/opt/ssps")
 _DATA = files("scripts") / "packaging"
 _SCRIPTS = ("preinst", "postinst", "prerm", "postrm")
 _GLIBC = re.compile(r"^Tag: .*manylinux_2_(\d+)_", re.MULTILINE)
-_OLD_GLIBC = {"manylinux1": 5, "manylinux2010": 12, "manylinux2014": 17}
 
 
 def main(arguments: list[str]) -> None:

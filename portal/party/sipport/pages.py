@@ -31,6 +31,7 @@ from keys.credentials.users import MAX_WEB_USERS, Role, login_name
 from keys.operations import ring_files, user_files
 from portal.access.gate import Refusal, entrance_of, gated_router, record, record_now, signed_in
 from portal.access.identity import Identity
+from portal.data import titles
 from portal.party.rendering import page
 from portal.party.sipport import fields as typed
 from portal.party.sipport.entrance import ROOT
@@ -42,7 +43,6 @@ STATES = {
     State.ACCEPTED: "Kabul edildi",
     State.WITHDRAWN: "Geri çekildi",
 }
-SERVICES = {"sftp": "SFTP", "web": "Web sitesi", "service": "Web servisi"}
 _SAVES_PER_MINUTE = 60
 _CONFLICT = "Taslak başka bir pencerede kaydedilmiş. Sayfayı yenileyip yeniden yazın."
 _WAITING = "Gönderilmiş bir talebiniz karar bekliyor. Değiştirmek için önce onu geri çekin."
@@ -55,7 +55,10 @@ _log = structlog.get_logger()
 @router.get("/")
 def overview(request: Request, who: Representative) -> Response:
     """Show the requests, the newest first, and whether there is a draft."""
-    made, draft = _requests(request, who), _draft(request, who)
+    site = entrance_of(request).settings.site
+    (made, damage), draft = store.readable(site, who.party), _draft(request, who)
+    if damage:
+        _log.error("request-not-readable", cause=str(Faults(damage)))
     record(request, AccessEvent.PAGE)
     waiting = any(each.state is State.SUBMITTED for each in made)
     returned = made[-1] if made and made[-1].state is State.RETURNED else None
@@ -63,6 +66,7 @@ def overview(request: Request, who: Representative) -> Response:
         request,
         "ozet.html",
         made=made[::-1],
+        damaged=len(damage),
         states=STATES,
         draft=draft,
         waiting=waiting,
@@ -219,7 +223,7 @@ def _form(
         keys=[_shown(key["line"], key["label"]) for key in fields["keys"]],
         problems=problems or {},
         told=told,
-        services=SERVICES,
+        services=titles.SERVICES,
         service_login=login_name(party.id, SERVICE_USER),
         frozen=comparison.addresses_frozen(party, entrance.settings.election, entrance.clock()),
     )
@@ -237,7 +241,7 @@ def _paper(
         found=found,
         code=store.digest(content)[:16],
         state=STATES[found.state] if found else "Taslak",
-        services=SERVICES,
+        services=titles.SERVICES,
         users=[(name, role) for name, role in asked.users if role is not Role.SERVICE],
         service_login=login_name(party.id, SERVICE_USER),
         keys=[_shown(key.line, key.label) for key in asked.keys],
@@ -261,15 +265,12 @@ def _site_faults(error: Faults) -> Refusal:
     return Refusal(503, "damaged", "Talebiniz şu anda gösterilemiyor. Bizi arayın.")
 
 
-def _requests(request: Request, who: Identity) -> tuple[AccessRequest, ...]:
-    try:
-        return store.requests_of(entrance_of(request).settings.site, who.party)
-    except Faults as error:
-        raise _site_faults(error) from None
-
-
 def _waiting(request: Request, who: Identity) -> bool:
-    return any(each.state is State.SUBMITTED for each in _requests(request, who))
+    try:
+        made = store.requests_of(entrance_of(request).settings.site, who.party)
+    except Faults as error:  # the damaged one may be waiting
+        raise _site_faults(error) from None
+    return any(each.state is State.SUBMITTED for each in made)
 
 
 def _draft(request: Request, who: Identity) -> Draft | None:
@@ -290,7 +291,10 @@ def _first_draft(request: Request, who: Identity) -> Draft:
 
 
 def _find(request: Request, who: Identity, number: int) -> AccessRequest:
-    found = next((each for each in _requests(request, who) if each.number == number), None)
+    try:
+        found = store.request(entrance_of(request).settings.site, who.party, number)
+    except Faults as error:
+        raise _site_faults(error) from None
     if found is None:
         raise Refusal(404, "missing", "Böyle bir talep yok.")
     return found

@@ -28,7 +28,7 @@ from config.settings import Settings
 from keys.operations import live_sessions
 from keys.operations.live_sessions import LiveSession
 from portal.access.event_stream import CHECK_SECONDS
-from portal.access.gate import Refusal, entrance_of, gated_router, record
+from portal.access.gate import Refusal, entrance_of, gated_router, record, record_now
 from portal.access.identity import Identity
 from portal.party.rendering import fragment, page
 from portal.staff.ages import age
@@ -171,15 +171,17 @@ async def _change(
         shown = await _shown(request, who, party)
         record(request, AccessEvent.PAGE, command=f"party {command}", reason="why is missing")
         return page(request, "parti.html", 422, wrong="Bir neden yazın: kayda geçer.", **shown)
+    named = f"party {command}"
+    await record_now(request, AccessEvent.PAGE, command=named, why=why)
     done = await commands_of(request).run(
         who, "party", command, "--json", f"--why={why}", "--", party.id, *words
     )
-    record(request, AccessEvent.PAGE, command=f"party {command}", why=why, ok=done.ok)
+    record(request, AccessEvent.PAGE, command=named, ok=done.ok)
     shown = await _shown(request, who, party)
     if not done.ok:
         wrong = f"Yapılamadı: {visible(done.said.splitlines()[-1] if done.said else '')}"
         return page(request, "parti.html", 409, wrong=wrong, **shown)
-    return page(request, "parti.html", told=_told(f"party {command}", done), **shown)
+    return page(request, "parti.html", told=_told(named, done), **shown)
 
 
 def _told(command: str, done: Done) -> str:

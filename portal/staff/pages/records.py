@@ -22,7 +22,7 @@ from config.fault import visible
 from config.site import LEDGER_NAMES
 from keys.credentials.users import Role
 from keys.operations import verified
-from portal.access.gate import Refusal, entrance_of, gated_router, record
+from portal.access.gate import Refusal, entrance_of, gated_router, record, record_now
 from portal.party.rendering import page
 from portal.staff.pages.parties import commands_of
 from portal.staff.reports import LANGUAGES, Reports
@@ -85,8 +85,8 @@ async def search(request: Request, who: Auditor) -> Response:
 async def verify(request: Request, who: Auditor) -> Response:
     """Start a verification."""
     verification: Verification = request.app.state.verification
-    started = verification.start(who, entrance_of(request).clock())
-    record(request, AccessEvent.PAGE, command="audit verify", ok=started)
+    await record_now(request, AccessEvent.PAGE, command="audit verify")
+    verification.start(who, entrance_of(request).clock())
     return RedirectResponse("/kayit", 303)
 
 
@@ -113,8 +113,8 @@ async def make_report(request: Request, who: Auditor, party_id: str) -> Response
     _known(request, party_id)
     stated = str((await request.form()).get("dil", "tr"))
     language = stated if stated in LANGUAGES else "tr"
-    started = reports_of(request).start(who, party_id, language, entrance_of(request).clock())
-    record(request, AccessEvent.PAGE, command=f"audit report {party_id}", ok=started)
+    await record_now(request, AccessEvent.PAGE, command=f"audit report {party_id}")
+    reports_of(request).start(who, party_id, language, entrance_of(request).clock())
     return RedirectResponse("/kayit#raporlar", 303)
 
 

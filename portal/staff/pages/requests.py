@@ -26,6 +26,7 @@ from keys.access_requests.store import AccessRequest, State
 from keys.operations import ring_files, user_files
 from portal.access.gate import Refusal, entrance_of, gated_router, record, record_now
 from portal.access.identity import Identity
+from portal.data import titles
 from portal.exports.csv_file import write_csv
 from portal.exports.tables import Cell, ExportTable
 from portal.party.rendering import page
@@ -49,7 +50,6 @@ TOPICS = {
     Topic.KEYS: "SFTP açık anahtarları",
     Topic.APPROVAL: "Onaylayan ve tarih",
 }
-_WORDS = {"sftp": "SFTP", "web": "Web sitesi", "service": "Web servisi"}
 router = gated_router()
 
 
@@ -73,7 +73,7 @@ def requests_page(request: Request, who: Anyone) -> Response:
 
 @router.get("/talepler.csv")
 def requests_csv(request: Request, who: Anyone) -> Response:
-    """Send all requests as a table."""
+    """Send all requests that can be read as a table."""
     made, names = _all(request)[0], _names(request)
 
     def rows() -> Any:
@@ -105,7 +105,7 @@ def requests_csv(request: Request, who: Anyone) -> Response:
         "SHA-256",
     )
     table = ExportTable("Talepler", headings, rows, 0)
-    record(request, AccessEvent.PAGE, rows=len(made))
+    record(request, AccessEvent.DOWNLOAD, rows=len(made))
     headers = {"content-disposition": 'attachment; filename="talepler.csv"'}
     return StreamingResponse(write_csv(table), media_type="text/csv", headers=headers)
 
@@ -246,7 +246,7 @@ def _show(
         name=_name(request, found.party),
         states=STATES,
         topics=TOPICS,
-        words=_WORDS,
+        words=titles.SERVICES,
         people=compared.form.people if compared else {},
         may_decide=who.role in DESK and found.state is State.SUBMITTED,
         wrong=wrong,
@@ -281,10 +281,8 @@ def _find(request: Request, party: str, number: int) -> AccessRequest:
 
 
 def _all(request: Request) -> tuple[tuple[AccessRequest, ...], str]:
-    try:
-        return store.all_requests(entrance_of(request).settings.site), ""
-    except Faults as faults:
-        return (), str(faults)
+    made, damage = store.all_requests(entrance_of(request).settings.site)
+    return made, "; ".join(map(str, damage))
 
 
 def _names(request: Request) -> dict[str, str]:

@@ -24,9 +24,8 @@ from config.settings import Settings
 from config.site import PARTIES_TOML, access_requests_folder
 from keys.access_requests import comparison, store
 from keys.access_requests.comparison import Changes, Comparison
-from keys.access_requests.form import AskedKey
 from keys.access_requests.store import AccessRequest, State
-from keys.credentials import ring, rotation, user_changes
+from keys.credentials import rotation, user_changes
 from keys.credentials.ring import Credential, CredentialKind, Ring
 from keys.credentials.users import Role, Users, login_name
 from keys.operations import ring_files, user_files
@@ -57,13 +56,14 @@ class Accepted:
 def find(site: Path, party_id: str, number: int | None = None) -> AccessRequest:
     """Return a request of a party, by default the newest; raise Faults if there is none."""
     parties.find(load.load(site), party_id)
+    if number is not None and (found := store.request(site, party_id, number)) is not None:
+        return found
     made = store.requests_of(site, party_id)
-    found = [each for each in made if number in (None, each.number)]
-    if not found:
+    if number is not None or not made:
         numbers = ", ".join(str(each.number) for each in made)
         what = f"has no request {number}, its requests are: {numbers}"
         raise console.fault(PARTIES_TOML, party_id, what if made else "has sent no request")
-    return found[-1]
+    return made[-1]
 
 
 def compare(site: Path, request: AccessRequest) -> Comparison:
@@ -238,7 +238,7 @@ def _steps(
     for name in changes.revoked_keys:
         yield ring_edit("key revoke", partial(rotation.revoke, fingerprint=name), name), {}
     for key in changes.added_keys:
-        made = _credential(key)
+        made = credentials.from_asked_key(key)
         yield ring_edit("key add", partial(rotation.add, credential=made), made.fingerprint), {}
 
 
@@ -251,16 +251,6 @@ def _as_added(changes: Changes) -> list[tuple[str, Role]]:
         (name, Role.WEB if role is Role.REPRESENTATIVE else role)
         for name, role in changes.added_users
     ]
-
-
-def _credential(key: AskedKey) -> Credential:
-    return ring.key_credential(
-        key.line,
-        label=key.label,
-        not_before=console.utc_now(),
-        not_after=None,
-        added_by=console.operator(),
-    )
 
 
 def _new_users(found: Comparison) -> Users:
@@ -281,7 +271,7 @@ def _new_ring(found: Comparison) -> Ring:
     for name in found.changes.revoked_keys:
         new = rotation.revoke(new, name)
     for key in found.changes.added_keys:
-        new = rotation.add(new, _credential(key))
+        new = rotation.add(new, credentials.from_asked_key(key))
     return new
 
 

@@ -1,6 +1,7 @@
 """`ssps party requests`: the request forms that representatives have sent in the browser."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import click
 from rich.table import Table
 
 from config import load, times
+from config.fault import Faults
 from keys.access_requests import store
 from keys.access_requests.comparison import Comparison
 from keys.access_requests.store import AccessRequest, State
@@ -39,12 +41,22 @@ def requests() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @console.with_site
 def list_(only_open: bool, as_json: bool, site: Path) -> None:
-    """List the requests of all parties, the newest first."""
+    """List the requests of all parties, the newest first.
+
+    A damaged one is named after the list, and the exit code is 1.
+    """
     load.load(site)
-    found = [r for r in store.all_requests(site) if not only_open or r.state is State.SUBMITTED]
+    made, faults = store.all_requests(site)
+    found = [r for r in made if not only_open or r.state is State.SUBMITTED]
     if as_json:
         click.echo(json.dumps([_row(each) for each in found], ensure_ascii=False))
-        return
+    else:
+        _print_table(found)
+    if faults:
+        raise Faults(faults)
+
+
+def _print_table(found: Sequence[AccessRequest]) -> None:
     table = Table("party", "number", "state", "sent", "by", "decided", "reason", box=None)
     for each in found:
         decided = f"{times.format_optional(each.decided)} {each.decided_by}"

@@ -28,7 +28,7 @@ def test_a_form_is_read_back_with_its_state(tmp_path: Path) -> None:
 
     assert store.requests_of(tmp_path, "parti-a") == (decided,)
     assert (decided.state, decided.reason, decided.decided_by) == ("returned", "because", "ayse")
-    assert store.all_requests(tmp_path) == (decided,)
+    assert store.all_requests(tmp_path) == ((decided,), ())
     assert store.request(tmp_path, "parti-a", 2) is None
     assert (tmp_path / "state/requests/parti-a/1.toml").read_bytes() == b"a = 1\n"
     assert (tmp_path / "state/requests/parti-a/1.toml").stat().st_mode & 0o077 == 0
@@ -83,6 +83,16 @@ def test_too_many_requests_of_a_party_are_refused(
         submit(tmp_path, version=1)
 
 
+def test_one_damaged_file_hides_no_other(tmp_path: Path) -> None:
+    decide(tmp_path, submit(tmp_path), State.RETURNED)
+    good = submit(tmp_path, version=1)
+    (tmp_path / "state/requests/parti-a/1.json").write_text("")
+
+    for found, (fault,) in (store.readable(tmp_path, "parti-a"), store.all_requests(tmp_path)):
+        assert found == (good,)
+        assert fault.file == "state/requests/parti-a/1.json"
+
+
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"state": "x"}', "[" * 5000])
 def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
     submit(tmp_path)
@@ -90,6 +100,6 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "state/requests/parti-a/draft.json").write_text(content)
 
     with pytest.raises(Faults, match=r"state/requests/parti-a/1\.json: is damaged"):
-        store.all_requests(tmp_path)
+        store.requests_of(tmp_path, "parti-a")
     with pytest.raises(Faults, match=r"draft\.json: is damaged"):
         store.draft(tmp_path, "parti-a")

@@ -1,5 +1,6 @@
 """Partiler: who is connected, what was refused and what to say, and what supervisors may do."""
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,10 @@ from web_site import HOME
 from config.event import Event, Outcome, TransferEvent
 from config.site import LEDGERS, LIVE_SESSIONS, OPERATIONS, TRANSFER, WEB_SESSIONS
 from keys.ledger import segments
-from keys.ledger.writer import Ledger
+from keys.ledger.writer import Ledger, Unwritable
 from keys.operations import live_sessions, server_state
 from keys.operations.live_sessions import LiveSession, SessionsFile
+from portal.staff.commands import Done
 
 EVIL = "SSH-2.0-<script>alert(1)</script>\x1b[2J"
 SESSION = LiveSession(90, "parti-a", "192.0.2.7", EVIL, "2023-05-14T18:04:10+00:00", "", 12, 500)
@@ -155,3 +157,37 @@ def test_an_unknown_party_has_no_page(staff: Staff) -> None:
     browser = staff.signed_in()
     for name in ("yok", "--help", "..%2f..", "parti-a%00"):
         assert browser.get(f"/partiler/{name}").status_code == 404
+
+
+def test_nothing_is_done_that_cannot_be_recorded(
+    staff: Staff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    amir, denetci = staff.signed_in("amir"), staff.signed_in("denetci")
+    tokens = [
+        re.findall(r'name="form" value="([0-9a-f]+)"', browser.get(path).text)[0]
+        for browser, path in ((amir, "/partiler/parti-a"), (denetci, "/kayit"))
+    ]
+    commands = staff.app._app.state.commands  # type: ignore[attr-defined]
+    ran: list[object] = []
+
+    async def full(*events: object) -> int:
+        raise Unwritable("the disk is full")
+
+    async def run(*words: object, **options: object) -> Done:
+        ran.append(words)
+        return Done(0, "", "")
+
+    monkeypatch.setattr(staff.entrance.recorder, "record", full)
+    monkeypatch.setattr(commands, "run", run)
+    monkeypatch.setattr(commands, "run_told", run)
+    statuses = [
+        browser.send("POST", path, data={"form": token, "neden": "x"}).status_code
+        for browser, token, path in (
+            (amir, tokens[0], "/partiler/parti-a/durdur"),
+            (denetci, tokens[1], "/kayit/dogrula"),
+            (denetci, tokens[1], "/kayit/rapor/parti-a"),
+        )
+    ]
+
+    assert statuses == [503, 503, 503]
+    assert ran == []

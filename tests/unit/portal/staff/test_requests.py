@@ -167,13 +167,20 @@ def test_the_saved_table_runs_nothing(staff: Staff) -> None:
     assert "'=HYPERLINK" in table and ";=HYPERLINK" not in table
 
 
-def test_a_damaged_form_is_shown_as_damaged(staff: Staff) -> None:
+def test_a_damaged_form_is_shown_as_damaged_and_hides_no_other(staff: Staff) -> None:
+    other = store.submit(
+        staff.site, "parti-a", b"x", 0, {}, "parti-a.x", datetime(2023, 5, 2, 11, tzinfo=UTC)
+    )
     send(staff)
     (staff.site / "state/requests/d-partisi/1.toml").write_text(FORM + "# x")
 
     browser = staff.signed_in()
 
-    assert "is damaged" in browser.get("/talepler").text
+    listed = browser.get("/talepler").text
+    assert "d-partisi/1.json: is damaged" in listed and other.sha256[:16] in listed
+    assert other.sha256 in browser.get("/talepler.csv").text
+    event, _, what, _, detail = staff.records()[-1]
+    assert (event, what, detail["rows"]) == ("download", "/talepler.csv", 1)
     assert browser.get("/talepler/d-partisi/1").status_code == 503
 
 

@@ -307,6 +307,18 @@ def test_list_and_show_say_what_waits_and_what_would_change(invited: Path, ssps:
     assert printed.stdout == FORM
 
 
+def test_a_damaged_request_is_named_and_hides_no_other(invited: Path, ssps: Ssps) -> None:
+    send(invited, FORM, "parti-a")
+    send(invited, FORM)
+    (invited / "state/requests/parti-a/1.json").write_text("")
+
+    listed = ssps("party", "requests", "list", "--json", "--site", invited)
+
+    assert listed.exit_code == 1
+    assert [row["party"] for row in json.loads(listed.stdout)] == ["d-partisi"]
+    assert "state/requests/parti-a/1.json: is damaged" in listed.stderr
+
+
 def test_the_form_that_was_sent_is_one_that_party_add_reads(
     invited: Path, ssps: Ssps, tmp_path: Path
 ) -> None:
