@@ -9,6 +9,9 @@ can give away nothing but its own connection.
 
 The parent of a session is the monitor, not the forker (CLONE_PARENT in clone(2)): a session ends
 with the monitor, and goes on if the forker dies.
+
+Sessions change their root directory (sftpd/sandbox). If the server may not, the forker enters a
+user namespace in which they may.
 """
 
 import sys
@@ -24,13 +27,13 @@ import resource
 import signal
 import socket
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from keys.kernel import process
+from keys.kernel import capabilities, process, user_namespace
 from sftpd import first_login
 from sftpd.connection import serve_in_child
 from sftpd.ipc import session_messages
@@ -45,11 +48,16 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 @dataclass(slots=True)
 class Forker:
-    """The process, and what its sessions share; `empty` is a folder with nothing in it."""
+    """The process, and what its sessions share.
+
+    `empty` is a folder with nothing in it. `namespace` says that sessions may change their root
+    directory because this process is in a user namespace of its own.
+    """
 
     control: socket.socket
     monitor: int
     empty: int
+    namespace: bool = False
     settings: SessionSettings | None = None
 
     def run(self) -> None:
@@ -61,8 +69,7 @@ class Forker:
                 return
             found = json.loads(data)
             if "settings" in found:
-                self.settings = session_messages.parse_settings(found["settings"])
-                sandbox.prepare(self.settings.policy)
+                self._configure(session_messages.parse_settings(found["settings"]))
                 gc.collect()
                 gc.freeze()
                 continue
@@ -73,6 +80,12 @@ class Forker:
             finally:
                 for descriptor in descriptors:
                     os.close(descriptor)
+
+    def _configure(self, settings: SessionSettings) -> None:
+        policy = settings.policy
+        policy = replace(policy, chroot=policy.chroot or self.namespace)
+        self.settings = replace(settings, policy=policy)
+        sandbox.prepare(policy)
 
     def _start(self, request: dict[str, Any], descriptors: list[int]) -> None:
         pid = process.fork_sibling()
@@ -108,10 +121,25 @@ def empty_folder() -> int:
     return folder
 
 
+def enter_namespace() -> bool:
+    """Let sessions change their root directory although the server may not; say whether they may.
+
+    Without it a session can open the trees of its address before its login.
+    """
+    if os.geteuid() == 0 or capabilities.has(capabilities.SYS_CHROOT):
+        return False  # they may already
+    if not user_namespace.lets_change_root():
+        _log.warning("root-directory-kept")
+        return False
+    user_namespace.enter()
+    return True
+
+
 def main(control: int, monitor: int) -> int:
     """Be the forker."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # it ends with the monitor
+    namespace = enter_namespace()
     process.end_with_parent(monitor)
     memory.prefer_to_end()  # for the sessions, which inherit it and may not write to /proc
     process.forbid_inspection()
@@ -122,7 +150,7 @@ def main(control: int, monitor: int) -> int:
         # Each session then makes ready by itself what it needs.
         _log.warning("first-login-failed", cause=repr(error))
     with socket.socket(fileno=control) as connection:
-        Forker(connection, monitor, empty_folder()).run()
+        Forker(connection, monitor, empty_folder(), namespace).run()
     return 0
 
 

@@ -6,14 +6,16 @@ on:
 
 - rlimits: no core file, which would contain session keys; limited memory.
 - If the server was started as root: the unprivileged user that site.toml names, permanently.
-- An empty root directory, if the server may change it (as root, or with CAP_SYS_CHROOT). So no path
-  leads to any file. The one capability that is kept until the login is the one to change the root
-  directory once more.
+- An empty root directory, if the server may change it: as root, with CAP_SYS_CHROOT, or in a user
+  namespace (sftpd/sessions). So no path leads to any file. The one capability that is kept until
+  the login is the one to change the root directory once more.
 - no_new_privs: no program that is executed gains privileges.
 - Landlock (keys/kernel/landlock): no file is written, and none is read outside the trees of the
   parties that may log in from this address. A Landlock rule cannot be lifted, so the tree that the
   login will open must be allowed from the start; the empty root directory keeps it out of reach
-  until then. No TCP (ABI 4), no abstract sockets and no signals to other processes (ABI 6).
+  until then. Where the root directory is kept, these trees can be read before the login, and the
+  attributes of every file that has a path can be looked up, before the login and after it. No TCP
+  (ABI 4), no abstract sockets and no signals to other processes (ABI 6).
 - seccomp (sftpd/sandbox/seccomp): no sockets, no programs, no other processes, no threads.
 - Not dumpable: no other process of that user can read this one's memory.
 
@@ -83,8 +85,8 @@ class User:
 class SandboxPolicy:
     """How the children of this server are restricted.
 
-    `user` is None if the server is not root. `chroot` says that it may change the root directory
-    although it is not root.
+    `user` is None if the server is not root. `chroot` says that children may change their root
+    directory although the server is not root.
     """
 
     kernel: KernelFeatures

@@ -18,6 +18,7 @@ from wire.server import SECRET, RunningServer, StartServer, until
 
 from config.site import HOST_KEYS, RINGS, SIGNING_KEYS
 from keys.credentials import ring
+from keys.kernel import user_namespace
 from keys.server_keys import host, stamp_key
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can read another memory")
@@ -171,7 +172,7 @@ def test_before_the_login_no_file_of_the_site_or_the_machine_can_be_opened(
         targets = [path for path in files if not path.is_relative_to(own)]
         assert len(targets) > 12
         machine = ["/etc/shadow", "/etc/passwd", "/proc/self/environ", "/proc/self/maps"]
-        if os.geteuid() == 0:
+        if os.geteuid() == 0 or user_namespace.lets_change_root():
             targets += [own / "BENIOKU.txt"]  # out of reach behind an empty root directory
         (site / "probe").write_text("\n".join([*map(str, targets), *machine]))
 

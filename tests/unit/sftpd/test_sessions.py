@@ -1,11 +1,14 @@
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import structlog
 
-from sftpd import first_login
+from keys.kernel import capabilities, user_namespace
+from sftpd import first_login, sessions
 from sftpd.ipc.messages import LoginAnswer
 from sftpd.ipc.monitor_client import LoginReply, MonitorClient
 from sftpd.ssh.packetizer import Packetizer
@@ -44,6 +47,22 @@ def test_the_forker_does_not_load_optional_parts_of_libraries() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_a_session_that_must_keep_the_root_directory_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(capabilities, "has", lambda _: False)
+    monkeypatch.setattr(user_namespace, "lets_change_root", lambda: False)
+    with structlog.testing.capture_logs() as lines:
+        assert not sessions.enter_namespace()
+    assert lines == [{"event": "root-directory-kept", "log_level": "warning"}]
+
+    monkeypatch.setattr(capabilities, "has", lambda number: number == capabilities.SYS_CHROOT)
+    with structlog.testing.capture_logs() as lines:
+        assert not sessions.enter_namespace()
+    assert lines == []
 
 
 def test_the_first_login_leaves_no_descriptor_process_or_signal_handler_behind() -> None:

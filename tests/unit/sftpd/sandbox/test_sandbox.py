@@ -18,6 +18,7 @@ import pytest
 
 from config.fault import Faults
 from config.settings import SandboxMode, SftpSettings
+from keys.kernel import capabilities, user_namespace
 from sftpd import sessions
 from sftpd.sandbox import sandbox
 from sftpd.sandbox.sandbox import KernelFeatures, SandboxPolicy, User
@@ -36,9 +37,10 @@ def in_sandbox(
     tree: Path,
     action: Callable[[View], object],
     policy: SandboxPolicy = SandboxPolicy(THIS_KERNEL),  # noqa: B008
+    prepare: Callable[[], object] = lambda: None,
 ) -> str:
     """Return the result of `action` in a child restricted to `tree`: a value or an errno name."""
-    pid, reading = start(tree, action, policy)
+    pid, reading = start(tree, action, policy, prepare)
     with os.fdopen(reading) as answer:
         found = answer.read()
     os.waitpid(pid, 0)
@@ -49,11 +51,17 @@ def ignoring(action: Callable[..., object], *words: object) -> Callable[[View], 
     return lambda _: action(*words)
 
 
-def start(tree: Path, action: Callable[[View], object], policy: SandboxPolicy) -> tuple[int, int]:
+def start(
+    tree: Path,
+    action: Callable[[View], object],
+    policy: SandboxPolicy,
+    prepare: Callable[[], object] = lambda: None,
+) -> tuple[int, int]:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
+            prepare()
             root = os.open(tree, os.O_PATH | os.O_DIRECTORY) if tree.exists() else None
             readable, empty = [] if root is None else [root], sessions.empty_folder()
             sandbox.restrict_before_login(policy, readable, empty)
@@ -235,13 +243,17 @@ def test_nothing_can_be_typed_into_the_operator_s_terminal(tree: Path) -> None:
 
 
 def before_login(
-    policy: SandboxPolicy, *actions: Callable[[], object], trees: Iterable[Path] = ()
+    policy: SandboxPolicy,
+    *actions: Callable[[], object],
+    trees: Iterable[Path] = (),
+    prepare: Callable[[], object] = lambda: None,
 ) -> list[str]:
     """Return what each action returns in a child before its login: a value or an errno name."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
+            prepare()
             readable = [os.open(tree, os.O_PATH | os.O_DIRECTORY) for tree in trees]
             empty = sessions.empty_folder()
             sandbox.restrict_before_login(policy, readable, empty)
@@ -302,19 +314,44 @@ def test_nothing_can_be_written_before_the_login_either(site: Path, tree: Path) 
     assert ledger.read_text() == "record"
 
 
-POLICIES = [
-    pytest.param(SandboxPolicy(THIS_KERNEL), id="service-account"),
+def enter_namespace() -> None:
+    """Do what the forker of a server without privileges does.
+
+    The kernel lets user 0 keep its number in a namespace only with CAP_SETFCAP.
+    """
+    if os.geteuid() == 0:
+        capabilities.limit_to(31)
+    user_namespace.enter()
+
+
+def nothing() -> None:
+    """Go on as the user who runs the tests."""
+
+
+needs_namespaces = pytest.mark.skipif(
+    not user_namespace.lets_change_root(), reason="this machine refuses user namespaces"
+)
+WAYS = [
+    pytest.param(SandboxPolicy(THIS_KERNEL), capabilities.limit_to, id="root-directory-kept"),
     pytest.param(
-        SandboxPolicy(THIS_KERNEL, chroot=True), id="with-CAP_SYS_CHROOT", marks=needs_root
+        SandboxPolicy(THIS_KERNEL, chroot=True),
+        enter_namespace,
+        id="user-namespace",
+        marks=needs_namespaces,
     ),
-    pytest.param(SandboxPolicy(THIS_KERNEL, NOBODY), id="root-as-nobody", marks=needs_root),
+    pytest.param(
+        SandboxPolicy(THIS_KERNEL, chroot=True), nothing, id="with-CAP_SYS_CHROOT", marks=needs_root
+    ),
+    pytest.param(
+        SandboxPolicy(THIS_KERNEL, NOBODY), nothing, id="root-as-nobody", marks=needs_root
+    ),
 ]
 
 
 @needs_landlock
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize(("policy", "prepare"), WAYS)
 def test_before_the_login_no_file_but_the_tree_of_that_address_can_be_read(
-    site: Path, tree: Path, policy: SandboxPolicy
+    site: Path, tree: Path, policy: SandboxPolicy, prepare: Callable[[], object]
 ) -> None:
     others = [
         Path("/etc/shadow"),
@@ -342,6 +379,7 @@ def test_before_the_login_no_file_but_the_tree_of_that_address_can_be_read(
         lambda: is_open(tree / "BENIOKU.txt"),
         lambda: [path for path in (*others, tree) if is_there(path)] if policy.changes_root else [],
         trees=[tree],
+        prepare=prepare,
     )
 
     # Where the root directory cannot be changed, Landlock must allow from the start what the login
@@ -349,8 +387,10 @@ def test_before_the_login_no_file_but_the_tree_of_that_address_can_be_read(
     assert found == ["[]", str(not policy.changes_root), "[]"]
 
 
-@needs_root
-def test_the_empty_root_directory_cannot_be_left(tree: Path) -> None:
+@pytest.mark.parametrize(("policy", "prepare"), WAYS[1:])
+def test_the_empty_root_directory_cannot_be_left(
+    tree: Path, policy: SandboxPolicy, prepare: Callable[[], object]
+) -> None:
     # With CAP_SYS_CHROOT a process leaves a root directory if it has a descriptor outside of it, or
     # can make a folder.
     def climb() -> str:
@@ -360,10 +400,10 @@ def test_the_empty_root_directory_cannot_be_left(tree: Path) -> None:
         os.chroot(".")
         return str(os.listdir("/"))  # noqa: PTH208
 
-    for policy in (SandboxPolicy(THIS_KERNEL, NOBODY), SandboxPolicy(THIS_KERNEL, chroot=True)):
-        found = before_login(policy, climb, lambda: Path("/x").mkdir(), trees=[tree])
-        assert found[0] in ("[]", "EACCES")
-        assert found[1] in ("EPERM", "EACCES", "ENOENT")
+    actions = climb, lambda: Path("/x").mkdir()
+    found = before_login(policy, *actions, trees=[tree], prepare=prepare)
+    assert found[0] in ("[]", "EACCES")
+    assert found[1] in ("EPERM", "EACCES", "ENOENT")
 
 
 @needs_root
@@ -386,14 +426,19 @@ def test_root_becomes_an_unprivileged_user_permanently(site: Path, tree: Path) -
         )
 
 
-@needs_root
-def test_a_child_of_root_cannot_even_stat_a_path_outside_its_tree(site: Path, tree: Path) -> None:
-    for policy in (SandboxPolicy(THIS_KERNEL, NOBODY), SandboxPolicy(THIS_KERNEL, chroot=True)):
-        for path in (site / "store/gizli.txt", Path("/etc/passwd")):
-            assert in_sandbox(tree, ignoring(path.stat), policy) == "ENOENT"
-            assert in_sandbox(tree, ignoring(os.getxattr, path, "user.x"), policy) == "EPERM"
-        listed = in_sandbox(tree, lambda _: sorted(os.listdir("/")), policy)  # noqa: PTH208
-        assert listed == "['BENIOKU.txt', 'akis']"
+@pytest.mark.parametrize(("policy", "prepare"), WAYS[1:])
+def test_a_child_with_its_own_root_directory_cannot_even_stat_a_path_outside_its_tree(
+    site: Path, tree: Path, policy: SandboxPolicy, prepare: Callable[[], object]
+) -> None:
+    def of(action: Callable[[View], object]) -> str:
+        return in_sandbox(tree, action, policy, prepare)
+
+    for path in (site / "store/gizli.txt", Path("/etc/passwd")):
+        assert of(ignoring(path.stat)) == "ENOENT"
+        assert of(ignoring(os.getxattr, path, "user.x")) == "EPERM"
+    assert of(lambda _: sorted(os.listdir("/"))) == "['BENIOKU.txt', 'akis']"  # noqa: PTH208
+    assert of(lambda view: view.stat(b"gizli.txt")) == "NotFound()"
+    assert of(read) == "b'oku beni\\n'"
 
 
 @needs_seccomp
