@@ -69,6 +69,14 @@ def test_every_alert_has_what_prometheus_wants_and_says_what_to_do() -> None:
         assert rule["expr"].count("(") == rule["expr"].count(")")
 
 
+def test_every_alert_has_a_test_for_promtool() -> None:
+    """promtool itself runs it: docs/monitoring/README.md."""
+    stated = yaml.safe_load((FOLDER / "alerts_test.yml").read_text())["tests"]
+    tested = {t["alertname"] for case in stated for t in case.get("alert_rule_test", [])}
+
+    assert tested == {rule["alert"] for rule in rules()}
+
+
 def test_every_panel_has_what_grafana_wants_and_none_covers_another() -> None:
     panels = dashboard()["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
