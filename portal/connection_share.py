@@ -10,6 +10,9 @@ Rule 3. Addresses that no party has registered share UNREGISTERED connections, a
 at most STRANGER: each only gets a short refusal there, or the representatives' pages.
 
 A balancer is no client: its connections count in rule 1 only, and it limits its own clients.
+
+A reload may register an address, or its party may drop it, while it is connected. What `take`
+counted is given back as it was counted.
 """
 
 from collections import Counter
@@ -18,6 +21,8 @@ from collections.abc import Callable
 from config.party import Address
 from keys.credentials.penalties import Source, source_of
 
+# The address that a connection counts for, None for all of rule 3, and the client's own.
+Counted = tuple[Source | None, Source]
 MOST, KEPT, UNREGISTERED, STRANGER = 2048, 16, 64, 8
 
 
@@ -34,33 +39,30 @@ class ConnectionShare:
         self._held: Counter[Source | None] = Counter()
         self._strangers: Counter[Source] = Counter()  # those of rule 3, by address
 
-    def take(self, address: Address) -> bool:
-        """Count a new connection of `address`; return False if it has to be refused."""
+    def take(self, address: Address) -> Counted | None:
+        """Count a new connection of `address`; return None if it has to be refused."""
         total = self._held.total()
         if total >= self._most:
-            return False
-        holder = self._holder(address)
+            return None
+        holder, source = self._holder(address), source_of(address)
         if not self._balancer(address):
             held = self._held[holder]
             free = self._most - (total - held)
             if held >= (UNREGISTERED if holder is None else max(KEPT, free // 2)):
-                return False
+                return None
         if holder is None:
-            if self._strangers[source_of(address)] >= STRANGER:
-                return False
-            self._strangers[source_of(address)] += 1
+            if self._strangers[source] >= STRANGER:
+                return None
+            self._strangers[source] += 1
         self._held[holder] += 1
-        return True
+        return holder, source
 
-    def release(self, address: Address) -> None:
-        """Note the end of a connection that was counted."""
-        for holder in (self._holder(address), source_of(address), None):
-            # A reload may have registered the address since.
-            if self._held[holder]:
-                self._held[holder] -= 1
-                if holder is None:
-                    self._strangers[source_of(address)] -= 1
-                break
+    def release(self, counted: Counted) -> None:
+        """Note the end of a connection that `take` counted."""
+        holder, source = counted
+        self._held[holder] -= 1
+        if holder is None:
+            self._strangers[source] -= 1
         self._held += Counter()  # forgets addresses without a connection
         self._strangers += Counter()
 

@@ -233,7 +233,7 @@ class Daemon(ABC):
         except Exception:
             _log.exception("settings-unreadable")
             return
-        for key, was, now in self._fixed(old, new, before, web):
+        for key, was, now in self.fixed(old, new, before, web):
             if was != now:
                 _log.warning("restart-needed", key=key)
         kept = replace(web, host=before.host, port=before.port)
@@ -244,7 +244,7 @@ class Daemon(ABC):
         self._faults = ()
         self._publish()
 
-    def _fixed(
+    def fixed(
         self, old: Settings, new: Settings, before: WebSettings, after: WebSettings
     ) -> list[tuple[str, object, object]]:
         """Return the settings that need a restart: key, old value, new value."""

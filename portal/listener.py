@@ -49,18 +49,18 @@ class Place:
 
     def __init__(self, share: ConnectionShare, address: Address) -> None:
         self._share = share
-        self._address: Address | None = address if share.take(address) else None
+        self._counted = share.take(address)
 
     @property
     def taken(self) -> bool:
         """Whether there was a place for the connection."""
-        return self._address is not None
+        return self._counted is not None
 
     def give_back(self) -> None:
         """Note the end of the connection."""
-        if self._address is not None:
-            self._share.release(self._address)
-            self._address = None
+        if self._counted is not None:
+            self._share.release(self._counted)
+            self._counted = None
 
 
 class Listener:

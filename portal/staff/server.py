@@ -84,4 +84,15 @@ class Server(Daemon):
 
     def with_web(self, settings: Settings, web: WebSettings) -> Settings:
         """Return settings with other ones of the staff site."""
-        return replace(settings, staff=web) if isinstance(web, StaffSettings) else settings
+        if not isinstance(web, StaffSettings):
+            return settings
+        return replace(settings, staff=replace(web, metrics=self.entrance.web.metrics))
+
+    def fixed(
+        self, old: Settings, new: Settings, before: WebSettings, after: WebSettings
+    ) -> list[tuple[str, object, object]]:
+        """Return the settings that need a restart, that of the address for Prometheus too."""
+        fixed = super().fixed(old, new, before, after)
+        if isinstance(before, StaffSettings) and isinstance(after, StaffSettings):
+            fixed.append(("staff.metrics", before.metrics, after.metrics))
+        return fixed
