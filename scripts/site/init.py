@@ -291,10 +291,16 @@ def _init(system: bool, units: Path, why: str, site: Path) -> None:
 def _set_up_system(site: Path, executable: Path, units: Path, why: str, units_only: bool) -> None:
     settings = load.load(site)
     step = system_.write_units if units_only else system_.set_up
+    command = "init --units-only" if units_only else "init --system"
     try:
-        with console.recorded_change(site, "init --system", str(site), why) as record:
-            record.before = system_.describe_current(site, settings, units)
-            record.done(system_.describe_planned(site, settings, executable, units))
+        with console.recorded_change(site, command, str(site), why) as record:
+            before = system_.current_units(units)
+            after = system_.planned_units(site, settings, executable, units)
+            if not units_only:
+                before = system_.current_owners(site, settings) + before
+                after = system_.planned_owners(site, settings) + after
+            record.before = before
+            record.done(after)
             for line in step(site, settings, executable, units):
                 click.echo(line)
     finally:

@@ -16,7 +16,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -146,30 +146,34 @@ def _exists(look_up: object, name: str) -> bool:
     return True
 
 
-def describe_current(site: Path, settings: Settings, folder: Path) -> list[str]:
-    """Return the current owners and units, as lines for the record."""
-    return _describe(site, _owner(site), settings.intake.folders, _owner, _texts(folder))
+def current_owners(site: Path, settings: Settings) -> list[str]:
+    """Return who owns the site and its intake folders, as lines for the record."""
+    places = dict.fromkeys((site, *settings.intake.folders))
+    return [f"{path}: {_owner(path)}" for path in places]
 
 
-def describe_planned(site: Path, settings: Settings, executable: Path, folder: Path) -> list[str]:
+def planned_owners(site: Path, settings: Settings) -> list[str]:
     """Return the same lines as they will be after the set-up."""
-    texts = {folder / name: text for name, text in units(site, settings, executable).items()}
+    owners = {site: f"{USER}:{USER} {_SITE_MODE:04o}"}
     intake = f"{USER}:{SCANNERS} {_INTAKE_MODE & 0o7777:04o}"
-    owner = f"{USER}:{USER} {_SITE_MODE:04o}"
-    return _describe(site, owner, settings.intake.folders, lambda _: intake, texts)
+    owners |= dict.fromkeys(settings.intake.folders, intake)
+    return [f"{path}: {who}" for path, who in owners.items()]
 
 
-def _describe(
-    site: Path,
-    owner: str,
-    intakes: Iterable[Path],
-    owner_of: Callable[[Path], str],
-    texts: Mapping[Path, str],
-) -> list[str]:
-    places = {site: owner, **{intake: owner_of(intake) for intake in intakes}}
-    owned = [f"{path}: {who}" for path, who in places.items()]
-    hashed = {path: hashlib.sha256(text.encode()).hexdigest() for path, text in texts.items()}
-    return [*owned, *(f"{path} sha256 {digest}" for path, digest in hashed.items())]
+def current_units(folder: Path) -> list[str]:
+    """Return the units that are there, as lines for the record."""
+    paths = [folder / name for name in UNITS if (folder / name).exists()]
+    return [_unit_line(path, path.read_text(encoding="utf-8")) for path in paths]
+
+
+def planned_units(site: Path, settings: Settings, executable: Path, folder: Path) -> list[str]:
+    """Return the same lines as they will be once the units are written."""
+    texts = units(site, settings, executable)
+    return [_unit_line(folder / name, text) for name, text in texts.items()]
+
+
+def _unit_line(path: Path, text: str) -> str:
+    return f"{path} sha256 {hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def _owner(path: Path) -> str:
@@ -183,11 +187,6 @@ def _owner(path: Path) -> str:
         except KeyError:
             names.append(str(number))
     return f"{':'.join(names)} {stat.S_IMODE(found.st_mode):04o}"
-
-
-def _texts(folder: Path) -> Mapping[Path, str]:
-    paths = [folder / name for name in UNITS if (folder / name).exists()]
-    return {path: path.read_text(encoding="utf-8") for path in paths}
 
 
 def chown_to_user(folder: Path) -> None:

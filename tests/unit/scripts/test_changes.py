@@ -460,7 +460,10 @@ def test_init_units_only_writes_the_units_and_changes_no_owner(
     assert (tmp_path / "units" / "ssps-serve.service").exists()
     assert [path for path in owners if not path.is_relative_to(whole / LEDGERS)] == []
     last = events(whole)[-1]
-    assert (last.event, last.detail["why"]) == ("init --system", "a new version")
+    assert (last.event, last.detail["why"]) == ("init --units-only", "a new version")
+    before, after = last.detail["before"], last.detail["after"]
+    assert before == [] and isinstance(after, list)
+    assert {str(line).split()[1] for line in after} == {"sha256"}  # no owner
 
 
 def test_init_units_only_refuses_a_folder_that_is_no_site(tmp_path: Path, ssps: Ssps) -> None:
