@@ -136,9 +136,9 @@ class Feed:
         for chain in list(self._chains):
             if any(self._unshown[party.id] for party in chain.parties):
                 self._show_newest(chain)
-            age, position = now - chain.closed, chain.position
+            age = now - chain.closed
             silent = age >= SILENT_CLOSE_SECONDS
-            if silent or (age >= pause and (newest > position.seq or position.left_out)):
+            if silent or (age >= pause and self._may_list(chain, newest)):
                 more = self._close(chain, now, even_if_empty=silent)
                 while more:
                     more = self._close(chain, now, even_if_empty=False)
@@ -149,6 +149,15 @@ class Feed:
             self._sums.start_batch()
             self._sums.refresh(self._at(), _SUMS_WORK_SECONDS)
             self._last_sums = now
+
+    def _may_list(self, chain: FeedChain, newest: int) -> bool:
+        """Say whether there is a page or a snapshot of the results that its feed does not list."""
+        position = chain.position
+        return bool(
+            newest > position.seq
+            or position.left_out
+            or self._results.numbers(chain.parties[0].scope, position.results)
+        )
 
     def _close_seconds(self) -> float:
         """Return how many seconds after its last segment a feed closes the next one."""

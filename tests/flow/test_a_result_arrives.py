@@ -123,9 +123,11 @@ def test_a_batch_becomes_a_signed_snapshot_that_verifies(site: Path) -> None:
 def test_the_results_process_is_killed_again_and_again(site: Path) -> None:
     sent = rows(site)
     with publishing(site) as publisher:
-        for number in range(0, len(sent), 50):
-            deliver_batch(site, f"{number:06}.ndjson", sent[number : number + 50])
-            if number % 100 == 0:
+        for number in range(0, len(sent), 10):
+            deliver_batch(site, f"{number:06}.ndjson", sent[number : number + 10])
+            if number % 250 == 240:
+                before = accepted(site)
+                until(lambda: accepted(site) > before, "it takes results in")  # noqa: B023
                 kill_results_process(publisher.pid)
         until(lambda: accepted(site) == len(sent) and published(site), "all results published")
 

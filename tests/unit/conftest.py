@@ -1,6 +1,12 @@
-"""Makes cheap what unit tests do a hundred times: hashing a password."""
+"""Makes cheap what unit tests do a hundred times: hashing a password, syncing a file."""
 
+import copy
+import os
 import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
@@ -33,3 +39,45 @@ class CheapHasher:
 def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hash passwords cheaply. test_ring.py and test_judge.py hash them at the real cost."""
     monkeypatch.setattr(ring, "PasswordHasher", CheapHasher)
+
+
+_MEMORY = Path("/dev/shm")
+_NEEDED_BYTES = 1_000_000_000
+
+
+@pytest.fixture(scope="session")
+def tmp_path_factory(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[pytest.TempPathFactory]:
+    """Give the tests folders in memory: they sync tens of thousands of small files.
+
+    The tests of running daemons, in tests/wire and tests/flow, use the disk. Only the folders of
+    failed tests are kept.
+    """
+    folder = _folder_in_memory()
+    if folder is None:
+        yield tmp_path_factory
+        return
+    in_memory = copy.copy(tmp_path_factory)
+    in_memory._basetemp = folder
+    in_memory._next_number = {}
+    in_memory._retention_policy = "failed"
+    yield in_memory
+    if not request.session.testsfailed:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folder_in_memory() -> Path | None:
+    """Make a folder in memory, if there is room and it keeps extended attributes (Linux 6.6)."""
+    try:
+        if shutil.disk_usage(_MEMORY).free < _NEEDED_BYTES:
+            return None
+        folder = Path(tempfile.mkdtemp(prefix="pytest-", dir=_MEMORY))
+    except OSError:
+        return None
+    try:
+        os.setxattr(folder, "user.probe", b"1")
+    except OSError:
+        folder.rmdir()
+        return None
+    return folder

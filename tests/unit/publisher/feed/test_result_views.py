@@ -10,6 +10,8 @@ from unit.publisher.filed_site import NOON, PageFiler, read_feed, read_sums
 
 from config.settings import Settings
 from config.site import result_view
+from publisher.feed.chain import CHAINS
+from publisher.feed.feed import CLOSE_SECONDS
 
 ELECTION = "2023-05-14-cb-mv"
 FOLDER = f"{ELECTION}/sonuclar"
@@ -73,6 +75,21 @@ def test_a_prepared_snapshot_is_in_the_tree_the_feed_and_the_sums(settings: Sett
     assert narrow.startswith("mv.csv 7 ")
     assert "all" not in narrow
     assert not tree(settings, "bagimsiz-c").exists()
+
+
+def test_a_snapshot_does_not_wait_for_a_page_or_for_the_segment_of_a_silent_minute(
+    settings: Settings,
+) -> None:
+    PageFiler(settings).file(CB, "cb")
+    with open_feed(settings) as feed:
+        feed.begin()
+        feed.tick(0)
+        prepare(settings, 7)
+        feed.tick(CLOSE_SECONDS)
+        assert listed(settings, "parti-a") == [f"{FOLDER}/00000007/{name}" for name in NAMES[2:]]
+        segments = len(list((tree(settings, "parti-a") / CHAINS).glob("*.csv")))
+        feed.tick(2 * CLOSE_SECONDS)
+    assert len(list((tree(settings, "parti-a") / CHAINS).glob("*.csv"))) == segments
 
 
 def test_every_snapshot_is_listed_once_also_after_a_restart(settings: Settings) -> None:
