@@ -78,10 +78,13 @@ class HttpProtocol(HttpToolsProtocol):
     ) -> None:
         """Say who the client is, and which balancer has said so; call it before the connection.
 
+        The state of each request gets `via`, and `abort`, which breaks the connection: a client
+        does not take an answer that is cut off for a whole one.
+
         A connection that is not `accepted` gets 503 and is closed.
         """
         self._source, self._accepted, self._when_lost = source, accepted, when_lost
-        self.app_state = {**self.app_state, "via": via}
+        self.app_state = {**self.app_state, "via": via, "abort": self._end}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock of the first request."""

@@ -12,11 +12,12 @@ of its record in the access ledger; an Excel file and a ZIP say the same inside.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.concurrency import iterate_in_threadpool
 
 from config.event import AccessEvent
 from portal.access.gate import Refusal, entrance_of, gated_router, record, when_recorded
@@ -49,10 +50,20 @@ class _Saving:
     def answer(
         self, what: str, extension: str, media_type: str, content: Callable[[], Iterator[bytes]]
     ) -> Response:
-        """Return the answer, which is named and made after its record is written."""
+        """Return the answer, which is named and made after its record is written.
 
-        def made() -> Iterator[bytes]:
-            yield from content()
+        It is cut off when the user is no longer admitted, or the session has ended.
+        """
+        entrance, state = entrance_of(self._request), self._request.state
+
+        async def made() -> AsyncIterator[bytes]:
+            async for chunk in iterate_in_threadpool(content()):
+                if not (
+                    entrance.sessions.is_live(state.token) and entrance.still_admitted(self._who)
+                ):
+                    state.abort()
+                    return
+                yield chunk
 
         response = StreamingResponse(made(), media_type=media_type)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import office
 import pytest
 from PIL import Image
+from starlette.types import Receive, Scope, Send
 from unit.portal.party.conftest import Night
 
 from config.site import original_file
@@ -228,6 +229,27 @@ def test_tables_are_saved_under_a_name_with_snapshot_and_user(night: Night) -> N
     assert packed.startswith(b"PK") and b"SHA256SUMS" in packed
     assert browser.get("/kaydet/sandiklar.exe?secim=mv").status_code == 404
     assert browser.get("/kaydet/sandiklar.csv?secim=mv&sirala=x").status_code == 422
+
+
+def test_a_file_that_is_being_saved_is_cut_off_when_its_session_ends(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served, cut = night.portal.app, list[bool]()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        state = {"abort": lambda: cut.append(True)}  # as portal/http_protocol sets it
+        await served({**scope, "state": state}, receive, send)
+
+    monkeypatch.setattr(night.portal, "app", app)
+    browser = night.whole()
+    whole = browser.get("/kaydet/tutanaklar.zip?secim=mv").content
+    going_on = iter((True, False))
+    monkeypatch.setattr(night.portal.entrance.sessions, "is_live", lambda token: next(going_on))
+
+    begun = browser.get("/kaydet/tutanaklar.zip?secim=mv").content
+
+    assert whole.startswith(begun) and 0 < len(begun) < len(whole)
+    assert cut == [True]
 
 
 def test_a_party_of_one_board_sees_nothing_of_any_other_place(night: Night) -> None:
