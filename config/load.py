@@ -6,8 +6,11 @@ paths are relative to. A fault is one line, `file: key: what is wrong, what to d
 """
 
 import hashlib
+import importlib.util
+import stat
 import tomllib
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -19,6 +22,7 @@ from config.election import Election, Rehearsal
 from config.fault import Fault, Faults
 from config.party import Contact, Party, PartyKind
 from config.settings import (
+    CatalogSettings,
     DeskSettings,
     IntakeSettings,
     LedgerSettings,
@@ -73,6 +77,7 @@ def read(site: Path, parties_toml: bytes | None = None) -> tuple[Settings | None
         faults += error.faults
     faults += _intake_faults(site, agreed.intake.folders if agreed else [])
     faults += _rehearsal_faults(site, agreed) if agreed else []
+    faults += _catalog_faults(site, agreed.catalog) if agreed else []
     for name, stated in (("portal", agreed.portal), ("staff", agreed.staff)) if agreed else ():
         faults += _web_faults(name, stated) if stated else []
     parties = tuple(_parties(listed.party, boards, faults)) if listed else ()
@@ -95,6 +100,7 @@ def read(site: Path, parties_toml: bytes | None = None) -> tuple[Settings | None
         ),
         parties=parties,
         ledger=LedgerSettings(**agreed.ledger.model_dump()),
+        catalog=_catalog(site, agreed.catalog),
         results=ResultsSettings(**agreed.results.model_dump()),
         portal=PortalSettings(**_web(site, agreed.portal)) if agreed.portal else None,
         staff=StaffSettings(**_web(site, agreed.staff)) if agreed.staff else None,
@@ -107,6 +113,53 @@ def read(site: Path, parties_toml: bytes | None = None) -> tuple[Settings | None
         digests=tuple(sorted(digests.items())),
         warnings=tuple(warnings),
     ), []
+
+
+def catalog(site: Path) -> CatalogSettings:
+    """Return only where a site's catalog is, as every process that opens it asks each time.
+
+    The file is read again when it has changed; of the rest of it, faults do not matter. Raises
+    Faults if the file cannot be read, so that no other database is taken by mistake.
+    """
+    try:
+        found = (site / SITE_TOML).stat()
+    except FileNotFoundError:
+        return CatalogSettings()
+    return _stated_catalog(site, found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=64)
+def _stated_catalog(site: Path, *_stamp: int) -> CatalogSettings:
+    faults: list[Fault] = []
+    stated = _read_file(site / SITE_TOML, schema.OnlyCatalog, faults, {})
+    if stated is None:
+        raise Faults(faults)
+    return _catalog(site, stated.catalog)
+
+
+def _catalog(site: Path, stated: schema.Catalog) -> CatalogSettings:
+    file = site / stated.password_file if stated.password_file else None
+    return CatalogSettings(stated.url or "", file)
+
+
+def _catalog_faults(site: Path, stated: schema.Catalog) -> Iterable[Fault]:
+    """Yield a fault for a database that cannot be used on this machine, or would be unsafe."""
+    if stated.url and importlib.util.find_spec("psycopg") is None:
+        wrong = "needs the driver psycopg, which is not installed: install ssps[postgresql]"
+        yield Fault(SITE_TOML, "catalog.url", wrong)
+    if stated.password_file is None:
+        return
+    key = "catalog.password_file"
+    if not stated.url:
+        yield Fault(SITE_TOML, key, "has no database to log in to: add catalog.url, or remove it")
+    try:
+        found = (site / stated.password_file).stat()
+    except OSError as error:
+        yield Fault(SITE_TOML, key, f"cannot be read ({error.strerror}): create it, with mode 0600")
+        return
+    if not stat.S_ISREG(found.st_mode) or found.st_mode & 0o077:
+        # libpq would leave it out, and the server would only say that a password is missing.
+        yield Fault(SITE_TOML, key, "other users may read it: make it a file with mode 0600")
 
 
 def _web(site: Path, stated: schema.Portal | schema.Staff) -> dict[str, Any]:

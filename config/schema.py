@@ -8,6 +8,7 @@ import re
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, Any
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -100,6 +101,25 @@ def _networks(value: object) -> tuple[IPv4Network | IPv6Network, ...]:
         return tuple(ip_network(text) for text in value)
     except ValueError as error:
         raise ValueError(f'{error}, write networks such as "10.20.0.0/16"') from None
+
+
+def _database(value: object) -> str:
+    # What is stated is never repeated in a fault: it may have a password.
+    wrong = 'write a database such as "postgresql+psycopg://ssps@db.example:5432/ssps"'
+    try:
+        stated = urlsplit(value if isinstance(value, str) else "")
+        secret = stated.password is not None or "password" in dict(parse_qsl(stated.query))
+        has_port = stated.port != 0
+    except ValueError:
+        raise ValueError(wrong) from None
+    if secret:
+        raise ValueError(
+            "has a password, which every reader of this file sees: change it, and write the new "
+            "one into a file that catalog.password_file names"
+        )
+    if stated.scheme != "postgresql+psycopg" or len(stated.path) < 2 or not has_port:
+        raise ValueError(wrong)
+    return str(value)
 
 
 def static_address(text: str) -> Address:
@@ -199,6 +219,13 @@ class Ledger(_Strict):
     compress: Annotated[bool, Field(strict=True)] = True
 
 
+class Catalog(_Strict):
+    """`[catalog]`."""
+
+    url: Annotated[str, BeforeValidator(_database)] | None = None
+    password_file: Annotated[str, Field(min_length=1)] | None = None
+
+
 class Results(_Strict):
     """`[results]`."""
 
@@ -238,6 +265,12 @@ class Staff(_Strict):
     session_hours: Annotated[float, Field(strict=True, gt=0, le=168)] = 12.0
 
 
+class OnlyCatalog(BaseModel):
+    """`site.toml`, of which only `[catalog]` is looked at."""
+
+    catalog: Catalog = Catalog()
+
+
 class Rehearsal(_Strict):
     """`[[rehearsal]]`, one of the parties' test days."""
 
@@ -268,6 +301,7 @@ class Site(_Strict):
     sftp: Sftp
     intake: Intake = Intake()
     ledger: Ledger = Ledger()
+    catalog: Catalog = Catalog()
     results: Results = Results()
     portal: Portal | None = None
     staff: Staff | None = None

@@ -120,6 +120,17 @@ class DeskSettings:
     confirmations: int = 2
 
 
+@dataclass(frozen=True, slots=True)
+class CatalogSettings:
+    """Where catalog and results are: a PostgreSQL database, or SQLite files if `url` is empty.
+
+    `password_file` is in the format of libpq's `.pgpass`; the URL never has a password.
+    """
+
+    url: str = ""
+    password_file: Path | None = None
+
+
 class ShareLevel(StrEnum):
     """At which level the joint votes of an alliance are divided (law 7102 md. 18)."""
 
@@ -215,6 +226,7 @@ class Settings:
     desk: DeskSettings = DeskSettings()
     ledger: LedgerSettings = LedgerSettings()
     results: ResultsSettings = ResultsSettings()
+    catalog: CatalogSettings = CatalogSettings()
     portal: PortalSettings | None = None
     staff: StaffSettings | None = None
     contact: Contact = field(default_factory=Contact)

@@ -16,4 +16,5 @@ One room per step of the job, roughly in the order in which a page passes throug
     outcome     filed, a duplicate, or quarantined
     source      a file below an intake folder, opened without following links
     database    how the databases of the catalog and of the results are opened
+    migrations  their tables in PostgreSQL, made and changed step by step
 """

@@ -1,20 +1,73 @@
 """Opens the publisher's databases: to write, or beside the process that writes.
 
-The catalog and the results are SQLite files by default. Their writer uses a write-ahead log, so
-that other processes can read at the same time, and syncs each commit.
+Catalog and results are two SQLite files by default. Their writer uses a write-ahead log, so that
+other processes can read at the same time, and syncs each commit. If `[catalog] url` of site.toml
+names a PostgreSQL database, they are two schemas in it, `catalog` and `results`, with the same
+tables (publisher/migrations); each connection has one of the two as its search path.
 
 What a page of the web site or a check asks very often goes through a `Reader`, which has no layer
 between it and SQLite. Its queries are written in the SQL that SQLite and PostgreSQL have in common.
+
+A PostgreSQL that cannot be reached is an OSError, `Unreachable`, as a disk that cannot be read is.
+One that goes away later is one of UNAVAILABLE, after which nothing is left to do but open again.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
 import sqlalchemy as sa
+
+from config import load
+from config.fault import Faults
+from config.site import SITE_TOML
+from publisher import migrations
+
+# The database or its disk does not work: what was asked is not to blame, and may be asked again.
+UNAVAILABLE = (sa.exc.OperationalError, sa.exc.InternalError, sa.exc.PendingRollbackError)
+SQLITE = "sqlite"
+_pools: dict[tuple[sa.URL, int], sa.Engine] = {}
+_ROWS_A_FETCH = 5000
+# A server that vanished without a word is given up after about half a minute.
+_CONNECTING = {
+    "application_name": "ssps",
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "4",
+    "tcp_user_timeout": "30000",
+}
+# The publisher waits for pages with a transaction open, which has changed nothing.
+_OPTIONS = "-cidle_in_transaction_session_timeout=0"
+
+
+class Unreachable(OSError):
+    """PostgreSQL does not accept a connection; `strerror` says why."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(0, cause, f"{SITE_TOML}: catalog.url")
+
+
+def location(site: Path, file: Path, schema: str) -> sa.URL:
+    """Return the URL of a database of a site: its SQLite file, or its schema in PostgreSQL."""
+    stated = load.catalog(site)
+    if not stated.url:
+        return sa.URL.create(SQLITE, database=str(site / file))
+    return in_schema(stated.url, stated.password_file, schema)
+
+
+def in_schema(stated: str, password_file: Path | None, schema: str) -> sa.URL:
+    """Return a stated URL of PostgreSQL with what each connection needs, for one schema."""
+    url = sa.make_url(stated)
+    mine = {"options": f"{_OPTIONS} -csearch_path={schema}", **_CONNECTING}
+    if password_file is not None:
+        mine["passfile"] = str(password_file)
+    return url.set(query={**mine, **url.query, "options": mine["options"]})
 
 
 class Database:
@@ -22,12 +75,12 @@ class Database:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._connection = engine.connect()
+        self._connection = _connect(engine)
 
     def close(self) -> None:
         """Close the connection and drop changes that were not committed."""
         self._connection.close()
-        self._engine.dispose()
+        _release(self._engine)
 
     def __enter__(self) -> Self:
         return self
@@ -59,62 +112,104 @@ class Rows(Protocol):
     def fetchone(self) -> Any:
         """Return the next row, None if there is none."""
 
-    def fetchmany(self, size: int = ..., /) -> Sequence[Any]:
-        """Return up to so many of the next rows."""
-
     def fetchall(self) -> Sequence[Any]:
         """Return all rows that were not fetched yet."""
-
-    def close(self) -> object:
-        """Drop the rows that were not fetched."""
 
 
 class Reader:
     """A connection that only reads. In a query each `?` takes one of the values."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection | sa.Connection) -> None:
         self._connection = connection
+        self._in_transaction = False
 
     def execute(self, query: str, values: Sequence[object] = ()) -> Rows:
         """Return the rows of a query."""
-        return self._connection.execute(query, values)
+        if isinstance(self._connection, sqlite3.Connection):
+            return self._connection.execute(query, values)
+        found = self._connection.exec_driver_sql(_for_psycopg(query), tuple(values))
+        # Plain tuples; the driver has fetched all of them already.
+        return cast(Rows, found.cursor)
+
+    def stream(self, query: str, values: Sequence[object] = ()) -> Iterator[Any]:
+        """Yield the rows of a query that may have millions, without holding them in memory."""
+        if isinstance(self._connection, sqlite3.Connection):
+            yield from self._connection.execute(query, values)
+        elif not self._in_transaction:  # which a cursor on the server needs
+            with self.one_moment():
+                yield from self.stream(query, values)
+        else:
+            options = {"stream_results": True, "max_row_buffer": _ROWS_A_FETCH}
+            text = _for_psycopg(query)
+            found = self._connection.exec_driver_sql(text, tuple(values), execution_options=options)
+            with closing(found):
+                yield from map(tuple, found)
 
     def tables(self) -> frozenset[str]:
         """Return the names of the tables that exist; an earlier version made fewer."""
-        rows = self.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        return frozenset(name for (name,) in rows)
+        query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        if not isinstance(self._connection, sqlite3.Connection):
+            query = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+        return frozenset(name for (name,) in self.execute(query))
 
     @contextmanager
     def one_moment(self) -> Iterator[None]:
         """Let all queries in the `with` block see the database as of the same moment."""
-        self.execute("BEGIN")
+        if isinstance(self._connection, sqlite3.Connection):
+            self.execute("BEGIN")
+        else:
+            self._connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        self._in_transaction = True
         try:
             yield
         finally:
-            self.execute("COMMIT")
+            self._in_transaction = False
+            if isinstance(self._connection, sqlite3.Connection):
+                self.execute("COMMIT")
+            else:
+                self._connection.exec_driver_sql("ROLLBACK")
 
-    @staticmethod
-    def elements(column: str) -> str:
+    def elements(self, column: str) -> str:
         """Return the table that has the texts of a JSON array as its column `value`."""
-        return f"json_each({column})"
+        if isinstance(self._connection, sqlite3.Connection):
+            return f"json_each({column})"
+        return f"json_array_elements_text({column}::json) AS element(value)"
 
 
 @contextmanager
-def open_reader(file: Path) -> Iterator[Reader | None]:
+def open_reader(url: sa.URL) -> Iterator[Reader | None]:
     """Open a database to read it during a `with` statement; None if it does not exist yet."""
-    if not file.exists():
-        yield None
+    if url.drivername == SQLITE:
+        file = Path(url.database or "")
+        if not file.exists():
+            yield None
+            return
+        name = f"{file.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(name, uri=True, check_same_thread=False)) as connection:
+            yield Reader(connection)
         return
-    name = f"{file.absolute().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(name, uri=True, check_same_thread=False)) as connection:
-        yield Reader(connection)
+    with _connect(_pool(url)) as connected:
+        connected.execution_options(isolation_level="AUTOCOMMIT")
+        reader = Reader(connected)
+        yield reader if reader.tables() else None
 
 
 def writing_engine(url: sa.URL, tables: sa.MetaData) -> sa.Engine:
-    """Return an engine for the process that writes; create tables and indexes that are missing."""
+    """Return an engine for the process that writes.
+
+    In SQLite, create tables and indexes that are missing. Raise Faults if the tables in PostgreSQL
+    are not those of this version (`ssps catalog migrate`), Unreachable if it does not answer.
+    """
     engine = sa.create_engine(url)
-    if engine.dialect.name == "sqlite":
-        sa.event.listen(engine, "connect", _set_pragmas)
+    if url.drivername != SQLITE:
+        try:
+            with _connect(engine) as connection:
+                migrations.check(connection)
+        except (OSError, Faults):
+            engine.dispose()
+            raise
+        return engine
+    sa.event.listen(engine, "connect", _set_pragmas)
     tables.create_all(engine)
     for table in tables.sorted_tables:
         for index in table.indexes:
@@ -122,12 +217,66 @@ def writing_engine(url: sa.URL, tables: sa.MetaData) -> sa.Engine:
     return engine
 
 
-def read_only_engine(file: Path) -> sa.Engine:
-    """Return an engine that only reads an SQLite file, which another process may write to."""
-    name = f"{file.absolute().as_uri()}?mode=ro"
+def exists(url: sa.URL) -> bool:
+    """Return whether a database exists; in PostgreSQL it does, with or without tables."""
+    return url.drivername != SQLITE or Path(url.database or "").exists()
+
+
+@contextmanager
+def reading(url: sa.URL) -> Iterator[sa.Connection]:
+    """Connect to a database that exists to read it, while another process may write to it."""
+    engine = read_only_engine(url)
+    try:
+        with _connect(engine) as connection:
+            yield connection
+    finally:
+        _release(engine)
+
+
+def read_only_engine(url: sa.URL) -> sa.Engine:
+    """Return an engine that only reads a database, which another process may write to."""
+    if url.drivername != SQLITE:
+        return _pool(url)
+    name = f"{Path(url.database or '').absolute().as_uri()}?mode=ro"
     return sa.create_engine(
         "sqlite://", creator=lambda: sqlite3.connect(name, uri=True), poolclass=sa.NullPool
     )
+
+
+def table_names(connection: sa.Connection) -> set[str]:
+    """Return the names of the tables that exist."""
+    return set(sa.inspect(connection).get_table_names())
+
+
+def _connect(engine: sa.Engine) -> sa.Connection:
+    if engine.dialect.name == SQLITE:
+        return engine.connect()
+    try:
+        return engine.connect()
+    except sa.exc.OperationalError as error:
+        raise Unreachable(" ".join(str(error.orig).split())) from None
+
+
+def _pool(url: sa.URL) -> sa.Engine:
+    """Return the connections for reading that all threads of this process share."""
+    key = url, os.getpid()  # a forked process must not use them as well
+    if key not in _pools:
+        options = f"{url.query['options']} -cdefault_transaction_read_only=on"
+        _pools[key] = sa.create_engine(
+            url, connect_args={"options": options}, pool_pre_ping=True, pool_size=4, max_overflow=36
+        )
+    return _pools[key]
+
+
+def _release(engine: sa.Engine) -> None:
+    """Close the connections of an engine, unless others share them."""
+    if engine.dialect.name == SQLITE or engine is not _pool(engine.url):
+        engine.dispose()
+
+
+@lru_cache(maxsize=512)
+def _for_psycopg(query: str) -> str:
+    return query.replace("%", "%%").replace("?", "%s")
 
 
 def _set_pragmas(connection: sqlite3.Connection, _: object) -> None:

@@ -33,6 +33,7 @@ from keys.ledger.writer import Clock, Ledger, Unwritable, utc_now, write_policy
 from keys.operations.publisher_state import MAX_TROUBLES, PublisherState, StateFile
 from publisher.catalog import catalog
 from publisher.catalog.catalog import Catalog
+from publisher.database import UNAVAILABLE
 from publisher.feed.feed import FeedThread
 from publisher.filing.filer import Filer, FilingContext
 from publisher.filing.recovery import Recovery, Stopped
@@ -47,7 +48,7 @@ from publisher.requests.rereader import Rereader
 from publisher.store.quarantine import Quarantine
 from publisher.store.store import Store
 
-MACHINE_ERRORS = (OSError, Unwritable, sa.exc.OperationalError, sqlite3.OperationalError)
+MACHINE_ERRORS = (OSError, Unwritable, *UNAVAILABLE, sqlite3.OperationalError)
 _MAX_BATCH = 128  # pages filed together: about as many as are read while one batch is synced
 _PAGES_PER_WORKER = 48  # pages in flight for each worker, so that no worker waits for the disk
 _TICK_SECONDS = 0.5  # the longest wait between two looks at requests and at `stop`

@@ -20,6 +20,7 @@ _COMMANDS = {
     "status": "scripts.filing.status:status",
     "verify": "scripts.filing.verify:verify",
     "rebuild": "scripts.filing.verify:rebuild_",
+    "catalog": "scripts.filing.catalog:catalog",
     "absent": "scripts.filing.absent:absent",
     "desk": "scripts.filing.desk:desk",
     "registry": "scripts.filing.registry:registry",

@@ -16,9 +16,19 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
+from config import load
+from config.settings import CatalogSettings
+from config.site import SITE_TOML
+from publisher import database, migrations
+
 USER = "tests"
+EVERYTHING = bool(os.environ.get("SSPS_POSTGRESQL"))  # run whole suites on PostgreSQL
+_TEMPLATE = "with_tables"
+# For tests that open or damage the SQLite file itself.
+sqlite_only = pytest.mark.skipif(EVERYTHING, reason="looks into the SQLite file")
 
 
 def programs() -> Path | None:
@@ -39,14 +49,103 @@ class Server:
         host = {"host": str(self.folder)}
         return sa.URL.create("postgresql+psycopg", USER, database=database, query=host)
 
-    def new_database(self) -> sa.URL:
-        """Create an empty database and return its URL."""
-        name = f"test{next(self._numbers)}"
-        engine = sa.create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.execute(sa.text(f"CREATE DATABASE {name}"))
-        engine.dispose()
+    def new_database(self, *, empty: bool = False) -> sa.URL:
+        """Create a database, with the tables of a site or empty, and return its URL."""
+        number = next(self._numbers)
+        if number == 0:
+            self._create(_TEMPLATE, "template0")
+            for schema in migrations.SCHEMAS:
+                engine = sa.create_engine(self.url(_TEMPLATE), poolclass=sa.NullPool)
+                with engine.connect() as connection:
+                    migrations.migrate(connection, schema, "2023-05-14T00:00:00+00:00")
+        name = f"test{os.getpid()}_{number}"
+        self._create(name, "template0" if empty else _TEMPLATE)
         return self.url(name)
+
+    def clone(self, other: sa.URL) -> sa.URL:
+        """Create a database like another one, whose sessions are ended."""
+        name = f"test{os.getpid()}_{next(self._numbers)}"
+        close_pools()
+        self._do(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            f"WHERE datname = '{other.database}'"
+        )
+        self._create(name, str(other.database))
+        return self.url(name)
+
+    def _create(self, name: str, template: str) -> None:
+        self._do(f"CREATE DATABASE {name} TEMPLATE {template}")
+
+    def _do(self, statement: str) -> None:
+        engine = sa.create_engine(
+            self.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool
+        )
+        with engine.connect() as connection:
+            connection.execute(sa.text(statement))
+
+
+class Sites:
+    """Gives each site that states no database one of its own, for whole suites on PostgreSQL.
+
+    A copy of a site gets a copy of its database.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._known: dict[Path, sa.URL] = {}
+        self._stated = load.catalog
+
+    def catalog(self, site: Path) -> CatalogSettings:
+        """Return what config/load.catalog returns, and state it in site.toml for processes."""
+        stated, place, mark = self._stated(site), site.resolve(), site / ".database-of-test"
+        if stated.url and stated.url not in map(_text, self._known.values()):
+            return stated  # of the test itself
+        if place not in self._known:
+            first = Path(mark.read_text()) if mark.exists() else None
+            self._known[place] = (
+                self._server.clone(self._known[first]) if first else self._server.new_database()
+            )
+        url = _text(self._known[place])
+        if site.is_dir():
+            mark.write_text(str(place))
+        file = site / SITE_TOML
+        if file.exists() and stated.url != url:
+            text = file.read_text()
+            table = f'\n[catalog]\nurl = "{url}"\n'
+            file.write_text(text.replace(stated.url, url) if stated.url else text + table)
+        return CatalogSettings(url)
+
+
+def _text(url: sa.URL) -> str:
+    return url.render_as_string()
+
+
+@contextmanager
+def changing(url: sa.URL) -> Iterator[sa.Connection]:
+    """Connect to one of a site's databases, SQLite or PostgreSQL, to read or change rows in it."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        yield connection
+
+
+def change(url: sa.URL, statement: str, *values: object) -> int:
+    """Damage rows with a statement that checks no foreign key; return how many it changed."""
+    with changing(url) as connection:
+        if url.drivername != database.SQLITE:
+            connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
+            statement = statement.replace("%", "%%").replace("?", "%s")
+        return connection.exec_driver_sql(statement, values).rowcount
+
+
+def close_pools() -> None:
+    """Close the connections that readers of this process share."""
+    for pool in database._pools.values():
+        pool.dispose()
+
+
+def in_schema(url: sa.URL, schema: str) -> sa.URL:
+    """Return the URL of one schema of a database, as the product makes it of the setting."""
+    return database.in_schema(url.render_as_string(), None, schema)
 
 
 @contextmanager
@@ -62,7 +161,10 @@ def running(binaries: Path) -> Iterator[Server]:
             [binaries / "initdb", "-D", folder / "data", "-U", USER, "-A", "trust", "--no-sync"],
             check=True, capture_output=True, user=user, cwd=folder,
         )  # fmt: skip
-        options = ("listen_addresses=", f"unix_socket_directories={folder}", "fsync=off")
+        options = (
+            "listen_addresses=", f"unix_socket_directories={folder}", "fsync=off",
+            "full_page_writes=off", "autovacuum=off", "max_connections=300",
+        )  # fmt: skip
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
                 [binaries / "postgres", "-D", folder / "data", *(f"--{o}" for o in options)],

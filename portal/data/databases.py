@@ -4,24 +4,27 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from config.site import CATALOG, RESULTS_DATABASE
+import sqlalchemy as sa
+
+from publisher.catalog import catalog
 from publisher.database import Reader, open_reader
+from publisher.results import store
 
 Connection = Reader | None  # None: the database does not exist yet
 
 
 def open_catalog(site: Path) -> AbstractContextManager[Connection]:
     """Open a site's catalog during a `with` statement."""
-    return _opened(site / CATALOG, {"filing", "absence"})
+    return _opened(catalog.url(site), {"filing", "absence"})
 
 
 def open_results(site: Path) -> AbstractContextManager[Connection]:
     """Open a site's results during a `with` statement."""
-    return _opened(site / RESULTS_DATABASE, {"finding", "result", "snapshot"})
+    return _opened(store.url(site), {"finding", "result", "snapshot"})
 
 
 @contextmanager
-def _opened(file: Path, needed: set[str]) -> Iterator[Connection]:
-    with open_reader(file) as reader:
+def _opened(url: sa.URL, needed: set[str]) -> Iterator[Connection]:
+    with open_reader(url) as reader:
         # Another process may be creating the tables at this moment.
         yield reader if reader is not None and needed <= reader.tables() else None

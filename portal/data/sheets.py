@@ -6,7 +6,6 @@ new. Everything else is asked from the catalog when it is shown.
 """
 
 from collections.abc import Iterable, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -74,25 +73,23 @@ def update(counts: SheetCounts, catalog: Reader, boxes: Boxes) -> SheetCounts:
     )
     before: tuple[str, str, str] | None = None
     row: int | None = None
-    with closing(catalog.execute(query, (counts.seq, last))) as rows:
-        while part := rows.fetchmany(_ROWS_A_FETCH):
-            for secim, belge, page, *place in part:
-                if not place[2]:
-                    of_place = Secim(secim), Belge(belge), str(place[0]), str(place[1])
-                    sheets, scans = aggregates.get(of_place, (0, 0))
-                    aggregates[of_place] = sheets + (page == 1), scans + 1
-                    continue
-                if (here := (place[0], place[1], place[2])) != before:
-                    before, row = here, boxes.row_of(BoxPlace(*here))
-                if row is None:
-                    continue
-                form = Secim(secim), Belge(belge)
-                if form not in copied:
-                    old = pages.get(form)
-                    pages[form] = np.zeros(len(boxes), np.uint8) if old is None else old.copy()
-                    copied.add(form)
-                if pages[form][row] < 255:
-                    pages[form][row] += 1
+    for secim, belge, page, *place in catalog.stream(query, (counts.seq, last)):
+        if not place[2]:
+            of_place = Secim(secim), Belge(belge), str(place[0]), str(place[1])
+            sheets, scans = aggregates.get(of_place, (0, 0))
+            aggregates[of_place] = sheets + (page == 1), scans + 1
+            continue
+        if (here := (place[0], place[1], place[2])) != before:
+            before, row = here, boxes.row_of(BoxPlace(*here))
+        if row is None:
+            continue
+        form = Secim(secim), Belge(belge)
+        if form not in copied:
+            old = pages.get(form)
+            pages[form] = np.zeros(len(boxes), np.uint8) if old is None else old.copy()
+            copied.add(form)
+        if pages[form][row] < 255:
+            pages[form][row] += 1
     return SheetCounts(pages, aggregates, last)
 
 

@@ -1,4 +1,4 @@
-"""Keeps what arrived and what became of it, in the database `state/catalog.sqlite` of a site.
+"""Keeps what arrived and what became of it: `state/catalog.sqlite`, or the schema of PostgreSQL.
 
 An arrival is one file. It goes through these states, each committed before the next step begins:
 
@@ -17,8 +17,8 @@ again. From then on its row says what is left to do, and doing it twice is harml
 once it has its `seq`.
 
 This module has everything that the publisher writes and asks; publisher/catalog/statements has the
-SQL that each page needs. All statements work on PostgreSQL as well. Other processes read the SQLite
-file directly (publisher/catalog/counts).
+SQL that each page needs. All statements work on both databases (publisher/database). Other
+processes only read (publisher/catalog/counts).
 """
 
 import json
@@ -46,7 +46,7 @@ from publisher.catalog.rows import (
     as_unrecorded_decision,
 )
 from publisher.catalog.tables import CLAIMED, READ, RECEIVED, STORED
-from publisher.database import Database, writing_engine
+from publisher.database import Database, location, writing_engine
 from publisher.outcome import Duplicate, Filed, Quarantined
 from publisher.page import ID_LENGTH, Arrival, Page, Reason
 from publisher.print_map import UsualPrint
@@ -62,9 +62,7 @@ class Catalog(Database):
 
     def __init__(self, url: sa.URL) -> None:
         """Open the catalog at a database URL and create the tables that are missing."""
-        engine = writing_engine(url, t.METADATA)
-        t.blank_back.create(engine, checkfirst=True)
-        super().__init__(engine)
+        super().__init__(writing_engine(url, t.METADATA))
         names = (FILED, VERSIONS, DUPLICATE, QUARANTINED, SPLIT)
         known = set(self._connection.scalars(sa.select(t.total.c.name)))
         if missing := [{"name": name, "number": 0} for name in names if name not in known]:
@@ -426,7 +424,7 @@ class Catalog(Database):
 
 def url(site: Path) -> sa.URL:
     """Return the database URL of a site's catalog."""
-    return sa.URL.create("sqlite", database=str(site / CATALOG))
+    return location(site, CATALOG, "catalog")
 
 
 def last_recorded_filing(connection: sa.Connection) -> int:

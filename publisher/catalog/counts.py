@@ -1,6 +1,6 @@
 """Totals of the catalog, read by other processes than the publisher.
 
-They open the SQLite file read only. The publisher may have it open at the same time.
+They open it read only. The publisher may have it open at the same time.
 """
 
 from collections.abc import Iterator
@@ -10,15 +10,15 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from config.site import CATALOG
 from publisher.catalog import tables as t
 from publisher.catalog.catalog import (
     DUPLICATE,
     FILED,
     QUARANTINED,
     VERSIONS,
+    url,
 )
-from publisher.database import read_only_engine
+from publisher.database import exists, reading, table_names
 from publisher.page import ID_LENGTH, Reason
 
 
@@ -55,20 +55,16 @@ def open_read_only(site: Path) -> Iterator[sa.Connection | None]:
 
     Other processes may have it open, and may write to it, at the same time.
     """
-    file = site / CATALOG
-    if not file.exists():
+    place = url(site)
+    if not exists(place):
         yield None
         return
-    engine = read_only_engine(file)
-    try:
-        with engine.connect() as connection:
-            present = set(sa.inspect(connection).get_table_names())
-            # Another process may be creating the tables at this moment.
-            # A catalog of an earlier version lacks the newer ones until its publisher starts.
-            newer = {t.extract.name, t.pixels.name, t.form.name, t.print_map.name, t.rescan.name}
-            yield connection if present >= set(t.METADATA.tables) - newer else None
-    finally:
-        engine.dispose()
+    with reading(place) as connection:
+        # Another process may be creating the tables at this moment.
+        # A catalog of an earlier version lacks the newer ones until its publisher starts.
+        newer = {t.extract.name, t.pixels.name, t.form.name, t.print_map.name, t.rescan.name}
+        there = table_names(connection) >= set(t.METADATA.tables) - newer
+        yield connection if there else None
 
 
 def count(connection: sa.Connection) -> Counts:

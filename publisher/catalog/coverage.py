@@ -1,7 +1,8 @@
 """How many of the expected sheets are filed, absent or missing, grouped as an operator asks.
 
 Other processes than the publisher read this. One read-only connection has the registry index and
-the catalog side by side.
+the catalog side by side; of a catalog in PostgreSQL, a copy of the rows that a question is about
+(publisher/catalog/beside).
 
 The cost does not grow with the number of filed sheets. The registry has counted the expected sheets
 of each board, the catalog keeps a tally while it files, and absences are few. Only one thing must
@@ -28,8 +29,11 @@ from typing import Any, NamedTuple
 from config import times
 from config.litter import Litter
 from config.sheet import Belge, Secim, Sheet
-from config.site import CATALOG, COVERAGE_CACHE, REGISTRY_INDEX
+from config.site import COVERAGE_CACHE, REGISTRY_INDEX
 from keys.files import replace
+from publisher.catalog import beside
+from publisher.catalog.catalog import url
+from publisher.database import Reader, open_reader
 from publisher.page import Stamp
 from publisher.source import Source
 
@@ -50,6 +54,10 @@ _ABSENT_SHEETS = (
     "AND (s.cevre, s.kurul, s.sandik) = (a.cevre, a.kurul, a.sandik) "
     "AND a.karekod IN ('', printf('%010d', s.karekod)) "
     f"WHERE a.withdrawn IS NULL AND NOT {_FILED}"
+)
+_AT_ABSENCES = (
+    "EXISTS (SELECT 1 FROM absence a WHERE a.withdrawn IS NULL AND a.cevre = one.cevre "
+    "AND a.kurul = one.kurul AND a.sandik = one.sandik)"
 )
 _Kind = tuple[str, str, str, str]  # cevre, kurul, secim, belge
 
@@ -103,22 +111,28 @@ class Coverage:
 
     def __init__(self, site: Path) -> None:
         self._site = site
-        file = site / CATALOG
-        name = f"{file.absolute().as_uri()}?mode=ro" if file.exists() else ":memory:"
-        index = site / REGISTRY_INDEX
+        place, index = url(site), site / REGISTRY_INDEX
         source = f"{index.absolute().as_uri()}?mode=ro&immutable=1"
         self.registered = index.exists()
+        file = Path(place.database or "")
+        self._in_file = place.drivername == "sqlite"
+        name = ""  # a temporary file of SQLite's own
+        if self._in_file and file.exists():
+            name = f"{file.absolute().as_uri()}?mode=ro"
         with ExitStack() as stack:
             self._database = stack.enter_context(closing(sqlite3.connect(name, uri=True)))
             attached = source if self.registered else ":memory:"
             self._database.execute("ATTACH ? AS registry", (attached,))
-            tables = self._database.execute("SELECT name FROM sqlite_master")
-            self._tables = {name for (name,) in tables}
-            stack.pop_all()  # open from now on; an error above has closed it
+            self._catalog: Reader | None = Reader(self._database)
+            if not self._in_file:
+                beside.make_tables(self._database, "main")
+                self._catalog = stack.enter_context(open_reader(place))
+            self._tables = self._catalog.tables() if self._catalog else frozenset()
+            self._open = stack.pop_all()  # an error above has closed it
 
     def close(self) -> None:
-        """Close both databases."""
-        self._database.close()
+        """Close all databases."""
+        self._open.close()
 
     def lines(self, by: str | None = None) -> list[CoverageLine]:
         """Return a line for each value of `by`, sorted, or one line for everything.
@@ -147,6 +161,7 @@ class Coverage:
             + " AND ".join([*in_place, *not_here] or ["true"])
             + " ORDER BY cevre COLLATE NOCASE, kurul COLLATE NOCASE, sandik COLLATE NOCASE"
         )
+        self._bring_place(in_place, parts)
         yield from map(_expected_sheet, self._database.execute(query, parts))
 
     def box_lines(self, cevre: str, kurul: str) -> list[CoverageLine]:
@@ -159,6 +174,7 @@ class Coverage:
             f"SELECT sandik, count(*), sum({filed}), sum({absent}) FROM registry.sheet s "
             "WHERE cevre = ? COLLATE NOCASE AND kurul = ? COLLATE NOCASE GROUP BY sandik"
         )
+        self._bring_place(*_place_conditions(f"{cevre}/{kurul}"))
         return [
             CoverageLine(sandik or "-", expected, here, gone)
             for sandik, expected, here, gone in self._database.execute(query, (cevre, kurul))
@@ -175,6 +191,7 @@ class Coverage:
             f"SELECT {filed}, {absent}, karekod, secim, belge, cevre, kurul, sandik, page "
             f"FROM registry.sheet s WHERE {' AND '.join(in_place)} ORDER BY secim, belge, page"
         )
+        self._bring_place(in_place, parts)
         return [
             (_expected_sheet(row), bool(is_filed), bool(is_absent and not is_filed))
             for is_filed, is_absent, *row in self._database.execute(query, parts)
@@ -215,14 +232,14 @@ class Coverage:
                     by_scanner[scanner] = number + 1, max(oldest_here, ages[-1])
         in_intake = len(ages)
         done = 0
-        if "arrival" in self._tables:
-            oldest = self._database.execute(
+        if self._catalog and "arrival" in self._tables:
+            (oldest,) = self._catalog.execute(
                 "SELECT min(received_at) FROM arrival WHERE seq IS NULL"
-            ).fetchone()[0]
+            ).fetchone()
             if oldest:
                 ages.append((now - datetime.fromisoformat(oldest)).total_seconds())
             start = times.format_stored(now - timedelta(seconds=60))
-            recent = self._database.execute(
+            recent = self._catalog.stream(
                 "SELECT decided_at FROM arrival WHERE seq IS NOT NULL ORDER BY seq DESC"
             )
             for (decided,) in recent:
@@ -232,9 +249,24 @@ class Coverage:
         return FilingRate(done / 60, in_intake, max(ages, default=None), ignored, by_scanner)
 
     def _left_behind(self) -> dict[bytes, str]:
-        if "left_behind" not in self._tables:
+        if self._catalog is None or "left_behind" not in self._tables:
             return {}
-        return dict(self._database.execute("SELECT source, stamp FROM left_behind"))
+        return dict(self._catalog.execute("SELECT source, stamp FROM left_behind"))
+
+    def _bring_place(self, in_place: list[str], parts: list[str]) -> None:
+        """Copy what the catalog has of the sheets of a place, if it is not attached."""
+        if self._in_file or self._catalog is None:
+            return
+        beside.copy_rows(self._catalog, self._database, "absence")
+        if not parts:
+            beside.copy_rows(self._catalog, self._database, "filing")
+            return
+        # The catalog has the names as the registry has them, whatever case an operator types.
+        names = ", ".join(("cevre", "kurul", "sandik")[: len(parts)])
+        query = f"SELECT DISTINCT {names} FROM registry.sheet s WHERE {' AND '.join(in_place)}"
+        same = " AND ".join(f"{name} = ?" for name in names.split(", "))
+        for found in self._database.execute(query, parts).fetchall():
+            beside.copy_rows(self._catalog, self._database, "filing", same, found)
 
     def _expected(self) -> Iterator[tuple[_Kind, int]]:
         if not self.registered:
@@ -247,9 +279,9 @@ class Coverage:
             yield _kind(kind), sheets
 
     def _filed(self) -> Iterator[tuple[_Kind, int]]:
-        if "tally" not in self._tables:
+        if self._catalog is None or "tally" not in self._tables:
             return
-        for *kind, number in self._database.execute(f"SELECT {_KIND}, number FROM tally"):
+        for *kind, number in self._catalog.execute(f"SELECT {_KIND}, number FROM tally"):
             yield _kind(kind), number
         if self.registered:
             for kind, number in self._unregistered().items():
@@ -258,6 +290,9 @@ class Coverage:
     def _absent(self) -> Iterator[tuple[_Kind, int]]:
         if "absence" not in self._tables or not self.registered:
             return
+        if not self._in_file and self._catalog:
+            beside.copy_rows(self._catalog, self._database, "absence")
+            beside.copy_rows(self._catalog, self._database, "filing", _AT_ABSENCES)
         # A box and one of its sheets may both be recorded as absent; the sheet counts once.
         names = ", ".join(f"s.{name}" for name in _KIND.split(", "))
         query = f"SELECT DISTINCT {names}, s.karekod {_ABSENT_SHEETS}"
@@ -268,9 +303,14 @@ class Coverage:
         """Count the filed sheets that are not in the current registry."""
         (sha256,) = self._database.execute("SELECT sha256 FROM registry.source").fetchone()
         first, found = self._load_cache(sha256)
-        (last,) = self._database.execute("SELECT max(id) FROM filing").fetchone()
+        if self._catalog is None:
+            return found
+        (last,) = self._catalog.execute("SELECT max(id) FROM filing").fetchone()
         if (last or 0) <= first:
             return found
+        if not self._in_file:
+            new = "id > ? AND id <= ?"
+            beside.copy_rows(self._catalog, self._database, "filing", new, (first, last))
         query = (
             f"SELECT {_KIND} FROM filing f WHERE id > ? AND id <= ? AND version = 1 "
             "AND NOT EXISTS (SELECT 1 FROM registry.sheet s WHERE s.karekod = "
@@ -293,6 +333,8 @@ class Coverage:
         """Return path and karekod of the first sheets that are filed and not in the registry."""
         if not self.unexpected():
             return []
+        if not self._in_file and self._catalog:
+            beside.copy_rows(self._catalog, self._database, "filing")
         query = (
             "SELECT path, karekod FROM filing f WHERE version = 1 AND NOT EXISTS (SELECT 1 FROM "
             f"registry.sheet s WHERE s.karekod = CAST(f.karekod AS INTEGER) AND {_SAME}) "

@@ -11,7 +11,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.site import CATALOG, REGISTRY_INDEX
+import sqlalchemy as sa
+
+from config.site import REGISTRY_INDEX
+from publisher.catalog import beside
+from publisher.catalog.catalog import url
+from publisher.database import open_reader
 
 _PLACE = ("cevre", "kurul", "sandik", "secim", "belge", "page")
 _SAME_PLACE = " AND ".join(f"a.{column} = b.{column}" for column in _PLACE)
@@ -64,7 +69,7 @@ def compare(site: Path, new_index: Path) -> RegistryChanges:
             _sheets(found, f"FROM old.sheet a WHERE NOT {same.replace('sheet b', 'main.sheet b')}"),
             _sheets(found, f"FROM main.sheet a WHERE {_IN.format(table='old.sheet', more=other)}"),
         )
-        if not changes.any or not _attach(found, site / CATALOG, "catalog", "filing"):
+        if not changes.any or not _attach_catalog(found, url(site)):
             return changes
         old = _IN.format(table="old.sheet", more=_SAME_CODE)
         new = _IN.format(table="main.sheet", more=_SAME_CODE)
@@ -72,6 +77,19 @@ def compare(site: Path, new_index: Path) -> RegistryChanges:
         return RegistryChanges(
             changes.added, changes.removed, changes.changed, _sheets(found, filed)
         )
+
+
+def _attach_catalog(database: sqlite3.Connection, place: sa.URL) -> bool:
+    """Attach what the catalog has of filed sheets; return False if it has none, or is damaged."""
+    if place.drivername == "sqlite":
+        return _attach(database, Path(place.database or ""), "catalog", "filing")
+    with open_reader(place) as reader:
+        if reader is None:
+            return False
+        database.execute("ATTACH '' AS catalog")  # a temporary file of SQLite's own
+        beside.make_tables(database, "catalog")
+        beside.copy_rows(reader, database, "filing", "version = 1")
+    return True
 
 
 def _attach(database: sqlite3.Connection, file: Path, name: str, table: str) -> bool:

@@ -24,7 +24,6 @@ from hashlib import sha256
 from itertools import takewhile
 from pathlib import Path
 
-import sqlalchemy as sa
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -37,6 +36,7 @@ from keys.ledger.writer import Clock
 from keys.server_keys import sshsig
 from publisher.catalog import catalog
 from publisher.catalog.feed_queries import FeedQueries, FiledPage
+from publisher.database import UNAVAILABLE
 from publisher.feed import readme
 from publisher.feed.chain import CHAINS, FeedChain, chain_folder
 from publisher.feed.published_files import PublishedFiles
@@ -363,7 +363,7 @@ class FeedThread:
                     while not self._stop.is_set():
                         feed.tick(time.monotonic())
                         self._stop.wait(_TICK_SECONDS)
-            except (OSError, sa.exc.OperationalError) as error:
+            except (OSError, *UNAVAILABLE) as error:
                 log.error("feed-halted", cause=str(error), retry_seconds=_RETRY_SECONDS)
             except Exception:
                 log.exception("feed-halted", retry_seconds=_RETRY_SECONDS)

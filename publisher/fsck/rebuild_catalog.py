@@ -2,7 +2,8 @@
 
 The new catalog is written to a file of its own and then renamed over the old one, of which a copy
 stays as `catalog.sqlite.before`. If the process is killed, the site has the old catalog or the new
-one. No publisher may run.
+one. No publisher may run. In PostgreSQL the rows are replaced in one transaction, and the copy of
+the old ones is that file too.
 
     arrival, filing, tally, total       one row for each record of the filing ledger
     extract, pixels                     from the same records
@@ -59,6 +60,8 @@ from publisher.catalog.catalog import Catalog, sheet_columns
 from publisher.catalog.rescans import Rescan
 from publisher.catalog.review import Identification, Review
 from publisher.catalog.rows import as_arrival
+from publisher.database import SQLITE, writing_engine
+from publisher.fsck import copying
 from publisher.intake import spool
 from publisher.source import Source, status
 from publisher.store.quarantine import parse_note
@@ -112,7 +115,7 @@ def build(settings: Settings, progress: Progress = lambda done: None) -> Rebuilt
     path = new_file(settings.site)
     for left in (path, *_logs_of(path)):
         left.unlink(missing_ok=True)
-    with Catalog(sa.URL.create("sqlite", database=str(path))) as new:
+    with Catalog(_sqlite(path)) as new:
         _Rebuild(settings, new.connection).all(progress)
         new.commit()
         return summary(new.connection)
@@ -148,6 +151,10 @@ def summary(connection: sa.Connection) -> Rebuilt:
 def put_in_place(site: Path) -> None:
     """Replace the catalog by the one that `build` has written."""
     old, new, kept = site / CATALOG, new_file(site), kept_file(site)
+    place = catalog.url(site)
+    if place.drivername != SQLITE:
+        _put_into_postgresql(site, place)
+        return
     sync(new)
     if old.exists():
         # What its write-ahead log has belongs to it, and must not be found beside the new one.
@@ -160,6 +167,29 @@ def put_in_place(site: Path) -> None:
     (site / COVERAGE_CACHE).unlink(missing_ok=True)  # counts of the old one
     new.replace(old)
     sync(old.parent)
+
+
+def _put_into_postgresql(site: Path, place: sa.URL) -> None:
+    """Keep a copy of the old catalog as an SQLite file, and replace all rows at once."""
+    new, kept = new_file(site), kept_file(site)
+    kept.unlink(missing_ok=True)
+    engine = writing_engine(_sqlite(kept), t.METADATA)
+    with engine.begin() as connection:
+        copying.copy_tables(place, connection, "catalog", t.METADATA)
+    engine.dispose()
+    engine = writing_engine(place, t.METADATA)
+    with engine.begin() as connection:
+        for table in reversed(t.METADATA.sorted_tables):
+            connection.execute(sa.delete(table))
+        copying.copy_tables(_sqlite(new), connection, "catalog", t.METADATA)
+    engine.dispose()
+    (site / COVERAGE_CACHE).unlink(missing_ok=True)  # counts of the old one
+    for left in (new, *_logs_of(new)):
+        left.unlink(missing_ok=True)
+
+
+def _sqlite(file: Path) -> sa.URL:
+    return sa.URL.create(SQLITE, database=str(file))
 
 
 def _logs_of(path: Path) -> Iterator[Path]:

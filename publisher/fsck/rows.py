@@ -67,7 +67,7 @@ SELECT 'total of ' || name, number, counted FROM (SELECT t.name, t.number, CASE 
     WHEN 'filed' THEN (SELECT count(*) FROM filing WHERE seq IS NOT NULL AND version = 1)
     WHEN 'versions' THEN (SELECT count(*) FROM filing WHERE seq IS NOT NULL AND version > 1)
     ELSE (SELECT count(*) FROM arrival WHERE seq IS NOT NULL AND outcome = t.name) END AS counted
-FROM total t) AS both WHERE number IS DISTINCT FROM counted
+FROM total t) AS counts WHERE number IS DISTINCT FROM counted
 """
 _NAMES_OF_TOTALS = ("filed", "versions", "duplicate", "quarantined")
 _COUNTED_TALLY = """

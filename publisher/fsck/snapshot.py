@@ -70,9 +70,9 @@ def take_snapshot(live: Reader, copy: sqlite3.Connection) -> tuple[int, dict[str
             # A damaged catalog may have a row twice, without a key or with another type of it:
             # publisher/fsck/rows reports it.
             marks = ", ".join("?" * _COLUMNS[table])
-            copy.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", live.execute(query))
+            copy.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", live.stream(query))
         if "extract" in live.tables():
-            copy.executemany("INSERT OR IGNORE INTO original VALUES (?, ?)", live.execute(_SPLIT))
+            copy.executemany("INSERT OR IGNORE INTO original VALUES (?, ?)", live.stream(_SPLIT))
         complete = dict(live.execute("SELECT id, scope FROM party"))
     copy.commit()
     (filings,) = copy.execute("SELECT count(*) FROM filing").fetchone()

@@ -58,6 +58,7 @@ from keys import digest
 from keys.digest import Digests, Proof
 from keys.ledger.segments import read_records
 from keys.operations import site_keys
+from publisher.catalog import catalog
 from publisher.database import Reader, open_reader
 from publisher.fsck import snapshot, sums
 from publisher.fsck.decisions import compare_decisions
@@ -103,7 +104,7 @@ def verify(
     `pause` waits some seconds while a publisher finishes the pages in flight. With `relinked`, a
     note counts the originals that were linked after they were sealed too.
     """
-    with open_reader(settings.site / CATALOG) as live:
+    with open_reader(catalog.url(settings.site)) as live:
         if live is None:
             if any((settings.site / STORE).glob("*")):
                 advice = "restore it from a backup"

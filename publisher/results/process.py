@@ -41,6 +41,7 @@ from keys.ledger.writer import Clock, Ledger, Unwritable, utc_now, write_policy
 from keys.server_keys import sshsig
 from publisher.catalog import tables as catalog_tables
 from publisher.catalog.counts import open_read_only
+from publisher.database import UNAVAILABLE
 from publisher.intake.held import HeldSources
 from publisher.intake.spool import Patience
 from publisher.intake.watch import Intake
@@ -64,7 +65,7 @@ from publisher.results.snapshots.snapshot import SnapshotWriter
 from publisher.results.snapshots.summary import summary_lines
 from publisher.results.store import ResultStore
 
-DISK_ERRORS = (OSError, Unwritable, sa.exc.OperationalError)
+DISK_ERRORS = (OSError, Unwritable, *UNAVAILABLE)
 _TICK_SECONDS = 0.5
 _MAX_RETRY_SECONDS = 30.0
 _MAX_BATCHES_A_TURN = 64

@@ -132,7 +132,7 @@ class ResultReader:
         if self._store is None:
             return 0
         query = sa.select(sa.func.sum(t.batch.c.rejected))
-        return self._store.connection.scalar(query) or 0
+        return int(self._store.connection.scalar(query) or 0)
 
     def _all(self, query: sa.Select[tuple[object, ...]]) -> list[StoredResult]:
         if self._store is None:

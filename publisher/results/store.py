@@ -1,4 +1,4 @@
-"""Keeps every version of every result, and what was set aside: `state/results.sqlite`.
+"""Keeps every version of every result, and what was set aside (publisher/results/tables).
 
 Rows of a batch are decided in chunks. A chunk goes through two commits:
 
@@ -22,7 +22,15 @@ from config import times
 from config.result import BOX_SHEET, Result, ResultKey
 from config.sheet import Belge, SandikTuru, Secim
 from config.site import RESULTS_DATABASE
-from publisher.database import Database, read_only_engine, writing_engine
+from publisher.database import (
+    Database,
+    exists,
+    location,
+    read_only_engine,
+    reading,
+    table_names,
+    writing_engine,
+)
 from publisher.page import Stamp
 from publisher.results import tables as t
 from publisher.results.checks.finding import Check, Finding
@@ -146,13 +154,10 @@ class ResultStore(Database):
 
     def __init__(self, url: sa.URL, *, read_only: bool = False) -> None:
         """Open it and create missing tables; with `read_only` they must exist already."""
-        super().__init__(
-            read_only_engine(Path(url.database or ""))
-            if read_only
-            else writing_engine(url, t.METADATA)
-        )
-        t.wanted.create(self._connection)
-        self._connection.commit()
+        super().__init__(read_only_engine(url) if read_only else writing_engine(url, t.METADATA))
+        if not read_only:
+            t.wanted.create(self._connection)
+            self._connection.commit()
         self._next_ids: dict[str, int] = {}
         dialect = self._engine.dialect
         self._want = _ForManyRows(_insert(t.wanted), dialect)
@@ -362,8 +367,7 @@ class ResultStore(Database):
         if kurul is not None:
             query = query.where(c.kurul == kurul)
         query = query.order_by(c.cevre, c.kurul, c.sandik, c.belge)
-        for part in self._connection.execute(query).partitions(_ROWS_A_FETCH):
-            yield from map(as_stored, part)
+        yield from map(as_stored, self._stream(query))
 
     def newest_votes(
         self, secim: Secim, cevre: str, kurul: str
@@ -384,8 +388,12 @@ class ResultStore(Database):
             .where(t.result.c.id > last, t.result.c.id <= until)
             .order_by(t.result.c.id)
         )
-        for part in self._connection.execute(query).partitions(_ROWS_A_FETCH):
-            yield from map(as_stored, part)
+        yield from map(as_stored, self._stream(query))
+
+    def _stream(self, query: sa.Select[Any]) -> Iterator[Any]:
+        """Yield the rows of a query that may have very many, some thousands at a time."""
+        options = {"yield_per": _ROWS_A_FETCH}
+        yield from self._connection.execute(query, execution_options=options)
 
     def last_recorded(self) -> int:
         """Return the highest id up to which every result is recorded."""
@@ -442,20 +450,15 @@ class ResultStore(Database):
 
 def url(site: Path) -> sa.URL:
     """Return the URL of a site's own database of results."""
-    return sa.URL.create("sqlite", database=str(site / RESULTS_DATABASE))
+    return location(site, RESULTS_DATABASE, "results")
 
 
 def is_complete(url: sa.URL) -> bool:
     """Return True if the database has all its tables; another process may be creating them."""
-    if url.database is None or not Path(url.database).exists():
+    if not exists(url):
         return False
-    engine = read_only_engine(Path(url.database))
-    try:
-        with engine.connect() as connection:
-            made = set(sa.inspect(connection).get_table_names())
-            return made >= set(t.METADATA.tables) - t.ADDED_LATER
-    finally:
-        engine.dispose()
+    with reading(url) as connection:
+        return table_names(connection) >= set(t.METADATA.tables) - t.ADDED_LATER
 
 
 def _key_values(key: ResultKey) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The tables of results, in a database of their own: `state/results.sqlite`.
+"""The tables of results: in `state/results.sqlite`, or in a schema of their own in PostgreSQL.
 
 They are not in the catalog, so that a large batch never makes the filing of sheets wait for the
 database. The statements keep to what SQLite and PostgreSQL share. An empty place part means that
@@ -12,6 +12,8 @@ from config.result import NUMBER_COLUMNS
 METADATA = sa.MetaData()
 ADDED_LATER = frozenset({"left_behind"})  # a site of an earlier version has them after its start
 KEY_COLUMNS = ("secim", "belge", "cevre", "kurul", "sandik")
+# PostgreSQL compares only texts of one collation (publisher/migrations).
+_KEY = sa.String(64).with_variant(sa.Text(collation="C"), "postgresql")
 
 batch = sa.Table(  # one file from results/
     "batch",
@@ -76,7 +78,7 @@ sa.Index(
 wanted = sa.Table(  # the keys of one look-up
     "wanted",
     sa.MetaData(),
-    *(sa.Column(name, sa.String(64), nullable=False) for name in KEY_COLUMNS),
+    *(sa.Column(name, _KEY, nullable=False) for name in KEY_COLUMNS),
     prefixes=["TEMPORARY"],
 )
 set_aside = sa.Table(  # rows that were not accepted: duplicates, and the results quarantine

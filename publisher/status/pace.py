@@ -21,15 +21,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from config import times
-from config.site import CATALOG, EXPECTED_PACE
+from config.site import EXPECTED_PACE
 from keys import files
+from publisher.catalog import catalog
 from publisher.catalog.catalog import QUARANTINED, SPLIT
 from publisher.database import Reader, open_reader
 from publisher.page import Reason
 from publisher.source import Source
 
 HOUR = timedelta(hours=1)
-_ROWS_A_FETCH = 5000
 _MAX_FOLDERS = 500  # the folders that were quiet for longest are forgotten first
 
 
@@ -94,7 +94,7 @@ class Pace:
     def update(self, now: datetime) -> None:
         """Count the pages that were decided since the last time."""
         start = times.format_stored(now - self._span)
-        with open_reader(self._site / CATALOG) as database:
+        with open_reader(catalog.url(self._site)) as database:
             if database is not None and "arrival" in database.tables():
                 self._read(database, start)
         self._all.forget_before(start[:16])
@@ -135,20 +135,19 @@ class Pace:
         columns += "FROM arrival WHERE decided_at IS NOT NULL AND seq"
         first, root = self._seq < 0, self._site.resolve()
         if first:  # backwards from the newest, until the span is over
-            rows = database.execute(f"{columns} IS NOT NULL ORDER BY seq DESC")
+            rows = database.stream(f"{columns} IS NOT NULL ORDER BY seq DESC")
         else:
-            rows = database.execute(f"{columns} > ? ORDER BY seq", (self._seq,))
-        while part := rows.fetchmany(_ROWS_A_FETCH):
-            for seq, decided, outcome, reason, source in part:
-                self._seq = max(self._seq, seq)
-                if first and decided < start:
-                    return
-                if outcome == SPLIT:
-                    continue
-                set_aside = outcome == QUARANTINED and reason != Reason.BLANK_BACK
-                self._all.add(decided, set_aside=set_aside)
-                folder = Source.parse(source).scanner(root)
-                self._folders.setdefault(folder, _Counts()).add(decided, set_aside=set_aside)
+            rows = database.stream(f"{columns} > ? ORDER BY seq", (self._seq,))
+        for seq, decided, outcome, reason, source in rows:
+            self._seq = max(self._seq, seq)
+            if first and decided < start:
+                return
+            if outcome == SPLIT:
+                continue
+            set_aside = outcome == QUARANTINED and reason != Reason.BLANK_BACK
+            self._all.add(decided, set_aside=set_aside)
+            folder = Source.parse(source).scanner(root)
+            self._folders.setdefault(folder, _Counts()).add(decided, set_aside=set_aside)
 
 
 def write_expected(site: Path, began: datetime, seconds: Iterable[float]) -> None:

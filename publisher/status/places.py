@@ -18,12 +18,13 @@ from typing import Any, NamedTuple
 from config.registry import Registry, is_karekod
 from config.result import BOX_SHEET
 from config.sheet import Secim
-from config.site import CATALOG, REGISTRY_INDEX, RESULTS_DATABASE
-from publisher.catalog import coverage
+from config.site import REGISTRY_INDEX
+from publisher.catalog import catalog, coverage
 from publisher.catalog.catalog import QUARANTINED
 from publisher.catalog.coverage import CoverageLine
 from publisher.database import open_reader
 from publisher.page import ID_LENGTH, Reason
+from publisher.results import store
 
 _ROWS_A_FETCH = 5000
 _Place = tuple[str, str, str]  # district, board, box; the last ones may be empty
@@ -160,7 +161,7 @@ class Places:
             f"SELECT {', '.join(shown)}, count(*) FROM result WHERE newest AND seq IS NOT NULL "
             f"AND belge = ?{where} GROUP BY {', '.join(shown)}"
         )
-        with open_reader(self._site / RESULTS_DATABASE) as database:
+        with open_reader(store.url(self._site)) as database:
             if database is None or not {"result", "set_aside"} <= database.tables():
                 return found
             for *place, number in database.execute(query, (BOX_SHEET.value, *parts)):
@@ -175,18 +176,17 @@ class Places:
 
     def _in_quarantine(self) -> list[_Place | None]:
         """Return the place of each page in quarantine about which nobody has decided yet."""
-        with open_reader(self._site / CATALOG) as database:
+        with open_reader(catalog.url(self._site)) as database:
             if database is None or not {"arrival", "ruling"} <= database.tables():
                 return []
             query = (
                 "SELECT seq, id, evidence FROM arrival WHERE seq > ? AND outcome = ? "
                 "AND reason <> ? ORDER BY seq"
             )
-            rows = database.execute(query, (self._seq, QUARANTINED, Reason.BLANK_BACK.value))
-            while part := rows.fetchmany(_ROWS_A_FETCH):
-                for seq, arrival, place in _placed(self._site, part):
-                    self._seq = max(self._seq, seq)
-                    self._quarantined[arrival] = place
+            rows = database.stream(query, (self._seq, QUARANTINED, Reason.BLANK_BACK.value))
+            for seq, arrival, place in _placed(self._site, rows):
+                self._seq = max(self._seq, seq)
+                self._quarantined[arrival] = place
             for (done,) in database.execute(f"SELECT substr(file, 1, {ID_LENGTH}) FROM ruling"):
                 self._quarantined.pop(done, None)
         return list(self._quarantined.values())

@@ -23,13 +23,14 @@ from config.registry import Registry
 from config.scope import ALL, Scope
 from config.settings import ShareLevel
 from config.sheet import Belge, Secim, Sheet
-from config.site import BALLOT_CSV, CATALOG, LEDGERS, REGISTRY_INDEX, RESULTS_LEDGER
+from config.site import BALLOT_CSV, LEDGERS, REGISTRY_INDEX, RESULTS_LEDGER
 from keys.ledger.signer import Signer
 from keys.server_keys import sshsig
 from portal.data.live import LiveData
 from portal.data.scoped import ScopedData
 from publisher.catalog import tables as catalog_tables
 from publisher.catalog.catalog import Catalog
+from publisher.catalog.catalog import url as catalog_url
 from publisher.results.checker import Checker
 from publisher.results.snapshots.exports import write_exports
 from publisher.results.snapshots.merge import merge
@@ -201,7 +202,7 @@ class PortalSite(ResultsSite):
         place = [part or None for part in box]
         sheet = Sheet(Secim(secim), belge, place[0], place[1], place[2], 1)
         path = sheet_path(ELECTION, sheet, version, "jpg")
-        with Catalog(sa.URL.create("sqlite", database=str(self.path / CATALOG))) as catalog:
+        with Catalog(catalog_url(self.path)) as catalog:
             arrival = {
                 "id": f"arrival-{self._arrivals}",
                 "name": "a.jpg",

@@ -4,8 +4,13 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import postgres
+import pytest
 import sqlalchemy as sa
 
+from config.site import SITE_TOML
+from publisher.catalog.catalog import Catalog
+from publisher.database import Unreachable, location, open_reader
 from publisher.results.store import ResultStore
 
 
@@ -21,3 +26,56 @@ def test_an_index_that_an_earlier_version_lacked_is_made(tmp_path: Path) -> None
     with closing(sqlite3.connect(file)) as database, database:
         indexes = {row[1] for row in database.execute("PRAGMA index_list(finding)")}
     assert "finding_place" in indexes
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> sa.URL:
+    """A new catalog in each of the two databases."""
+    if request.param == "sqlite":
+        return sa.URL.create("sqlite", database=str(tmp_path / "catalog.sqlite"))
+    server: postgres.Server = request.getfixturevalue("postgres_server")
+    return postgres.in_schema(server.new_database(), "catalog")
+
+
+def test_a_reader_sees_the_same_rows_in_both_databases(url: sa.URL) -> None:
+    with Catalog(url) as written, open_reader(url) as reader:
+        written.commit()
+        assert reader is not None
+        assert "filing" in reader.tables()
+        query = "SELECT name, number FROM total WHERE name LIKE '%ed' AND name <> ? ORDER BY name"
+        rows = [("filed", 0), ("quarantined", 0)]
+        assert reader.execute(query, ("x",)).fetchall() == rows
+        assert list(reader.stream(query, ("x",))) == rows
+        assert dict(reader.execute(query, ("x",))) == dict(rows)
+        places = f"SELECT value FROM {reader.elements('evidence')} ORDER BY 1"
+        of = f"SELECT ({places} LIMIT 1) FROM (SELECT ? AS evidence) AS row_of_it"
+        assert reader.execute(of, ('["b", "a"]',)).fetchone() == ("a",)
+
+
+def test_a_moment_does_not_see_what_is_written_during_it(url: sa.URL) -> None:
+    query = "SELECT count(*) FROM total WHERE number = 7"
+    with Catalog(url) as written, open_reader(url) as reader:
+        assert reader is not None
+        with reader.one_moment():
+            assert reader.execute(query).fetchone() == (0,)
+            written.connection.execute(sa.text("UPDATE total SET number = 7"))
+            written.commit()
+            assert reader.execute(query).fetchone() == (0,)
+        assert reader.execute(query).fetchone() == (5,)
+
+
+@pytest.mark.slow
+def test_a_reader_of_postgresql_can_change_nothing(postgres_server: postgres.Server) -> None:
+    url = postgres.in_schema(postgres_server.new_database(), "catalog")
+    with open_reader(url) as reader:
+        assert reader is not None
+        with pytest.raises(sa.exc.InternalError, match="read-only"):
+            reader.execute("DELETE FROM total")
+
+
+def test_a_server_that_does_not_answer_is_an_error_of_the_machine(tmp_path: Path) -> None:
+    stated = f"postgresql+psycopg://ssps@/ssps?host={tmp_path}"
+    (tmp_path / SITE_TOML).write_text(f'[catalog]\nurl = "{stated}"\n')
+
+    with pytest.raises(Unreachable, match="failed: No such file"):
+        Catalog(location(tmp_path, Path("state/catalog.sqlite"), "catalog"))

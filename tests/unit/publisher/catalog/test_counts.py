@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import postgres
 import sqlalchemy as sa
 from unit.publisher.catalog.test_catalog import arrival
 
@@ -14,6 +15,7 @@ def test_a_site_without_catalog_counts_zero_and_gets_no_catalog(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+@postgres.sqlite_only
 def test_a_catalog_without_all_tables_counts_zero(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     made: set[str] = set()
@@ -25,6 +27,7 @@ def test_a_catalog_without_all_tables_counts_zero(tmp_path: Path) -> None:
     engine.dispose()
 
 
+@postgres.sqlite_only
 def test_a_site_folder_may_have_any_name(tmp_path: Path) -> None:
     site = tmp_path / "what? 100%#&x=y"
     (site / "state").mkdir(parents=True)

@@ -1,7 +1,9 @@
 import sqlite3
 from contextlib import closing
 
+import postgres
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner
 from unit.publisher.filing.test_filer import ANKARA, CB, KONAK, MV, drop, run
 from unit.publisher.requests.test_handler import answer_to
@@ -12,6 +14,8 @@ from config.settings import Settings
 from config.site import CATALOG, FILING, LEDGERS, OPERATIONS
 from keys.ledger.segments import read_records
 from keys.ledger.writer import Ledger
+from publisher.catalog import catalog
+from publisher.catalog import tables as t
 from publisher.fsck import rebuild_catalog
 from publisher.fsck.verify import verify
 from scripts.ssps import main
@@ -43,8 +47,8 @@ def site_with_decisions(settings: Settings) -> Settings:
     assert answer_to(settings, "identify", "zeki", file=held[2], sheets=f"1:{KONAK}").done
     rows = tables(settings)["naming"]
     assert len(rows) == 1
-    with closing(sqlite3.connect(settings.site / CATALOG)) as opened:
-        (errand,) = opened.execute("SELECT id FROM naming").fetchone()
+    with postgres.changing(catalog.url(settings.site)) as opened:
+        errand = str(opened.scalar(sa.select(t.identification.c.id)))
     named = {"errand": errand, "why": "by eye"}
     with Ledger(settings.site / LEDGERS / OPERATIONS) as operations:
         asked = {**named, "command": "desk identify", "file": held[2], "sheets": f"1:{KONAK}"}
@@ -56,12 +60,12 @@ def site_with_decisions(settings: Settings) -> Settings:
 def tables(settings: Settings) -> Tables:
     """Return the rows of every table, without what no ledger holds."""
     found: Tables = {}
-    with closing(sqlite3.connect(settings.site / CATALOG)) as opened:
-        names = [n for (n,) in opened.execute("SELECT name FROM sqlite_master WHERE type='table'")]
-        for name in names:
-            columns = [row[1] for row in opened.execute(f"PRAGMA table_info({name})")]
-            kept = [c for c in columns if c not in NOT_ON_RECORD.get(name, set())]
-            found[name] = sorted(opened.execute(f"SELECT {', '.join(kept)} FROM {name}"), key=repr)
+    with postgres.changing(catalog.url(settings.site)) as opened:
+        for table in t.METADATA.sorted_tables:
+            unknown = NOT_ON_RECORD.get(table.name, set())
+            kept = [column for column in table.columns if column.name not in unknown]
+            rows = map(tuple, opened.execute(sa.select(*kept)))
+            found[table.name] = sorted(rows, key=repr)
     return found
 
 
@@ -74,7 +78,7 @@ def rebuild(settings: Settings) -> rebuild_catalog.Rebuilt:
 def test_a_lost_catalog_is_rebuilt_row_by_row(site_with_decisions: Settings) -> None:
     before = tables(site_with_decisions)
     assert [str(found) for found in verify(site_with_decisions)] == []
-    (site_with_decisions.site / CATALOG).unlink()
+    (site_with_decisions.site / CATALOG).unlink(missing_ok=True)
 
     built = rebuild(site_with_decisions)
 
@@ -103,11 +107,10 @@ def test_what_accounts_did_at_the_desk_of_the_staff_site_is_rebuilt(
         if command != "desk reread":
             answer = answer_to(site_with_decisions, command[5:], who, **detail)
             assert (answer.done, answer.cause) == (True, cause)
-        with closing(sqlite3.connect(site / CATALOG)) as opened:
-            table = "rescan" if command == "desk rescan" else "naming"
-            query = f"SELECT id FROM {table} WHERE who = ?"
-            row = opened.execute(query, (who,)).fetchone()
-        named = {"errand": row[0], "why": "by eye"}
+        with postgres.changing(catalog.url(site)) as opened:
+            table = t.rescan if command == "desk rescan" else t.identification
+            errand = str(opened.scalar(sa.select(table.c.id).where(table.c.who == who)))
+        named = {"errand": errand, "why": "by eye"}
         with Ledger(site / LEDGERS / OPERATIONS) as operations:
             asked = {**named, "command": command, **detail}
             operations.append(Event("asked", who, "192.0.2.1", page, detail=asked))
@@ -122,9 +125,8 @@ def test_what_accounts_did_at_the_desk_of_the_staff_site_is_rebuilt(
 
 
 def test_the_old_catalog_stays_beside_the_new_one(site_with_decisions: Settings) -> None:
-    with closing(sqlite3.connect(site_with_decisions.site / CATALOG)) as opened:
-        opened.execute("UPDATE filing SET kurul = 'x'")
-        opened.commit()
+    with postgres.changing(catalog.url(site_with_decisions.site)) as opened:
+        opened.execute(sa.update(t.filing).values(kurul="x"))
 
     rebuild(site_with_decisions)
 
@@ -160,7 +162,7 @@ def test_the_command_rebuilds_only_while_no_publisher_runs(
     words = ["--site", str(site), "rebuild", "--catalog", "--why", "lost"]
     with Ledger(site / LEDGERS / FILING):
         refused = CliRunner().invoke(main, words)
-    (site / CATALOG).unlink()
+    (site / CATALOG).unlink(missing_ok=True)  # it is not there if the catalog is in PostgreSQL
     tried = CliRunner().invoke(main, [*words, "--dry-run"])
     assert not (site / CATALOG).exists()
 

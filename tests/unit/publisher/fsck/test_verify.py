@@ -1,11 +1,10 @@
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import postgres
 import pytest
 from unit.publisher.consistency import assert_consistent
 from unit.publisher.feed.test_feed import ELECTION, run_feed
@@ -20,6 +19,7 @@ from config.site import FILING, LEDGERS, SIGNING_KEYS, result_view
 from keys import digest
 from keys.ledger import segments
 from keys.server_keys import host, sshsig, stamp_key
+from publisher.catalog import catalog
 from publisher.feed.published_files import PublishedFiles
 from publisher.feed.tools import Tools
 from publisher.filing.filer import Filer
@@ -388,9 +388,7 @@ def test_a_lost_tree_can_be_rebuilt(site_with_pages: Settings) -> None:
 
 
 def in_catalog(settings: Settings, statement: str, *values: object) -> None:
-    with closing(sqlite3.connect(settings.site / "state/catalog.sqlite")) as catalog, catalog:
-        catalog.execute("PRAGMA foreign_keys = OFF")
-        assert catalog.execute(statement, values).rowcount > 0
+    assert postgres.change(catalog.url(settings.site), statement, *values) > 0
 
 
 FIRST = "UPDATE filing SET {} WHERE id = (SELECT min(id) FROM filing)"

@@ -10,9 +10,10 @@ from unit.portal.portal_site import BOXES, PortalSite, result
 from config import registry
 from config.registry import Registry
 from config.sheet import Belge
-from config.site import CATALOG, REGISTRY_INDEX
+from config.site import REGISTRY_INDEX
 from publisher.catalog import tables
 from publisher.catalog.catalog import Catalog
+from publisher.catalog.catalog import url as catalog_url
 from publisher.status.places import PlaceLine, Places
 
 FORM = Belge.SANDIK_SONUC
@@ -27,7 +28,7 @@ def site(tmp_path: Path) -> PortalSite:
     made.publish(result(first), result(first, "cb"), result(second))
     path = made.file_sheet(first)
     registered = karekod(made, KADIKOY_1, "1001", "mv")
-    with Catalog(sa.URL.create("sqlite", database=str(made.path / CATALOG))) as catalog:
+    with Catalog(catalog_url(made.path)) as catalog:
         filed = sa.update(tables.filing).filter_by(path=path).values(karekod=registered)
         catalog.connection.execute(filed)
         catalog.commit()
@@ -49,7 +50,7 @@ def set_aside(site: PortalSite, number: int, *texts: str, reason: str = "one-wit
         "evidence": json.dumps({"texts": texts}),
         "seq": 100 + number,
     }
-    with Catalog(sa.URL.create("sqlite", database=str(site.path / CATALOG))) as catalog:
+    with Catalog(catalog_url(site.path)) as catalog:
         catalog.connection.execute(sa.insert(tables.arrival), [row])
         catalog.commit()
 
@@ -63,7 +64,7 @@ def decide(site: PortalSite, number: int) -> None:
         "why": "x",
         "ruled_at": "2023-05-14T14:00:00+00:00",
     }
-    with Catalog(sa.URL.create("sqlite", database=str(site.path / CATALOG))) as catalog:
+    with Catalog(catalog_url(site.path)) as catalog:
         catalog.connection.execute(sa.insert(tables.review), [row])
         catalog.commit()
 

@@ -1,11 +1,12 @@
 """`ssps registry import` compares a new registry with the one in force and with what is filed."""
 
 import json
-import sqlite3
 from pathlib import Path
 
 import office
+import postgres
 import pytest
+import sqlalchemy as sa
 from click.testing import Result
 from office import Ssps
 from unit.publisher.filed_site import PageFiler
@@ -13,8 +14,10 @@ from unit.publisher.filed_site import PageFiler
 from config import load
 from config.registry import Registry
 from config.sheet import Belge, Secim, Sheet
-from config.site import CATALOG, REGISTRY_INDEX
+from config.site import REGISTRY_INDEX
 from keys.ledger import segments
+from publisher.catalog import catalog
+from publisher.catalog import tables as t
 
 FILED = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "1234", 1)
 KAREKOD = "1093717526"
@@ -26,13 +29,11 @@ def filed(site: Path, ssps: Ssps) -> Path:
     """A site with an imported registry, of which one sheet is filed."""
     assert imported(site, ssps, *office.ROWS).exit_code == 0
     PageFiler(load.load(site)).file(FILED, "a page")
-    catalog = sqlite3.connect(site / CATALOG)
-    catalog.execute("UPDATE filing SET karekod = ?", (KAREKOD,))
-    place = ("34-istanbul-1", "kadikoy-2", "cb", "sandik-sonuc")
-    catalog.execute("INSERT INTO tally VALUES (?, ?, ?, ?, 1)", place)
-    catalog.execute("UPDATE arrival SET decided_at = '2023-05-14T14:00:00+00:00'")
-    catalog.commit()
-    catalog.close()
+    with postgres.changing(catalog.url(site)) as opened:
+        opened.execute(sa.update(t.filing).values(karekod=KAREKOD))
+        place = ("34-istanbul-1", "kadikoy-2", "cb", "sandik-sonuc")
+        opened.execute(sa.insert(t.tally).values((*place, 1)))
+        opened.execute(sa.update(t.arrival).values(decided_at="2023-05-14T14:00:00+00:00"))
     return site
 
 

@@ -1,0 +1,94 @@
+"""`ssps catalog`: shows, makes and copies the databases of a site."""
+
+import json
+from pathlib import Path
+
+import postgres
+import pytest
+from office import Ssps
+from unit.publisher.filed_site import PageFiler
+
+from config import load
+from config.sheet import Belge, Secim, Sheet
+from config.site import FILING, LEDGERS, OPERATIONS, SITE_TOML
+from keys.ledger.segments import read_records
+from keys.ledger.writer import Ledger
+
+SHEET = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "9", 1)
+
+pytestmark = [pytest.mark.slow, postgres.sqlite_only]
+
+
+@pytest.fixture
+def url(postgres_server: postgres.Server) -> str:
+    return postgres_server.new_database(empty=True).render_as_string()
+
+
+def state(site: Path, url: str) -> None:
+    with (site / SITE_TOML).open("a") as file:
+        file.write(f'\n[catalog]\nurl = "{url}"\n')
+
+
+def test_a_site_moves_to_postgresql(site: Path, ssps: Ssps, url: str) -> None:
+    PageFiler(load.load(site)).file(SHEET, "a page")
+    words = ("catalog", "copy", "sqlite", url, "--site", site, "--why", "more hosts")
+
+    tried = ssps(*words, "--dry-run")
+    copied = ssps(*words)
+
+    assert (tried.exit_code, copied.exit_code) == (0, 0), tried.output + copied.output
+    assert "copy catalog.filing: 1 rows" in tried.output
+    assert "catalog.filing: 1 rows, sha256 " in copied.output
+    assert f'now write under [catalog] of site.toml: url = "{url}"' in copied.output
+    state(site, url)
+    shown = json.loads(ssps("catalog", "show", "--json", "--site", site).output)
+    assert (shown["place"], shown["rows"]["catalog.filing"]) == (url, 1)
+    *_, record = read_records(site / LEDGERS / OPERATIONS)
+    assert (record.event.event, record.event.what) == ("catalog copy", f"sqlite {url}")
+
+
+def test_the_tables_of_a_new_site_are_made_once(site: Path, ssps: Ssps, url: str) -> None:
+    refused = ssps("catalog", "migrate", "--site", site, "--why", "x")
+    state(site, url)
+
+    tried = ssps("catalog", "migrate", "--site", site, "--why", "x", "--dry-run")
+    made = ssps("catalog", "migrate", "--site", site, "--why", "x")
+    again = ssps("catalog", "migrate", "--site", site, "--why", "x")
+
+    assert refused.exit_code == 1 and "catalog.url: is not stated" in refused.output
+    assert [tried.exit_code, made.exit_code, again.exit_code] == [0, 0, 0], made.output
+    assert "apply catalog/0001-tables" in tried.output
+    assert "apply results/0001-tables" in made.output
+    assert "no change: the tables are those of this version" in again.output
+    records = [record.event for record in read_records(site / LEDGERS / OPERATIONS)]
+    before = ["catalog/0001-tables", "results/0001-tables"]
+    (detail,) = [event.detail for event in records if event.event == "catalog migrate"]
+    assert (detail["why"], detail["before"], detail["after"]) == ("x", before, [])
+
+
+def test_nothing_is_done_while_a_publisher_runs(site: Path, ssps: Ssps, url: str) -> None:
+    state(site, url)
+    with Ledger(site / LEDGERS / FILING):
+        copied = ssps("catalog", "copy", "sqlite", url, "--site", site, "--why", "x")
+        migrated = ssps("catalog", "migrate", "--site", site, "--why", "x")
+
+    for refused in (copied, migrated):
+        assert refused.exit_code == 1
+        assert "the publisher runs, stop it first" in refused.output
+
+
+def test_a_password_is_neither_taken_nor_repeated(site: Path, ssps: Ssps, url: str) -> None:
+    secret = url.replace("@", ":geheim@", 1)
+    refused = ssps("catalog", "copy", "sqlite", secret, "--site", site, "--why", "x")
+
+    assert refused.exit_code == 2
+    assert "has a password" in refused.output and "geheim" not in refused.output
+
+
+def test_a_server_that_does_not_answer_is_named(site: Path, ssps: Ssps, tmp_path: Path) -> None:
+    state(site, f"postgresql+psycopg://ssps@/ssps?host={tmp_path}")
+
+    for command in ("status", "verify", "catalog show"):
+        refused = ssps(*command.split(), "--site", site)
+        assert refused.exit_code == 1, command
+        assert "site.toml: catalog.url: connection" in refused.output, command
