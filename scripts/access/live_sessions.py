@@ -5,8 +5,6 @@ import time
 from pathlib import Path
 
 import click
-from rich.markup import escape
-from rich.table import Table
 
 from config import load
 from config.event import Value
@@ -32,16 +30,18 @@ def sessions(as_json: bool, site: Path) -> None:
     if as_json:
         click.echo(json.dumps([session.as_dict() for session in found], ensure_ascii=False))
         return
-    headings = ("session", "party", "service", "from", "client", "since", "files", "bytes")
-    table = Table(*headings, box=None)
+    rows = [("session", "service", "party", "from", "since", "files", "bytes", "client")]
     for each in found:
         party, numbers = each.party, (f"{each.files:,}", f"{each.bytes:,}")
         if each.service == live_sessions.WEB:
             party, numbers = login_name(each.party, each.user), ("-", "-")
-        client = escape(visible(each.client))  # a text of its own choice
-        row = (str(each.session), party, each.service, each.origin, client, each.since)
-        table.add_row(*row, *numbers)
-    console.out.print(table)
+        first = (str(each.session), each.service, party, each.origin, each.since)
+        rows.append((*first, *numbers, visible(each.client)))
+    # A table that fits the terminal would cut the numbers, which end-session needs.
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
 
 
 @click.command("end-session")
