@@ -173,7 +173,7 @@ def test_a_form_from_the_browser_opens_the_web_site_to_its_user(
     accepted = [
         r.event for r in site.records("operations") if r.event.event == "party requests accept"
     ]
-    assert [each.who for each in accepted] == ["operator-1"]
+    assert [each.who for each in accepted] == ["staff:operator-1"]
 
 
 def test_the_kit_has_a_representative_that_can_log_in(site: RunningSite, chromium: Browser) -> None:

@@ -108,7 +108,7 @@ def test_a_supervisor_sees_a_live_session_and_ends_it_within_seconds(night: Runn
         "ended by operator"
     ]
     change = next(r for r in night.records("operations") if r.event.event == "party end-session")
-    assert (change.event.who, change.event.origin) == ("amir", "127.0.0.1")
+    assert (change.event.who, change.event.origin) == ("staff:amir", "127.0.0.1")
     assert change.event.detail["why"] == "denemedir"
 
 
