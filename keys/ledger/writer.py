@@ -96,6 +96,7 @@ class Ledger:
             os.fsync(self._lock)
             moved = self._move_damaged_end(segment, first)
             self._size = os.fstat(self._file).st_size
+            self._torn = False  # a part of a record may be behind `_size`
             last = segments.last_line(self._file)
             self._next = parse_record(last).seq + 1 if last else first
             self.first_own = self._next  # the number of the first record of this writer
@@ -115,6 +116,8 @@ class Ledger:
         """
         written = 0
         try:
+            if self._torn:
+                self._remove_part()
             if self._size >= self._policy.segment_bytes:
                 self._start_segment()
             mono = time.monotonic_ns() // 1000
@@ -122,7 +125,8 @@ class Ledger:
             lines = format_records(events, first, now, mono)
             count = os.write(self._file, lines)
             if count != len(lines):
-                os.ftruncate(self._file, self._size)
+                self._torn = True
+                self._remove_part()
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             written = count
             self._size += written
@@ -163,11 +167,19 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _remove_part(self) -> None:
+        os.ftruncate(self._file, self._size)
+        self._torn = False
+
     def _start_segment(self) -> None:
         os.fdatasync(self._file)
         path = self._folder / segments.file_name(self._next, segments.PLAIN)
         fresh = _open_segment(path)
-        os.fsync(self._lock)
+        try:
+            os.fsync(self._lock)
+        except OSError:
+            os.close(fresh)
+            raise
         os.close(self._file)
         self._file, self._size = fresh, os.fstat(fresh).st_size
 

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -210,6 +211,49 @@ def test_a_full_disk_raises_and_leaves_no_part_of_a_line(
         monkeypatch.setattr(os, "write", real)
         assert writer.append(OPENED) == 1
     assert [r.seq for r in segments.read_records(tmp_path)] == [0, 1]
+
+
+def test_a_part_of_a_line_that_could_not_be_removed_is_removed_before_the_next_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_half(file: int, lines: bytes) -> int:
+        return write(file, lines[: len(lines) // 2])
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    write = os.write
+    with Ledger(tmp_path, lambda: NOON) as opened:
+        opened.append(OPENED)
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "write", write_half)
+            broken.setattr(os, "ftruncate", fail)
+            for _ in range(2):
+                with pytest.raises(Unwritable):
+                    opened.append(OPENED)
+        opened.append(OPENED)
+
+    assert [record.seq for record in segments.read_records(tmp_path)] == [0, 1]
+
+
+def test_a_segment_that_cannot_be_begun_leaves_no_descriptor_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with Ledger(tmp_path, lambda: NOON, policy=ledger.WritePolicy(segment_bytes=1)) as opened:
+        opened.append(OPENED)
+        before = sorted(Path("/proc/self/fd").iterdir())
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "fsync", fail)
+            for _ in range(3):
+                with pytest.raises(Unwritable):
+                    opened.append(OPENED)
+        assert sorted(Path("/proc/self/fd").iterdir()) == before
+        opened.append(OPENED)
+
+    assert [record.seq for record in segments.read_records(tmp_path)] == [0, 1]
 
 
 def test_the_record_has_outcome_and_reason(tmp_path: Path) -> None:
