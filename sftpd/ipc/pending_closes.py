@@ -26,12 +26,18 @@ class PendingCloses:
     """The page of one child: a new one, or in the child the one with that descriptor."""
 
     def __init__(self, descriptor: int | None = None) -> None:
+        new = descriptor is None
         if descriptor is None:
             descriptor = os.memfd_create("closes", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-            os.ftruncate(descriptor, mmap.PAGESIZE)
-            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
         self.descriptor = descriptor
-        self._memory = mmap.mmap(descriptor, mmap.PAGESIZE)
+        try:
+            if new:
+                os.ftruncate(descriptor, mmap.PAGESIZE)
+                fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+            self._memory = mmap.mmap(descriptor, mmap.PAGESIZE)
+        except OSError:
+            self.close_descriptor()
+            raise
 
     def close_descriptor(self) -> None:
         """Close the descriptor; the page stays mapped."""

@@ -55,7 +55,14 @@ LOGINS = frozenset((MessageKind.KEY.letter, MessageKind.PASSWORD.letter))
 _MEMORY_TIMEOUT = 0.3  # seconds from SIGTERM to SIGKILL
 _MAX_LEFTOVER_DATAGRAMS = 4096  # read from a dead child; an honest one leaves fewer
 _WITH_CLAIM = (MessageKind.OPEN, MessageKind.HASH)
-_OPENS = (MessageKind.OPEN, MessageKind.LIST, MessageKind.HASH, MessageKind.MISS)
+# Each is a record, and counts as an open of its party.
+_OPENS = (
+    MessageKind.OPEN,
+    MessageKind.LIST,
+    MessageKind.HASH,
+    MessageKind.MISS,
+    MessageKind.DENY,
+)
 
 _log = structlog.get_logger()
 
@@ -73,6 +80,7 @@ class Child:
     memory_at_login: int = 0
     memory_file: int | None = None  # its statm, which it has opened itself (memory)
     has_sent: bool = False
+    answer_due: bool = False  # it waits for an answer that is not sent yet
     killed_by_monitor: bool = False
     kill_timer: Timer | None = None
 
@@ -147,7 +155,11 @@ class Children:
         Raises OSError, and leaves nothing behind, if the machine lacks a descriptor.
         """
         pending_closes = PendingCloses()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError:
+            pending_closes.close()
+            raise
         state = self._monitor.begin(address, via)
 
         def started(found: int | OSError) -> None:
@@ -215,6 +227,8 @@ class Children:
                 signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
             return False
         try:
+            if child.answer_due:
+                raise ProtocolViolation("a message while another one is being answered")
             messages = unpack(data)
             last = messages[-1].kind
             if last.letter in QUESTIONS:
@@ -266,15 +280,18 @@ class Children:
 
         It does nothing else meanwhile.
         """
+        child.answer_due = True
         if not committed and self._monitor.group_commit.batching:
             self._pending_answers.append((child, answer, pause))
         elif pause:
             when = self._loop.time() + pause
             self._loop.call_at(when, lambda: self._send_late(child, answer))
         else:
+            child.answer_due = False
             _send(child.channel, answer)
 
     def _send_late(self, child: Child, answer: Answer) -> None:
+        child.answer_due = False
         with suppress(OSError):  # the child is dead, or does not read its answers
             _send(child.channel, answer)
 

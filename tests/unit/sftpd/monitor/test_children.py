@@ -155,6 +155,63 @@ def test_a_child_with_too_many_open_files_is_killed(
     assert [event for event, *_ in found] == ["open"] * 3 + ["close"] * 3
 
 
+def test_a_child_that_does_not_wait_for_its_answers_is_killed(tmp_path: Path) -> None:
+    # It would otherwise open as many files, and cause as many records, as it likes.
+    def serve(monitor: socket.socket, _: PendingCloses) -> None:
+        for handle in range(50):
+            monitor.send(pack(Message(MessageKind.OPEN, (b"/x", b""), handle, 9)))
+
+    def limit(children: Children, _: Monitor) -> None:
+        children.opens_per_second = 1  # and a burst of two
+
+    with capture_logs() as logs:
+        found = recorded(tmp_path, serve, limit)
+
+    assert [event for event, *_ in found] == ["open"] * 3 + ["close"] * 3
+    assert [log["cause"] for log in logs if log["event"] == "child-not-trusted"] == [
+        "a message while another one is being answered"
+    ]
+
+
+def test_a_child_that_is_denied_too_often_has_to_wait(tmp_path: Path) -> None:
+    def serve(monitor: socket.socket, _: PendingCloses) -> None:
+        for _number in range(50):
+            monitor.send(pack(Message(MessageKind.DENY, (b"remove", b"/x"))))
+
+    def limit(children: Children, _: Monitor) -> None:
+        children.opens_per_second = 1
+
+    recorded(tmp_path, serve, limit)
+
+    events = [record.event.event for record in read_records(tmp_path)]
+    assert events.count("denied") == 3
+
+
+@pytest.mark.parametrize("lacking", ["socket.socketpair", "mmap.mmap"])
+def test_a_connection_for_which_descriptors_are_lacking_leaves_none_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    loop = Loop()
+    with Ledger(tmp_path, lambda: NOON) as ledger:
+        monitor = Monitor(loop, ledger, 2)
+        starter = LocalStarter(lambda *_: None)
+        children = Children(loop, monitor, starter, lambda _: None, BandwidthLimits())
+        ours, theirs = socket.socketpair()
+        monkeypatch.setattr(lacking, fail)
+        before = sorted(Path("/proc/self/fd").iterdir())
+        with ours, theirs, pytest.raises(OSError, match="Too many open files"):
+            try:
+                children.start(theirs, parse_address("192.0.2.7"), None)
+            finally:
+                after = sorted(Path("/proc/self/fd").iterdir())
+    loop.close()
+    assert after == before
+    assert len(children) == 0
+
+
 @pytest.mark.parametrize("last", [2, 9], ids=["honest", "violation"])
 def test_messages_left_by_a_dead_child_are_recorded_up_to_a_violation(
     tmp_path: Path, last: int
