@@ -102,13 +102,18 @@ class HostKeys:
     def prove(
         self, numbers: Sequence[int], session_id: bytes, rsa_algorithm: str
     ) -> list[bytes] | None:
-        """Return a proof of each announced key with these numbers; None if one does not exist."""
+        """Return a proof of each announced key with these numbers.
+
+        None if one of the keys, or the algorithm for RSA, does not exist.
+        """
         if not all(0 <= number < len(self._announced) for number in numbers):
             return None
         found = []
         for number in numbers:
             key = self._announced[number]
             algorithm = rsa_algorithm if isinstance(key, RSAKey) else None
+            if algorithm is not None and algorithm not in RsaKey.HASHES:
+                return None
             text = text_to_prove(session_id, key.asbytes())
             found.append(key.sign_ssh_data(text, algorithm).asbytes())
         return found

@@ -100,6 +100,12 @@ def test_proofs_come_in_the_order_of_the_numbers(keys: list[PKey]) -> None:
     assert HostKeys(keys, 2).prove([-1], SESSION, "rsa-sha2-256") is None
 
 
+@pytest.mark.parametrize("algorithm", ["", "ssh-ed25519", "\udcff"])
+def test_a_proof_with_an_unknown_rsa_algorithm_is_refused(keys: list[PKey], algorithm: str) -> None:
+    # The process would otherwise end, and with it the logins of all parties.
+    assert HostKeys(keys, 2).prove([0, 1], SESSION, algorithm) is None
+
+
 def test_prepared_keys_are_announced_but_not_used(tmp_path: Path) -> None:
     host.create_key(tmp_path / HOST_KEYS / KINDS[0], "")
     following = tmp_path / host.NEXT_HOST_KEYS / KINDS[0]
