@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, timedelta
+from functools import partial
 from ipaddress import ip_address
 
 import structlog
@@ -289,7 +290,7 @@ class Server:
             folders = {known.id: known.folder for known in self._config.settings.rehearsals}
             try:
                 key = site_keys.stamp_key_on_record(folders[rehearsal])
-            except (KeyError, Faults):
+            except (KeyError, OSError, Faults):
                 key = None
             if key is None:
                 return None  # its publisher has not started yet
@@ -337,7 +338,7 @@ class Server:
             self._children.enforce_open_limit,
             self._update_status_file,
         ):
-            self._loop.call_every(_CHECK_INTERVAL, check)
+            self._loop.call_every(_CHECK_INTERVAL, partial(_attempt, check))
         for task in (
             self._sync,
             self._monitor.group_commit.flush_pending,
@@ -347,7 +348,7 @@ class Server:
             self._poll_signer,
             self._record_anchors,
         ):
-            self._loop.call_every(_SYNC_INTERVAL, task)
+            self._loop.call_every(_SYNC_INTERVAL, partial(_attempt, task))
         self._loop.call_every(_MEMORY_INTERVAL, self._enforce_memory_limit)
 
     def _run_once(self, until: float | None = None) -> None:
@@ -642,6 +643,14 @@ def _empty(wake: socket.socket) -> None:
 def _warn_of_algorithms(settings: Settings) -> None:
     for name, cause in algorithms.weaknesses(settings.sftp).items():
         _log.warning("weak-algorithm", name=name, cause=cause)
+
+
+def _attempt(task: Callable[[], object]) -> None:
+    """Do a periodic task; what the machine lacks now, it may have the next time."""
+    try:
+        task()
+    except OSError as error:
+        _log.error("task-failed", name=getattr(task, "__name__", ""), cause=str(error))
 
 
 def _grace_seconds(settings: Settings) -> float:

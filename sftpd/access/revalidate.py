@@ -17,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-from config.fault import Faults
+from config.fault import Fault, Faults
 from config.party import Address
 from config.scope import Scope
 from config.settings import Settings
@@ -28,6 +28,7 @@ from keys.operations import ring_files
 from keys.operations.key_files import KeyFilesOnRecord
 
 _FileStamp = tuple[int, int, int, int] | None
+_NEVER: _FileStamp = (-1, -1, -1, -1)  # the stamp of no file
 
 # The reason in the session-end record, for each reason of the admission rules.
 _END_REASONS = {
@@ -86,6 +87,12 @@ class Rings:
             except Faults as faults:
                 _log.error("keys-unreadable", party=party, cause=str(faults))
                 cached = _CachedRing(stamp, cached.ring if cached else None, faults)
+            except OSError as error:
+                # Perhaps only for now, as without a free descriptor: the next call tries again.
+                unread = Faults([Fault(str(path), "", error.strerror or str(error))])
+                if cached is None or str(cached.faults) != str(unread):
+                    _log.error("keys-unreadable", party=party, cause=str(unread))
+                cached = _CachedRing(_NEVER, cached.ring if cached else None, unread)
             self._cache[party] = cached
         return cached
 

@@ -56,7 +56,10 @@ class Forker:
         if packed != self._settings:
             self._settings = packed
             if self._socket is not None:
-                self._socket.send(packed)
+                try:
+                    self._socket.send(packed)
+                except OSError:  # it has died, or does not read: the next one gets them
+                    self._restarts.died(self._end())
 
     def start_process(self) -> None:
         """Start the forker, which then loads what sessions need."""

@@ -1,15 +1,21 @@
+import errno
 import os
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import office
 import pytest
+from structlog.testing import capture_logs
 from unit.fake_clock import FakeClock
 
 from config import load
 from config.settings import Settings
+from keys.operations import site_keys
+from sftpd import server
 from sftpd.monitor.loop import Loop
 from sftpd.server import Signals, reload_settings
 
@@ -104,3 +110,32 @@ def test_the_signal_handlers_of_before_are_restored(loop: Loop) -> None:
 
     assert [signal.getsignal(number) for number in numbers] == before
     assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_a_periodic_task_that_lacks_something_now_does_not_end_the_server() -> None:
+    def update_live_file() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with capture_logs() as logs:
+        server._attempt(update_live_file)
+
+    assert [(log["event"], log["name"]) for log in logs] == [("task-failed", "update_live_file")]
+
+
+def test_a_stamp_key_that_cannot_be_read_now_proves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    running = object.__new__(server.Server)
+    running._stamp_keys = {}
+    rehearsal = SimpleNamespace(id="prova", folder=tmp_path)
+    running._config = cast(
+        server.Config, SimpleNamespace(settings=SimpleNamespace(rehearsals=[rehearsal]))
+    )
+    monkeypatch.setattr(site_keys, "stamp_key_on_record", fail)
+    assert running._stamp_key("prova") is None
+
+    monkeypatch.setattr(site_keys, "stamp_key_on_record", lambda _: b"key")
+    assert running._stamp_key("prova") == b"key"

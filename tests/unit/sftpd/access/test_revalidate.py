@@ -1,3 +1,5 @@
+import errno
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -100,6 +102,25 @@ def test_a_damaged_ring_leaves_the_last_good_one_in_force_and_is_logged_once(sit
     ]
     ring_files.apply(site.folder, Ring("parti-a", (ONE,)))
     assert site.reasons_to_end() == (None, "key revoked")
+
+
+def test_a_ring_that_cannot_be_read_now_is_read_again_at_the_next_look(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    site.reasons_to_end()
+    ring_files.apply(site.folder, Ring("parti-a", (TWO,)))
+    with monkeypatch.context() as exhausted, capture_logs() as logs:
+        exhausted.setattr(Path, "read_bytes", fail)
+        assert site.reasons_to_end() == (None, None)
+        assert site.reason_to_refuse("parti-a", NAMES[0]) is None
+    assert [(log["event"], "Too many open files" in log["cause"]) for log in logs] == [
+        ("keys-unreadable", True)
+    ]
+
+    assert site.reasons_to_end() == ("key revoked", None)
 
 
 def test_a_ring_that_was_never_good_admits_no_one(site: Site) -> None:
