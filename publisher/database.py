@@ -42,8 +42,12 @@ _CONNECTING = {
     "keepalives_count": "4",
     "tcp_user_timeout": "30000",
 }
-# The publisher waits for pages with a transaction open, which has changed nothing.
-_OPTIONS = "-cidle_in_transaction_session_timeout=0"
+# The publisher waits for pages with a transaction open, which has changed nothing. The server too
+# gives up a client that vanished, so that its locks do not stop the next publisher for hours.
+_OPTIONS = (
+    "-cidle_in_transaction_session_timeout=0 -ctcp_keepalives_idle=10 "
+    "-ctcp_keepalives_interval=5 -ctcp_keepalives_count=4 -ctcp_user_timeout=30000"
+)
 
 
 class Unreachable(OSError):
@@ -51,6 +55,14 @@ class Unreachable(OSError):
 
     def __init__(self, cause: str) -> None:
         super().__init__(0, cause, f"{SITE_TOML}: catalog.url")
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
+
+
+def cause_of(error: Exception) -> str:
+    """Return what the database or the disk said, without the statement that failed."""
+    return str(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
 
 
 def location(site: Path, file: Path, schema: str) -> sa.URL:

@@ -18,7 +18,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-import sqlalchemy as sa
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -33,7 +32,7 @@ from keys.ledger.writer import Clock, Ledger, Unwritable, utc_now, write_policy
 from keys.operations.publisher_state import MAX_TROUBLES, PublisherState, StateFile
 from publisher.catalog import catalog
 from publisher.catalog.catalog import Catalog
-from publisher.database import UNAVAILABLE
+from publisher.database import UNAVAILABLE, cause_of
 from publisher.feed.feed import FeedThread
 from publisher.filing.filer import Filer, FilingContext
 from publisher.filing.recovery import Recovery, Stopped
@@ -115,7 +114,7 @@ def publish(
                 raise
             if time.monotonic() - begun > _MAX_RETRY_SECONDS:
                 pause = 1.0
-            cause = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
+            cause = cause_of(error)
             log.error("publisher-halted", cause=cause, retry_seconds=pause)
             state.update(PublisherState(os.getpid(), (cause, times.format_time(clock()))))
             if stop.wait(pause):

@@ -37,12 +37,51 @@ def programs() -> Path | None:
     return max((path.parent for path in found), key=lambda p: int(p.parts[-2]), default=None)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Server:
-    """A running server; `folder` has its socket."""
+    """A server; `folder` has its socket."""
 
     folder: Path
+    _binaries: Path
+    _user: str | None
     _numbers: "count[int]" = field(default_factory=count)
+    _process: "subprocess.Popen[bytes] | None" = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers; after a crash it recovers first."""
+        options = (
+            "listen_addresses=", f"unix_socket_directories={self.folder}", "fsync=off",
+            "full_page_writes=off", "autovacuum=off", "max_connections=300",
+        )  # fmt: skip
+        deadline = time.monotonic() + 30
+        while self._process is None:
+            with (self.folder / "log").open("wb") as log:
+                process = subprocess.Popen(
+                    [
+                        self._binaries / "postgres", "-D", self.folder / "data",
+                        *(f"--{option}" for option in options),
+                    ],
+                    stdout=log, stderr=log, user=self._user, cwd=self.folder,
+                )  # fmt: skip
+            if self._answers(process, deadline):
+                self._process = process
+
+    def _answers(self, process: "subprocess.Popen[bytes]", deadline: float) -> bool:
+        """Wait for an answer; False if it ended, since processes of a killed server still lived."""
+        ready: list[str | Path] = [self._binaries / "pg_isready", "-q", "-h", self.folder]
+        while subprocess.run(ready, check=False).returncode != 0:
+            assert time.monotonic() < deadline, (self.folder / "log").read_text()
+            if process.poll() is not None:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
+        """End it: by default a "fast" shutdown, which ends open sessions."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(timeout=30)
+            self._process = None
 
     def url(self, database: str) -> sa.URL:
         """Return the URL of a database."""
@@ -161,30 +200,11 @@ def running(binaries: Path) -> Iterator[Server]:
             [binaries / "initdb", "-D", folder / "data", "-U", USER, "-A", "trust", "--no-sync"],
             check=True, capture_output=True, user=user, cwd=folder,
         )  # fmt: skip
-        options = (
-            "listen_addresses=", f"unix_socket_directories={folder}", "fsync=off",
-            "full_page_writes=off", "autovacuum=off", "max_connections=300",
-        )  # fmt: skip
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [binaries / "postgres", "-D", folder / "data", *(f"--{o}" for o in options)],
-                stdout=log, stderr=log, user=user, cwd=folder,
-            )  # fmt: skip
+        server = Server(folder, binaries, user)
+        server.start()
         try:
-            _wait_until_ready(binaries, folder, process)
-            yield Server(folder)
+            yield server
         finally:
-            process.send_signal(signal.SIGINT)  # a "fast" shutdown: open sessions are ended
-            process.wait(timeout=30)
+            server.stop()
     finally:
         shutil.rmtree(folder)
-
-
-def _wait_until_ready(binaries: Path, folder: Path, process: "subprocess.Popen[bytes]") -> None:
-    ready: list[str | Path] = [binaries / "pg_isready", "-q", "-h", folder]
-    deadline = time.monotonic() + 30
-    while subprocess.run(ready, check=False).returncode != 0:
-        log = (folder / "log").read_text()
-        assert process.poll() is None, log
-        assert time.monotonic() < deadline, log
-        time.sleep(0.05)

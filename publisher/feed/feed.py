@@ -36,7 +36,7 @@ from keys.ledger.writer import Clock
 from keys.server_keys import sshsig
 from publisher.catalog import catalog
 from publisher.catalog.feed_queries import FeedQueries, FiledPage
-from publisher.database import UNAVAILABLE
+from publisher.database import UNAVAILABLE, cause_of
 from publisher.feed import readme
 from publisher.feed.chain import CHAINS, FeedChain, chain_folder
 from publisher.feed.published_files import PublishedFiles
@@ -364,7 +364,7 @@ class FeedThread:
                         feed.tick(time.monotonic())
                         self._stop.wait(_TICK_SECONDS)
             except (OSError, *UNAVAILABLE) as error:
-                log.error("feed-halted", cause=str(error), retry_seconds=_RETRY_SECONDS)
+                log.error("feed-halted", cause=cause_of(error), retry_seconds=_RETRY_SECONDS)
             except Exception:
                 log.exception("feed-halted", retry_seconds=_RETRY_SECONDS)
             self._stop.wait(_RETRY_SECONDS)

@@ -41,7 +41,7 @@ from keys.ledger.writer import Clock, Ledger, Unwritable, utc_now, write_policy
 from keys.server_keys import sshsig
 from publisher.catalog import tables as catalog_tables
 from publisher.catalog.counts import open_read_only
-from publisher.database import UNAVAILABLE
+from publisher.database import UNAVAILABLE, cause_of
 from publisher.intake.held import HeldSources
 from publisher.intake.spool import Patience
 from publisher.intake.watch import Intake
@@ -97,7 +97,7 @@ def run(
         except (*DISK_ERRORS, Faults) as error:
             if monotonic() - begun > _MAX_RETRY_SECONDS:
                 pause = 1.0
-            log.error("results-halted", cause=str(error), retry_seconds=pause)
+            log.error("results-halted", cause=cause_of(error), retry_seconds=pause)
             if stop.wait(pause):
                 return
             pause = min(pause * 2, _MAX_RETRY_SECONDS)
