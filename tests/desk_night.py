@@ -26,7 +26,7 @@ from scripts.rehearsal.synthetic.election import unregistered_karekod
 from scripts.rehearsal.synthetic.sheets import print_sheet
 
 FOLDER = "tarayici-1"
-_PAGES_OF_A_BOX = 6
+_PAGES_OF_A_BOX = 5  # fewer than there are: boxes abroad and at customs have four, others six
 _EVERY = 3
 _DPI = 150
 
@@ -59,6 +59,7 @@ def _scan(site: RunningSite, quarantined: int) -> dict[str, str]:
     settings, index = load.load(site.site), Registry(site.site / REGISTRY_INDEX)
     entries = list(islice((e for e in index.entries() if e.sheet.sandik), quarantined * _EVERY))
     index.close()
+    assert len(entries) == quarantined * _EVERY, "too few boxes"
     intake = site.site / "intake" / FOLDER
     intake.mkdir(parents=True)
     truth = {}
