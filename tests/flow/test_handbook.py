@@ -126,8 +126,10 @@ def commands(beginning: str, original: Path, copy: Path) -> list[str]:
     return lines
 
 
-def run(command: str) -> None:
-    subprocess.run(shlex.split(command), check=True)
+def run(command: str, *also: int) -> None:
+    """Run a command; `also` are the exit codes that the handbook calls normal beside 0."""
+    done = subprocess.run(shlex.split(command), check=False)
+    assert done.returncode in (0, *also)
 
 
 def test_a_site_restored_from_the_documented_backup_continues(tmp_path: Path) -> None:
@@ -135,7 +137,7 @@ def test_a_site_restored_from_the_documented_backup_continues(tmp_path: Path) ->
     first, second, back = commands("rsync ", tmp_path / "site", copy)
     with running_rehearsal(tmp_path) as here:
         here.scan("--count", 20)
-        run(first)
+        run(first, 24)
         here.scan("--count", 10)
     run(second)
     before, pages = counts(here), here.tree("parti-a")

@@ -244,7 +244,7 @@ class RunningServer:
         return self.process.wait(10)
 
 
-def until(condition: Callable[[], object], timeout: float = 10.0) -> None:
+def until(condition: Callable[[], object], timeout: float = 30.0) -> None:
     """Wait until `condition` is true."""
     deadline = time.monotonic() + timeout
     while not condition():
