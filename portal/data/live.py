@@ -14,13 +14,13 @@ from config.scope import Scope
 from config.settings import ShareLevel
 from config.sheet import Belge, Secim
 from config.site import REGISTRY_INDEX
-from portal.data import boxes as box_columns
-from portal.data import sheets as sheet_queries
 from portal.data import view as views
-from portal.data.databases import open_catalog
-from portal.data.findings import FindingQueries
+from portal.data.numbers import boxes as box_columns
+from portal.data.queries import sheets as sheet_queries
+from portal.data.queries.databases import open_catalog
+from portal.data.queries.findings import FindingQueries
+from portal.data.queries.sheets import SheetCounts
 from portal.data.scoped import ScopedData
-from portal.data.sheets import SheetCounts
 from portal.data.view import AggregateKey, View
 from publisher.results.ballot_file import BallotFile
 from publisher.results.snapshots.folder import latest_number

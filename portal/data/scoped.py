@@ -32,17 +32,12 @@ from config.snapshot import EXPORTS
 from keys.ledger.receipt import NotSignedYet, format_receipt, make_receipt
 from keys.ledger.record import parse_record
 from keys.ledger.tiles import HashesMissing
-from portal.data import sheets as sheet_queries
-from portal.data import sums
-from portal.data.boxes import ABROAD, KINDS, BoxPlace
-from portal.data.columns import FIRST_OPTION, Columns, common_options
 from portal.data.criteria import Area, Criteria, Status
-from portal.data.databases import Connection, open_catalog
-from portal.data.findings import FindingPage
-from portal.data.history import BoxHistory, box_history
-from portal.data.parquet import lines as parquet_lines
-from portal.data.sheets import SheetFile
-from portal.data.snapshots import (
+from portal.data.numbers import sums
+from portal.data.numbers.boxes import ABROAD, KINDS, BoxPlace
+from portal.data.numbers.columns import FIRST_OPTION, Columns, common_options
+from portal.data.numbers.parquet import lines as parquet_lines
+from portal.data.numbers.snapshots import (
     ChangeLine,
     Cursor,
     SnapshotInfo,
@@ -50,7 +45,12 @@ from portal.data.snapshots import (
     lines_after,
     read_info,
 )
-from portal.data.sums import Group, Selection, Sum
+from portal.data.numbers.sums import Group, Selection, Sum
+from portal.data.queries import sheets as sheet_queries
+from portal.data.queries.databases import Connection, open_catalog
+from portal.data.queries.findings import FindingPage
+from portal.data.queries.history import BoxHistory, box_history
+from portal.data.queries.sheets import SheetFile
 from portal.data.view import Aggregate, AggregateKey, Correction, View
 from publisher.results.checks.finding import Check
 from publisher.results.snapshots.folder import condition, snapshot_folder
@@ -414,7 +414,7 @@ class ScopedData:
         return any(max(first, low) < min(end, high) for first, end in self._ranges)
 
     def board_numbers(self) -> dict[tuple[str, str], int]:
-        """Return a stable number for each board in scope (portal/data/ids)."""
+        """Return a stable number for each board in scope (portal/data/numbers/ids)."""
         numbers = self._view.boxes.board_numbers
         return {board: numbers["/".join(board)] for board in self.boards()}
 

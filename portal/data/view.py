@@ -17,13 +17,13 @@ from config.result import BOX_SHEET, NUMBER_COLUMNS
 from config.settings import ShareLevel
 from config.sheet import Belge, Secim
 from config.snapshot import AGGREGATES
-from portal.data import columns as column_store
-from portal.data.boxes import Boxes, BoxPlace
-from portal.data.columns import Columns, ballot_layout
-from portal.data.findings import FindingQueries
-from portal.data.parquet import lines
-from portal.data.sheets import SheetCounts
-from portal.data.snapshots import NO_SNAPSHOT, SnapshotInfo, changes_file, read_info
+from portal.data.numbers import columns as column_store
+from portal.data.numbers.boxes import Boxes, BoxPlace
+from portal.data.numbers.columns import Columns, ballot_layout
+from portal.data.numbers.parquet import lines
+from portal.data.numbers.snapshots import NO_SNAPSHOT, SnapshotInfo, changes_file, read_info
+from portal.data.queries.findings import FindingQueries
+from portal.data.queries.sheets import SheetCounts
 from publisher.results.snapshots.folder import snapshot_folder
 
 MAX_CHANGES = 40_000  # with more, reading the Parquet file is quicker

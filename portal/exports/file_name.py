@@ -15,7 +15,7 @@ from datetime import datetime
 from config import times
 from config.turkish import to_ascii
 from portal.data.criteria import Criteria
-from portal.data.snapshots import SnapshotInfo
+from portal.data.numbers.snapshots import SnapshotInfo
 
 _MAX_PART = 60
 _UNSAFE = re.compile(r"[^A-Za-z0-9.-]+", re.ASCII)

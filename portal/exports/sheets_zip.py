@@ -19,7 +19,7 @@ from typing import Any
 from config import times
 from config.layout import SUMS
 from config.site import original_file
-from portal.data.sheets import SheetFile
+from portal.data.queries.sheets import SheetFile
 from portal.exports.file_name import Saved
 
 MISSING, INFO = "EKSIKLER.txt", "BILGI.txt"

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from markupsafe import Markup, escape
 
 from portal.data import titles
-from portal.data.boxes import BoxPlace
+from portal.data.numbers.boxes import BoxPlace
 from portal.data.scoped import BoxRow
 
 BOX_NUMBERS = ("secmen", "oy_kullanan", "gecerli", "gecersiz")  # in the table of boxes

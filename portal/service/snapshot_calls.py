@@ -22,8 +22,8 @@ from config.event import AccessEvent
 from config.sheet import Secim
 from config.snapshot import EXPORTS
 from portal.access.gate import gated_router, record
+from portal.data.numbers.snapshots import BEGINNING, SnapshotInfo, parse_cursor
 from portal.data.scoped import ScopedData
-from portal.data.snapshots import BEGINNING, SnapshotInfo, parse_cursor
 from portal.service import answers
 from portal.service.calls import (
     Caller,

@@ -28,11 +28,12 @@ from config.ballot import Option, Tur
 from config.result import NUMBER_COLUMNS
 from config.sheet import Belge, SandikTuru, Secim
 from config.turkish import upper
-from portal.data import ids, titles
-from portal.data.boxes import ABROAD, BoxPlace
+from portal.data import titles
 from portal.data.criteria import Area, Criteria
+from portal.data.numbers import ids
+from portal.data.numbers.boxes import ABROAD, BoxPlace
+from portal.data.numbers.sums import Group
 from portal.data.scoped import BoxRow, ScopedData
-from portal.data.sums import Group
 
 Json = dict[str, Any]
 SECIM_TURU = {

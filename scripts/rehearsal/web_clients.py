@@ -31,7 +31,7 @@ from keys import files
 from keys.credentials import ring, user_changes
 from keys.credentials.ring import Credential
 from keys.credentials.users import Role, Users, login_name
-from portal.data.ids import election_number
+from portal.data.numbers.ids import election_number
 from portal.party.sipport.entrance import ROOT
 from scripts.access.credentials import new_password
 from scripts.access.user_change import Edit, UserChange

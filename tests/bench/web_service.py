@@ -69,8 +69,8 @@ from portal.access.entrance import Entrance  # noqa: E402
 from portal.access.sessions import Lifetimes, Sessions, Stage  # noqa: E402
 from portal.data.criteria import Area, Criteria  # noqa: E402
 from portal.data.live import LiveData  # noqa: E402
+from portal.data.numbers.snapshots import Cursor  # noqa: E402
 from portal.data.scoped import ScopedData  # noqa: E402
-from portal.data.snapshots import Cursor  # noqa: E402
 from publisher.results.snapshots.folder import latest_number  # noqa: E402
 from scripts.rehearsal import web_clients  # noqa: E402
 

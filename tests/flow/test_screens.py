@@ -24,7 +24,7 @@ from playwright.sync_api import Browser, BrowserContext, Page
 from running_site import RunningSite, until
 from web_browser import CHROMIUM, SIZES, correct, first_box, kit, log_in, watched
 
-from portal.data.boxes import BoxPlace
+from portal.data.numbers.boxes import BoxPlace
 from portal.party.assets import HELP_FOLDER
 from portal.party.pages.help import LABELS, labels
 from portal.party.rendering import HELP_PAGES

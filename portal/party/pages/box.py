@@ -21,10 +21,10 @@ from config.sheet import Belge, Secim
 from portal.access.gate import Refusal, gated_router, record, when_recorded
 from portal.access.identity import Identity
 from portal.data import titles
-from portal.data.boxes import BoxPlace
-from portal.data.history import BoxHistory, ResultVersion
+from portal.data.numbers.boxes import BoxPlace
+from portal.data.queries.history import BoxHistory, ResultVersion
+from portal.data.queries.sheets import SheetFile
 from portal.data.scoped import VOTE, ScopedData
-from portal.data.sheets import SheetFile
 from portal.exports.file_name import with_user
 from portal.party.cells import box_url
 from portal.party.checks import CHECKS, numbers_of

@@ -16,8 +16,8 @@ from config.event import AccessEvent
 from config.result import BOX_SHEET
 from portal.access.gate import Refusal, entrance_of, gated_router, record
 from portal.data import titles
-from portal.data.boxes import BoxPlace
 from portal.data.criteria import Criteria
+from portal.data.numbers.boxes import BoxPlace
 from portal.data.scoped import ChangedResult, ChangePage, ScopedData
 from portal.party.cells import box_url
 from portal.party.dependencies import ROWS_A_PAGE, Data, Visitor, page_of, search_of

@@ -10,8 +10,8 @@ from config import layout
 from config.event import AccessEvent
 from portal.access.gate import Refusal, gated_router, record
 from portal.data import titles
-from portal.data.boxes import BoxPlace
 from portal.data.criteria import Criteria
+from portal.data.numbers.boxes import BoxPlace
 from portal.data.scoped import ScopedData
 from portal.party.cells import box_url
 from portal.party.checks import CHECKS, KINDS, numbers_of

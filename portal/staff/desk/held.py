@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from config.site import QUARANTINE
-from portal.data.databases import open_catalog
+from portal.data.queries.databases import open_catalog
 from publisher.catalog import review
 from publisher.catalog.rescans import Rescan
 from publisher.catalog.review import Identification, Review

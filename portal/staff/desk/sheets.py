@@ -14,7 +14,7 @@ from config.registry import Registry, RegistryEntry, is_karekod
 from config.sheet import Belge, Secim, Sheet
 from config.site import REGISTRY_INDEX
 from portal.data import titles
-from portal.data.databases import open_catalog
+from portal.data.queries.databases import open_catalog
 from portal.staff.desk.suggestions import missing_sheets, order
 from publisher.catalog.catalog import sheet_columns
 from publisher.catalog.statements import SHEET_COLUMNS

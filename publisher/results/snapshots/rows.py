@@ -1,7 +1,7 @@
 """Reads the rows of a snapshot's Parquet file, and writes them as lines of a batch.
 
-The portal starts a process for each file that it reads (portal/data/parquet), which imports this
-module. So it must not import SQLAlchemy, which takes longer than reading.
+The portal starts a process for each file that it reads (portal/data/numbers/parquet), which imports
+this module. So it must not import SQLAlchemy, which takes longer than reading.
 """
 
 import json

@@ -10,7 +10,7 @@ import web_site
 from unit.portal.portal_site import PortalSite
 from web_site import Portal
 
-from portal.data import parquet
+from portal.data.numbers import parquet
 
 
 @pytest.fixture

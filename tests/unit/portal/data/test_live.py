@@ -9,9 +9,9 @@ from config.scope import ALL
 from config.sheet import Secim
 from config.site import BALLOT_CSV, REGISTRY_INDEX, SNAPSHOTS
 from portal.data import view as views
-from portal.data.boxes import BoxPlace, build
 from portal.data.criteria import Criteria
-from portal.data.snapshots import BEGINNING, Cursor, parse_cursor
+from portal.data.numbers.boxes import BoxPlace, build
+from portal.data.numbers.snapshots import BEGINNING, Cursor, parse_cursor
 
 MV = Criteria(Secim.MV)
 

@@ -14,10 +14,10 @@ from unit.portal.portal_site import BOARDS, BOXES, KADIKOY_2, PortalSite, every_
 from config.sheet import Belge, SandikTuru, Secim
 from keys.ledger.receipt import parse_receipt
 from keys.ledger.record import parse_record
-from portal.data.boxes import BoxPlace
 from portal.data.criteria import Area, Criteria, Status
+from portal.data.numbers.boxes import BoxPlace
+from portal.data.numbers.snapshots import BEGINNING, Cursor
 from portal.data.scoped import SORTS, ScopedData
-from portal.data.snapshots import BEGINNING, Cursor
 
 MV = Secim.MV
 OWN = ("34-istanbul-1", "kadikoy-2")

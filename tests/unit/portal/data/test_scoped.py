@@ -16,8 +16,8 @@ from unit.portal.portal_site import (
 from config.scope import ALL, Scope
 from config.settings import ShareLevel
 from config.sheet import Belge, SandikTuru, Secim
-from portal.data.boxes import BoxPlace
 from portal.data.criteria import Area, Criteria, Status, parse
+from portal.data.numbers.boxes import BoxPlace
 from portal.data.scoped import AggregateLine, ScopedData
 
 MV = Criteria(Secim.MV)

@@ -13,7 +13,7 @@ from unit.portal.portal_site import BOXES, KADIKOY_2, PortalSite, every_result, 
 from config.sheet import Secim
 from config.site import original_file
 from portal.data.criteria import Criteria
-from portal.data.snapshots import NO_SNAPSHOT, SnapshotInfo
+from portal.data.numbers.snapshots import NO_SNAPSHOT, SnapshotInfo
 from portal.exports import tables
 from portal.exports.csv_file import write_csv
 from portal.exports.file_name import Saved, file_name, of_search, with_user

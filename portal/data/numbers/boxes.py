@@ -1,8 +1,8 @@
 """The ballot boxes of the registry, as columns: one row a box, in the order of places.
 
-All numbers of a snapshot are columns with the same rows (portal/data/columns). Rows are sorted by
-district, board and box number, so the boxes of a district or of a board are one range of rows. A
-box that takes part in several contests has one row; `expected` says which contests it has.
+All numbers of a snapshot are columns with the same rows (portal/data/numbers/columns). Rows are
+sorted by district, board and box number, so the boxes of a district or of a board are one range of
+rows. A box that takes part in several contests has one row; `expected` says which contests it has.
 
 The columns cost about 15 bytes a box. Texts that repeat, such as box numbers, are kept once.
 """
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from config import cevre
 from config.sheet import SandikTuru, Secim
 from config.turkish import sort_key
-from portal.data import ids
+from portal.data.numbers import ids
 
 KINDS = tuple(SandikTuru)
 ABROAD = (cevre.ABROAD, cevre.CUSTOMS)
@@ -76,7 +76,7 @@ class Boxes:
 
     @cached_property
     def board_numbers(self) -> Mapping[str, int]:
-        """The number of each board (portal/data/ids), by `<district>/<board>`."""
+        """The number of each board (portal/data/numbers/ids), by `<district>/<board>`."""
         return ids.numbers("/".join(board) for board in self.boards)
 
     @cached_property

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from config.result import BOX_SHEET, NUMBER_COLUMNS
 from config.sheet import Secim
-from portal.data import findings as finding_queries
-from portal.data import sheets as sheet_queries
-from portal.data.boxes import BoxPlace
-from portal.data.databases import open_catalog, open_results
-from portal.data.sheets import SheetFile
+from portal.data.numbers.boxes import BoxPlace
+from portal.data.queries import findings as finding_queries
+from portal.data.queries import sheets as sheet_queries
+from portal.data.queries.databases import open_catalog, open_results
+from portal.data.queries.sheets import SheetFile
 from publisher.results.checks.finding import Finding
 
 

@@ -3,8 +3,8 @@
 DuckDB would keep tens of megabytes in the portal's process, and turning its rows into text would
 hold up every other request. So the portal starts
 
-    python -m portal.data.parquet columns FILE OPTION...     the OPTIONs that every district has
-    python -m portal.data.parquet lines FILE CONDITION       rows that satisfy an SQL condition
+    python -m portal.data.numbers.parquet columns FILE OPTION... the OPTIONs that each district has
+    python -m portal.data.numbers.parquet lines FILE CONDITION   rows that satisfy an SQL condition
 
 and reads its standard output. `columns` writes one JSON line for each column, followed by its
 values (8 bytes each, -1 where nothing is stated), in this order: the places of the rows, the votes
@@ -110,7 +110,7 @@ def lines(parquet: Path, condition: str = "true") -> Iterator[tuple[str, str, by
 
 @contextmanager
 def _process(*words: str) -> Iterator[IO[bytes]]:
-    command = [sys.executable, "-P", "-m", "portal.data.parquet", str(os.getpid()), *words]
+    command = [sys.executable, "-P", "-m", "portal.data.numbers.parquet", str(os.getpid()), *words]
     environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment

@@ -1,4 +1,4 @@
-"""The numbers of one contest in one snapshot, as columns: one row a box (portal/data/boxes).
+"""The numbers of one contest in one snapshot, as columns: one row a box (boxes.py).
 
 A column is a number of the form (`secmen`, ..., `gecersiz`) or the votes of an option. Options that
 are on the ballot of every district come first. The options that only one district has, such as its
@@ -23,8 +23,8 @@ from config.ballot import EVERY_DISTRICT, Ballot, Option
 from config.result import BOX_SHEET, NUMBER_COLUMNS
 from config.sheet import Secim
 from config.snapshot import VOTES
-from portal.data.boxes import Boxes, BoxPlace
-from portal.data.parquet import TIME, VERSION, Places, open_columns
+from portal.data.numbers.boxes import Boxes, BoxPlace
+from portal.data.numbers.parquet import TIME, VERSION, Places, open_columns
 
 FIRST_OPTION = len(NUMBER_COLUMNS)
 Numbers = npt.NDArray[np.uint16] | npt.NDArray[np.int32]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from config.scope import Scope
 from config.sheet import Secim
-from portal.data.databases import open_results
+from portal.data.queries.databases import open_results
 from publisher.database import Reader
 from publisher.results.checks.finding import Check, Finding
 

@@ -9,7 +9,7 @@ import pytest
 from unit.portal.portal_site import PortalSite, result
 
 from config.site import SNAPSHOTS
-from portal.data import parquet
+from portal.data.numbers import parquet
 
 KONAK = ("35-izmir-2", "konak", "1001")
 
@@ -63,7 +63,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
 def test_the_process_does_not_import_sqlalchemy(file: Path) -> None:
     """Importing it takes longer than reading a file."""
     code = (
-        "import io, sys; from portal.data import parquet;"
+        "import io, sys; from portal.data.numbers import parquet;"
         f"parquet.write(['lines', {str(file)!r}, 'true'], io.BytesIO());"
         "print('sqlalchemy' in sys.modules)"
     )

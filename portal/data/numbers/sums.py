@@ -19,8 +19,8 @@ from config.layout import ilce_of
 from config.result import NUMBER_COLUMNS
 from config.settings import ShareLevel
 from config.sheet import Secim
-from portal.data.boxes import Boxes
-from portal.data.columns import FIRST_OPTION, Columns
+from portal.data.numbers.boxes import Boxes
+from portal.data.numbers.columns import FIRST_OPTION, Columns
 from publisher.results.snapshots.shares import divide
 from publisher.results.snapshots.summary import Shares
 

@@ -11,7 +11,7 @@ from unit.portal.portal_site import PortalSite, result
 from config.scope import ALL, Scope
 from config.sheet import Secim
 from config.site import RESULTS_DATABASE
-from portal.data.findings import FindingQueries
+from portal.data.queries.findings import FindingQueries
 from publisher.results.checks.finding import Check
 
 KADIKOY = "34-istanbul-1/kadikoy-1"

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from config.sheet import Belge, Secim
-from portal.data.boxes import Boxes, BoxPlace
+from portal.data.numbers.boxes import Boxes, BoxPlace
 from publisher.database import Reader
 
 BOX_FORMS = (Belge.SANDIK_SONUC, Belge.SAYIM_DOKUM_CETVELI)

@@ -1,0 +1,1 @@
+"""The numbers of one snapshot, in memory: its boxes, columns and sums."""
