@@ -1,8 +1,8 @@
 """Compares what operators decided, as the catalog has it, with the ledgers.
 
-Absences, reviews and identifications are rare, so they are read from the ledgers into tables in
-memory (publisher/fsck/rebuild_catalog), and every row and field is compared with the catalog. Only
-the time of an identification is not: no ledger has it.
+Absences, reviews, identifications and requests for a new scan are rare, so they are read from the
+ledgers into tables in memory (publisher/fsck/rebuild_catalog), and every row and field is compared
+with the catalog. Only the time of an identification and of such a request is not: no ledger has it.
 """
 
 from collections.abc import Iterator
@@ -22,6 +22,7 @@ _TABLES: tuple[tuple[sa.Table, str, tuple[str, ...], frozenset[str]], ...] = (
     (t.absence, "absence", ("id",), frozenset()),
     (t.review, "ruling", ("file",), frozenset()),
     (t.identification, "naming", ("file", "who"), frozenset({"named_at"})),
+    (t.rescan, "request for a new scan", ("file",), frozenset({"asked_at"})),
 )
 _Rows = dict[tuple[object, ...], dict[str, object]]
 
@@ -38,7 +39,9 @@ def compare_decisions(settings: Settings, live: Reader) -> Iterator[Finding]:
                 query = sa.select(*(table.c[column] for column in columns))
                 wanted = _by_key(columns, key, connection.execute(query).all())
                 chosen = f"SELECT {', '.join(columns)} FROM {table.name}"
-                found = _by_key(columns, key, live.execute(chosen).fetchall())
+                # A catalog of an earlier version may lack the table.
+                rows = live.execute(chosen).fetchall() if table.name in live.tables() else []
+                found = _by_key(columns, key, rows)
                 yield from _differences(name, wanted, found, vague if table is t.review else set())
     finally:
         engine.dispose()

@@ -122,7 +122,7 @@ def build(settings: Settings, progress: Progress = lambda done: None) -> Rebuilt
 
 
 def fill_decisions(settings: Settings, connection: sa.Connection) -> set[str]:
-    """Fill the tables of absences, reviews and identifications from the ledgers.
+    """Fill the tables of absences, reviews, identifications and rescans from the ledgers.
 
     Returns the files whose review is in a record of an earlier version, which does not say why and
     when. Raises Faults if a record makes no row.

@@ -10,8 +10,8 @@ The check only reads, and it may run beside a publisher. The steps:
 4. Trees that belong to no party.
 5. Filing ledger: it has exactly the records that the catalog has numbers for, with the same fields
    (publisher/fsck/rows).
-6. Absences, reviews and identifications are those in the ledgers (publisher/fsck/decisions), and
-   every gap is of a page that the tree does not show.
+6. Absences, reviews, identifications and requests for a new scan are those in the ledgers
+   (publisher/fsck/decisions), and every gap is of a page that the tree does not show.
 7. Quarantine: every file is there with its bytes and its note, and nothing else is.
 8. Spool: every file there is a known arrival.
 

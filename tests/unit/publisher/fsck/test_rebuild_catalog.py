@@ -49,12 +49,22 @@ def site_with_decisions(settings: Settings) -> Settings:
     assert len(rows) == 1
     with postgres.changing(catalog.url(settings.site)) as opened:
         errand = str(opened.scalar(sa.select(t.identification.c.id)))
+    record_desk(settings, "desk identify", "zeki", errand, file=held[2], sheets=f"1:{KONAK}")
+    board = {"file": held[2], "cevre": "35-izmir-2", "kurul": "konak-1", "karekod": KONAK}
+    assert answer_to(settings, "rescan", "zeki", **board).done
+    with postgres.changing(catalog.url(settings.site)) as opened:
+        errand = str(opened.scalar(sa.select(t.rescan.c.id)))
+    record_desk(settings, "desk rescan", "zeki", errand, **board)
+    return settings
+
+
+def record_desk(settings: Settings, command: str, who: str, errand: str, **detail: str) -> None:
+    """Record a request of the desk, and that the publisher has carried it out."""
     named = {"errand": errand, "why": "by eye"}
     with Ledger(settings.site / LEDGERS / OPERATIONS) as operations:
-        asked = {**named, "command": "desk identify", "file": held[2], "sheets": f"1:{KONAK}"}
-        operations.append(Event("asked", "zeki", "h", held[2], detail=asked))
-        operations.append(Event("desk identify", "zeki", "h", held[2], detail=named))
-    return settings
+        asked = {**named, "command": command, **detail}
+        operations.append(Event("asked", who, "h", detail["file"], detail=asked))
+        operations.append(Event(command, who, "h", detail["file"], detail=named))
 
 
 def tables(settings: Settings) -> Tables:
