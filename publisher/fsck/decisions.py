@@ -28,7 +28,7 @@ _Rows = dict[tuple[object, ...], dict[str, object]]
 
 
 def compare_decisions(settings: Settings, live: Reader) -> Iterator[Finding]:
-    """Yield the rows that differ. Raises Faults if a record makes no row, ValueError if damaged."""
+    """Yield the rows that differ. Raises Faults if a ledger or one of its records is damaged."""
     engine = sa.create_engine("sqlite://")
     try:
         t.METADATA.create_all(engine)

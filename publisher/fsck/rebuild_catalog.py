@@ -28,7 +28,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,6 +66,7 @@ from publisher.intake import spool
 from publisher.source import Source, status
 from publisher.store.quarantine import parse_note
 
+ADVICE = "run `ssps audit verify`"
 BEFORE = "before"
 _NEW = "new"
 _RESCAN = "desk rescan"
@@ -134,7 +135,8 @@ def fill_decisions(settings: Settings, connection: sa.Connection) -> set[str]:
         if event.event not in _ARRIVALS:
             rebuilding.take(record)
         elif event.event == FilingEvent.FILED and "identifies" in detail:
-            rebuilding.review(record)
+            with _named(FILING, record):
+                rebuilding.review(record)
             if "ruled_at" not in detail:
                 vague.add(str(detail["identifies"]))
     rebuilding.identifications()
@@ -219,21 +221,12 @@ class _Rebuild:
 
     def records(self) -> Iterator[Record]:
         """Yield the records of the filing ledger; raise Faults if one is damaged."""
-        folder = LEDGERS / FILING
-        try:
-            yield from read_records(self._site / folder)
-        except ValueError as error:
-            wrong = f"{error}: run `ssps audit verify`"
-            raise Faults([Fault(str(folder), "", wrong)]) from error
+        yield from _records(self._site, FILING)
 
     def take(self, record: Record) -> None:
         """Make the rows of a record; raise Faults if it makes none."""
-        try:
+        with _named(FILING, record):
             self._take(record)
-        except (KeyError, TypeError, ValueError, sa.exc.IntegrityError) as error:
-            cause = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
-            wrong = f"number {record.seq} makes no row ({cause}): run `ssps audit verify`"
-            raise Faults([Fault(str(LEDGERS / FILING), "", wrong)]) from error
 
     def _take(self, record: Record) -> None:
         event = record.event
@@ -373,8 +366,7 @@ class _Rebuild:
     def identifications(self) -> None:
         """Take up the identifications of files that are not filed yet, and whose request was ok."""
         asked: dict[object, Record] = {}
-        folder = self._site / LEDGERS / OPERATIONS
-        for record in read_records(folder) if folder.exists() else ():
+        for record in _records(self._site, OPERATIONS):
             event, detail = record.event, record.event.detail
             if event.event == ASKED and detail.get("command") in {*_IDENTIFY, _RESCAN}:
                 asked[detail.get("errand")] = record
@@ -382,10 +374,13 @@ class _Rebuild:
                 request = asked.pop(detail.get("errand"), None)
                 if request is None:
                     continue
-                if event.event == _RESCAN:
-                    self._rescan(request)
-                elif event.event == "desk identify" or detail.get("cause") == review.CONTRADICTED:
-                    self._identification(request)
+                with _named(OPERATIONS, request):
+                    if event.event == _RESCAN:
+                        self._rescan(request)
+                    elif (
+                        event.event == "desk identify" or detail.get("cause") == review.CONTRADICTED
+                    ):
+                        self._identification(request)
 
     def _identification(self, request: Record) -> None:
         event, detail = request.event, request.event.detail
@@ -467,6 +462,26 @@ class _Rebuild:
                 sa.insert(t.left_behind),
                 [{"source": source, "stamp": stamp} for source, stamp in rows.items()],
             )
+
+
+def _records(site: Path, ledger: str) -> Iterator[Record]:
+    """Yield the records of a ledger, none if it does not exist; raise Faults if one is damaged."""
+    folder = LEDGERS / ledger
+    try:
+        yield from read_records(site / folder) if (site / folder).exists() else ()
+    except ValueError as error:
+        raise Faults([Fault(str(folder), "", f"{error}: {ADVICE}")]) from error
+
+
+@contextmanager
+def _named(ledger: str, record: Record) -> Iterator[None]:
+    """Raise Faults that name the record if it makes no row."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, sa.exc.IntegrityError) as error:
+        cause = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
+        wrong = f"number {record.seq} makes no row ({cause}): {ADVICE}"
+        raise Faults([Fault(str(LEDGERS / ledger), "", wrong)]) from error
 
 
 def _after(reviewed: Review, when: datetime) -> bool:

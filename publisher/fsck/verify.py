@@ -64,6 +64,7 @@ from publisher.fsck import snapshot, sums
 from publisher.fsck.decisions import compare_decisions
 from publisher.fsck.finding import Finding, PossibleFinding, publisher_is_running
 from publisher.fsck.merging import merge_sorted, walk_sorted
+from publisher.fsck.rebuild_catalog import ADVICE
 from publisher.fsck.repair import ALL, SEAL, Repair
 from publisher.fsck.results import verify_results
 from publisher.fsck.rows import compare_record, compare_totals, is_unfinished
@@ -456,7 +457,7 @@ class _SiteCheck:
                     problem = f"has {found and found[2]}, but the catalog {wanted and wanted[2]}"
                     yield Finding(place, problem, "compare both with their backups")
         except ValueError as error:
-            yield Finding(f"{LEDGERS}/{FILING}", str(error), "run `ssps audit verify`")
+            yield Finding(f"{LEDGERS}/{FILING}", str(error), ADVICE)
         yield from self._different_rows
         yield from compare_totals(self._live)
 
@@ -467,8 +468,11 @@ class _SiteCheck:
                 self._pause(_CONFIRM_SECONDS)
                 again = set(compare_decisions(self._settings, self._live))
                 found = [finding for finding in found if finding in again]
-        except (Faults, ValueError) as error:  # of a ledger; a catalog must not be rebuilt from it
-            found = [Finding(str(LEDGERS), str(error), "run `ssps audit verify`")]
+        except Faults as error:  # of a ledger; a catalog must not be rebuilt from it
+            found = [
+                Finding(fault.file, fault.message.removesuffix(f": {ADVICE}"), ADVICE)
+                for fault in error.faults
+            ]
         yield from found
 
     def _gaps(self) -> Iterator[PossibleFinding]:

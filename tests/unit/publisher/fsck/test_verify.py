@@ -13,18 +13,20 @@ from unit.publisher.filing.test_filer import ANKARA, CB, KONAK, MV, drop, open_c
 from unit.publisher.requests.test_handler import handle_pending
 
 from config import layout, scope
-from config.event import Value
+from config.event import Event, Value
+from config.fault import Faults
 from config.settings import Settings
-from config.site import FILING, LEDGERS, SIGNING_KEYS, result_view
+from config.site import FILING, LEDGERS, OPERATIONS, SIGNING_KEYS, result_view
 from keys import digest
 from keys.ledger import segments
+from keys.ledger.writer import Ledger
 from keys.server_keys import host, sshsig, stamp_key
 from publisher.catalog import catalog
 from publisher.feed.published_files import PublishedFiles
 from publisher.feed.tools import Tools
 from publisher.filing.filer import Filer
 from publisher.filing.recovery import Recovery
-from publisher.fsck import rebuild
+from publisher.fsck import rebuild, rebuild_catalog
 from publisher.fsck.finding import publisher_is_running
 from publisher.fsck.merging import merge_sorted, walk_sorted
 from publisher.fsck.repair import Repair, Repairer
@@ -447,8 +449,29 @@ def test_a_damaged_ledger_is_not_blamed_on_the_catalog(
 
     told = findings(site_with_pages)
 
-    assert [line for line in told if line.startswith("ledgers:") and "ssps audit verify" in line]
-    assert [line for line in told if "rebuild the catalog" in line] == []
+    named = [line for line in told if line.startswith("ledgers/filing:")]
+    assert named and all(line.count("ssps audit verify") == 1 for line in named)
+    assert [line for line in told if "catalog" in line] == []
+
+
+@pytest.mark.parametrize("damage", ["not a record", "without an id"])
+def test_a_damaged_operations_ledger_is_named_by_the_check_and_by_a_rebuild(
+    site_with_pages: Settings, damage: str
+) -> None:
+    detail = {"command": "desk identify", "file": "x", "sheets": "1:1000000000"}
+    with Ledger(site_with_pages.site / LEDGERS / OPERATIONS) as ledger:
+        ledger.append(Event("asked", "ayse", "h", "x", detail=detail))
+        ledger.append(Event("desk identify", "ayse", "h", "x"))
+    segment = segments.list_segments(site_with_pages.site / LEDGERS / OPERATIONS)[0].path
+    if damage == "not a record":
+        segment.write_bytes(b"{" + segment.read_bytes())
+
+    told = findings(site_with_pages)
+
+    assert len(told) == 1 and told[0].startswith("ledgers/operations: ")
+    assert told[0].endswith(", run `ssps audit verify`")
+    with pytest.raises(Faults, match=r"ledgers/operations: .*: run `ssps audit verify`"):
+        rebuild_catalog.build(site_with_pages)
 
 
 @pytest.mark.parametrize(
