@@ -30,13 +30,18 @@ class Finding:
 
 
 def publisher_is_running(site: Path) -> bool:
-    """Return whether a publisher has the site's filing ledger open.
+    """Return whether a publisher has the site's filing ledger open."""
+    return is_writing(site / LEDGERS / FILING)
+
+
+def is_writing(ledger: Path) -> bool:
+    """Return whether a process has a ledger open to write to it.
 
     If no process holds the ledger's lock, this takes it for an instant. A publisher that starts at
     that moment waits for the lock (publisher/publish).
     """
     try:
-        descriptor = os.open(site / LEDGERS / FILING, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(ledger, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:

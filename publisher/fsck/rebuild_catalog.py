@@ -1,9 +1,7 @@
 """Rebuilds the catalog from the filing ledger, the operations ledger, the store and the trees.
 
-The new catalog is written to a file of its own and then renamed over the old one, of which a copy
-stays as `catalog.sqlite.before`. If the process is killed, the site has the old catalog or the new
-one. No publisher may run. In PostgreSQL the rows are replaced in one transaction, and the copy of
-the old ones is that file too.
+The new catalog is written beside the old one and then put in its place
+(publisher/fsck/rebuilt_file). No publisher may run.
 
     arrival, filing, tally, total       one row for each record of the filing ledger
     extract, pixels                     from the same records
@@ -26,9 +24,8 @@ What no ledger holds differs from the lost catalog:
 
 import json
 import os
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,7 +47,6 @@ from config.site import (
     TREES,
     original_file,
 )
-from keys.files import sync
 from keys.ledger.record import Record
 from keys.ledger.segments import read_records
 from keys.operations.change_record import ASKED
@@ -60,15 +56,12 @@ from publisher.catalog.catalog import Catalog, sheet_columns
 from publisher.catalog.rescans import Rescan
 from publisher.catalog.review import Identification, Review
 from publisher.catalog.rows import as_arrival
-from publisher.database import SQLITE, writing_engine
-from publisher.fsck import copying
+from publisher.fsck import rebuilt_file
 from publisher.intake import spool
 from publisher.source import Source, status
 from publisher.store.quarantine import parse_note
 
 ADVICE = "run `ssps audit verify`"
-BEFORE = "before"
-_NEW = "new"
 _RESCAN = "desk rescan"
 # What may leave an identification; an account that rejects what another has identified does.
 _IDENTIFY = frozenset(("desk identify", "desk reject", "desk rule"))
@@ -96,27 +89,13 @@ class Rebuilt(NamedTuple):
         return [f"{name}: {number}" for name, number in self._asdict().items()]
 
 
-def new_file(site: Path) -> Path:
-    """Return the file in which a catalog is rebuilt."""
-    path = site / CATALOG
-    return path.with_name(f"{path.name}.{_NEW}")
-
-
-def kept_file(site: Path) -> Path:
-    """Return the copy of the catalog that a rebuilt one has replaced."""
-    path = site / CATALOG
-    return path.with_name(f"{path.name}.{BEFORE}")
-
-
 def build(settings: Settings, progress: Progress = lambda done: None) -> Rebuilt:
     """Write a new catalog beside the old one; raise Faults if a record cannot be read.
 
     The caller holds the filing ledger, so that no publisher runs.
     """
-    path = new_file(settings.site)
-    for left in (path, *_logs_of(path)):
-        left.unlink(missing_ok=True)
-    with Catalog(_sqlite(path)) as new:
+    path = rebuilt_file.clear(settings.site / CATALOG)
+    with Catalog(sa.URL.create("sqlite", database=str(path))) as new:
         _Rebuild(settings, new.connection).all(progress)
         new.commit()
         return summary(new.connection)
@@ -150,53 +129,10 @@ def summary(connection: sa.Connection) -> Rebuilt:
     return Rebuilt(*(number or 0 for number in counted))
 
 
-def put_in_place(site: Path) -> None:
-    """Replace the catalog by the one that `build` has written."""
-    old, new, kept = site / CATALOG, new_file(site), kept_file(site)
-    place = catalog.url(site)
-    if place.drivername != SQLITE:
-        _put_into_postgresql(site, place)
-        return
-    sync(new)
-    if old.exists():
-        # What its write-ahead log has belongs to it, and must not be found beside the new one.
-        with suppress(sqlite3.Error), closing(sqlite3.connect(old)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        kept.unlink(missing_ok=True)
-        kept.hardlink_to(old)
-    for left in _logs_of(old):
-        left.unlink(missing_ok=True)
+def put_in_place(site: Path, step: Callable[[str], None] = lambda step: None) -> None:
+    """Replace the catalog by the one that `build` has written; `step` is called after each step."""
     (site / COVERAGE_CACHE).unlink(missing_ok=True)  # counts of the old one
-    new.replace(old)
-    sync(old.parent)
-
-
-def _put_into_postgresql(site: Path, place: sa.URL) -> None:
-    """Keep a copy of the old catalog as an SQLite file, and replace all rows at once."""
-    new, kept = new_file(site), kept_file(site)
-    kept.unlink(missing_ok=True)
-    engine = writing_engine(_sqlite(kept), t.METADATA)
-    with engine.begin() as connection:
-        copying.copy_tables(place, connection, "catalog", t.METADATA)
-    engine.dispose()
-    engine = writing_engine(place, t.METADATA)
-    with engine.begin() as connection:
-        for table in reversed(t.METADATA.sorted_tables):
-            connection.execute(sa.delete(table))
-        copying.copy_tables(_sqlite(new), connection, "catalog", t.METADATA)
-    engine.dispose()
-    (site / COVERAGE_CACHE).unlink(missing_ok=True)  # counts of the old one
-    for left in (new, *_logs_of(new)):
-        left.unlink(missing_ok=True)
-
-
-def _sqlite(file: Path) -> sa.URL:
-    return sa.URL.create(SQLITE, database=str(file))
-
-
-def _logs_of(path: Path) -> Iterator[Path]:
-    for suffix in ("-wal", "-shm", "-journal"):
-        yield path.with_name(path.name + suffix)
+    rebuilt_file.put_in_place(catalog.url(site), site / CATALOG, "catalog", t.METADATA, step)
 
 
 class _Rebuild:

@@ -157,7 +157,9 @@ class _SiteCheck:
         yield from self._confirmed(self._guarded(self._gaps()))
         yield from self._confirmed(self._guarded(self._quarantine()))
         yield from self._confirmed(self._guarded(self._spool()))
-        yield from verify_results(self._site, self._quick, self._progress)
+        yield from verify_results(
+            self._site, self._settings.election.id, self._quick, self._progress
+        )
         yield from self._unlisted
 
     def _confirmed(self, found: Iterator[Finding | PossibleFinding]) -> Iterator[Finding]:

@@ -284,7 +284,7 @@ class ResultStore(Database):
             )
             for number, new in enumerate(accepted, first)
         ]
-        self._add_results.run(self._connection, [_columns(row) for row in results])
+        self._add_results.run(self._connection, [columns_of(row) for row in results])
         first = self._take_ids(t.set_aside, len(set_aside))
         others = [
             SetAsideRow(
@@ -465,7 +465,8 @@ def _key_values(key: ResultKey) -> tuple[str, ...]:
     return tuple(str(part) if part is not None else "" for part in key)
 
 
-def _columns(stored: StoredResult) -> dict[str, Any]:
+def columns_of(stored: StoredResult) -> dict[str, Any]:
+    """Return a value as a row of the table `result`, without the number of its record."""
     result = stored.result
     return {
         "id": stored.id,

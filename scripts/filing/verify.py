@@ -6,7 +6,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -17,15 +17,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from config import load
 from config.event import Value
 from config.settings import Settings
-from config.site import CATALOG, FILING, LEDGERS, PARTIES_TOML, STORE, TREES
+from config.site import CATALOG, FILING, LEDGERS, PARTIES_TOML, RESULTS_LEDGER, STORE, TREES
 from keys.ledger.writer import Ledger, LedgerBusy, write_policy
 from publisher.catalog import counts
-from publisher.fsck import rebuild, rebuild_catalog
+from publisher.fsck import rebuild, rebuild_catalog, rebuild_results, rebuilt_file
 from publisher.fsck.finding import Finding
 from publisher.fsck.repair import SEAL, Repair, failed_line
 from publisher.fsck.verify import verify as verify_site
 from publisher.requests import queue
 from publisher.requests.queue import Answer
+from publisher.results.reading import open_results
 from scripts.shared import change, console, request, signing
 
 _REPAIRS_PER_REQUEST = 500
@@ -158,8 +159,9 @@ def rebuild_(
     meanwhile.
 
     With --catalog, the catalog is rebuilt from the filing ledger, the operations ledger, the store
-    and the trees. The publisher must be stopped. The old catalog stays, as
-    state/catalog.sqlite.before. Run `ssps audit verify` first, and `ssps verify` afterwards.
+    and the trees, and the database of the results from the results ledger and the batches in the
+    store. The publisher must be stopped. The old ones stay, as state/catalog.sqlite.before and
+    state/results.sqlite.before. Run `ssps audit verify` first, and `ssps verify` afterwards.
     """
     if catalog == (party_id is not None):
         raise click.UsageError("name one PARTY, or give --catalog")
@@ -205,18 +207,24 @@ def _rebuild_catalog(site: Path, why: str, mode: change.Mode) -> None:
     folder = site / LEDGERS / FILING
     if not folder.is_dir():
         raise console.fault(str(LEDGERS / FILING), "", "there is no filing ledger to rebuild from")
+    names = [name for name in (FILING, RESULTS_LEDGER) if (site / LEDGERS / name).is_dir()]
+    policy = write_policy(settings.ledger)
     try:
-        # The lock of the ledger keeps out a publisher until the new catalog is in place.
-        with Ledger(folder, policy=write_policy(settings.ledger)) as ledger:
-            signing.mark_unconfirmed(site, FILING, ledger)
-            change.carry_out(site, _CatalogRebuild(settings, why, ledger.next_seq), mode)
+        # The locks of the ledgers keep out a publisher until the new databases are in place.
+        with ExitStack() as stack:
+            records = 0
+            for name in names:
+                ledger = stack.enter_context(Ledger(site / LEDGERS / name, policy=policy))
+                signing.mark_unconfirmed(site, name, ledger)
+                records += ledger.next_seq
+            change.carry_out(site, _CatalogRebuild(settings, why, records), mode)
     except LedgerBusy:
         wrong = "the publisher runs, stop it first: `ssps publish`, or `ssps run`"
         raise console.fault(str(CATALOG), "", wrong) from None
 
 
 class _CatalogRebuild(change.Change[list[str]]):
-    """Replaces the catalog by one that is rebuilt from the ledgers."""
+    """Replaces catalog and results by what is rebuilt from the ledgers."""
 
     def __init__(self, settings: Settings, why: str, records: int) -> None:
         super().__init__("rebuild", str(CATALOG), why)
@@ -224,27 +232,43 @@ class _CatalogRebuild(change.Change[list[str]]):
         self._records = records
 
     def read(self) -> list[str]:
-        """Return what the catalog has, nothing if it is missing or damaged."""
+        """Return what catalog and results have, nothing if they are missing or damaged."""
+        site, found = self._settings.site, list[str]()
         with (
             suppress(sa.exc.SQLAlchemyError, sqlite3.Error),
-            counts.open_read_only(self._settings.site) as connection,
+            counts.open_read_only(site) as connection,
         ):
             if connection is not None:
-                return rebuild_catalog.summary(connection).lines()
-        return []
+                found += rebuild_catalog.summary(connection).lines()
+        with suppress(sa.exc.SQLAlchemyError, sqlite3.Error), open_results(site) as results:
+            if results.store is not None:
+                found += rebuild_results.summary(results.store.connection).lines()
+        return found
 
     def describe(self, old: list[str]) -> Value:
         return old or None
 
     def plan(self, old: list[str]) -> change.Plan[list[str]]:
-        """Build the new catalog beside the old one."""
+        """Build the new databases beside the old ones."""
+        site = self._settings.site
         with Progress(console=console.err, transient=True) as bar:
             task = bar.add_task("records", total=self._records)
             built = rebuild_catalog.build(
                 self._settings, lambda done: bar.update(task, completed=done + 1)
             )
-        new = built.lines()
+            filed = bar.tasks[0].completed
+            results = rebuild_results.build(
+                site,
+                self._settings.election.id,
+                rebuilt_file.new_file(site / CATALOG),
+                lambda done: bar.update(task, completed=filed + done + 1),
+            )
+        new = [*built.lines(), *(results.lines() if results else ())]
         preview = [f"{CATALOG}: now {', '.join(old) or 'missing or damaged'}"]
         preview.append(f"{CATALOG}: rebuilt {', '.join(new)}")
-        site = self._settings.site
-        return change.Plan(new, preview, lambda: new, lambda: rebuild_catalog.put_in_place(site))
+
+        def apply() -> None:
+            rebuild_catalog.put_in_place(site)
+            rebuild_results.put_in_place(site)
+
+        return change.Plan(new, preview, lambda: new, apply)

@@ -96,6 +96,18 @@ def test_catalog_store_and_trees_of_the_old_site_agree(unpacked: RunningSite) ->
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_catalog_of_the_old_site_is_rebuilt(unpacked: RunningSite) -> None:
+    before = unpacked.status()
+
+    rebuilt = ssps(unpacked.site, "rebuild", "--catalog", "--why", "lost")
+
+    assert rebuilt.returncode == 0, rebuilt.stdout + rebuilt.stderr
+    done = ssps(unpacked.site, "verify")
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown = ("filed", "versions", "absent", "duplicates", "quarantined", "ruled")
+    assert [unpacked.status()[name] for name in shown] == [before[name] for name in shown]
+
+
 def test_the_work_of_the_killed_daemons_is_finished(unpacked: RunningSite) -> None:
     before = unpacked.status()
     assert unpacked.records()[-1].event.event == "open"

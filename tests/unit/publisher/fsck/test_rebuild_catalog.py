@@ -17,6 +17,7 @@ from keys.ledger.writer import Ledger
 from publisher.catalog import catalog
 from publisher.catalog import tables as t
 from publisher.fsck import rebuild_catalog
+from publisher.fsck.rebuilt_file import kept_file
 from publisher.fsck.verify import verify
 from scripts.ssps import main
 
@@ -141,7 +142,7 @@ def test_the_old_catalog_stays_beside_the_new_one(site_with_decisions: Settings)
     rebuild(site_with_decisions)
 
     assert [str(found) for found in verify(site_with_decisions)] == []
-    with closing(sqlite3.connect(rebuild_catalog.kept_file(site_with_decisions.site))) as kept:
+    with closing(sqlite3.connect(kept_file(site_with_decisions.site / CATALOG))) as kept:
         assert kept.execute("SELECT DISTINCT kurul FROM filing").fetchall() == [("x",)]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from unit.publisher.results.results_site import ResultsSite, row
+from unit.publisher.results.results_site import ELECTION, ResultsSite, row
 from unit.publisher.results.snapshots.test_snapshot import close, exported
 
 from config.site import original_file
@@ -32,8 +32,11 @@ def site(original: ResultsSite, tmp_path: Path) -> ResultsSite:
     return found
 
 
+ROW = "state/results.sqlite: result 1: 34-istanbul-1/kadikoy-2/sandik-1"
+
+
 def problems(site: ResultsSite, quick: bool = False) -> list[str]:
-    found = verify_results(site.path, quick, lambda *_: None)
+    found = verify_results(site.path, ELECTION, quick, lambda *_: None)
     return [f"{finding.place}: {finding.problem}" for finding in found]
 
 
@@ -42,7 +45,7 @@ def test_a_sound_site_has_no_problem(site: ResultsSite) -> None:
 
 
 def test_a_site_without_results_has_no_problem(tmp_path: Path) -> None:
-    assert list(verify_results(tmp_path, False, lambda *_: None)) == []
+    assert list(verify_results(tmp_path, ELECTION, False, lambda *_: None)) == []
 
 
 def change(site: ResultsSite, **values: object) -> None:
@@ -55,10 +58,10 @@ def change(site: ResultsSite, **values: object) -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"gecersiz": 4}, "state/results.sqlite: mv 34-istanbul-1/kadikoy-2/sandik-1: version 1"),
-        ({"votes": '{"parti-a": 9}'}, "state/results.sqlite: mv 34-istanbul-1/kadikoy-2"),
-        ({"line": 3}, "ledgers/results: record 0: differs from state/results.sqlite"),
-        ({"seq": 99}, "ledgers/results: record 0: is unknown to state/results.sqlite"),
+        ({"gecersiz": 4}, f"{ROW}: has gecersiz 4, but its record and batch 5"),
+        ({"votes": '{"parti-a": 9}'}, f'{ROW}: has votes {{"parti-a": 9}}, but its record'),
+        ({"line": 3}, f"{ROW}: has line 3, but its record and batch 1"),
+        ({"seq": 99}, "ledgers/results: number 0 is unknown to state/results.sqlite: 34-istanbul"),
     ],
 )
 def test_a_changed_row_is_named(

@@ -1,0 +1,103 @@
+"""Replaces a database by one that was rebuilt beside it, so that the site has one of the two.
+
+The new one is written as `<name>.new` and then renamed over the old one, of which a copy stays as
+`<name>.before`. If the process is killed, the site has the old database or the new one. No process
+may write to it. In PostgreSQL the rows are replaced in one transaction, and the copy of the old
+ones is that file too.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from config.fault import Fault, Faults
+from keys.files import sync
+from publisher.database import SQLITE, writing_engine
+from publisher.fsck import copying
+
+
+def new_file(path: Path) -> Path:
+    """Return the file in which a database is rebuilt."""
+    return path.with_name(f"{path.name}.new")
+
+
+def kept_file(path: Path) -> Path:
+    """Return the copy of the database that a rebuilt one has replaced."""
+    return path.with_name(f"{path.name}.before")
+
+
+def clear(path: Path) -> Path:
+    """Remove what an earlier rebuild has left; return the file for the new one."""
+    new = new_file(path)
+    for left in (new, *_logs_of(new)):
+        left.unlink(missing_ok=True)
+    return new
+
+
+def put_in_place(
+    place: sa.URL,
+    path: Path,
+    schema: str,
+    tables: sa.MetaData,
+    step: Callable[[str], None] = lambda step: None,
+) -> None:
+    """Replace the database at `place` by the one that was rebuilt beside the file `path`.
+
+    `step` is called after each step. Raises Faults if the old one is being read, and its newest
+    rows cannot be moved into its file.
+    """
+    if place.drivername != SQLITE:
+        _put_into_postgresql(place, path, schema, tables)
+        return
+    new, kept = new_file(path), kept_file(path)
+    sync(new)
+    if path.exists():
+        _move_log_into(path)
+        kept.unlink(missing_ok=True)
+        kept.hardlink_to(path)
+        step("kept")
+    # What a log has belongs to the old one, and must not be found beside the new one.
+    for left in _logs_of(path):
+        left.unlink(missing_ok=True)
+    step("logs removed")
+    new.replace(path)
+    sync(path.parent)
+    step("replaced")
+
+
+def _put_into_postgresql(place: sa.URL, path: Path, schema: str, tables: sa.MetaData) -> None:
+    """Keep a copy of the old rows as an SQLite file, and replace all of them at once."""
+    kept = kept_file(path)
+    kept.unlink(missing_ok=True)
+    engine = writing_engine(_sqlite(kept), tables)
+    with engine.begin() as connection:
+        copying.copy_tables(place, connection, schema, tables)
+    engine.dispose()
+    engine = writing_engine(place, tables)
+    with engine.begin() as connection:
+        for table in reversed(tables.sorted_tables):
+            connection.execute(sa.delete(table))
+        copying.copy_tables(_sqlite(new_file(path)), connection, schema, tables)
+    engine.dispose()
+    clear(path)
+
+
+def _sqlite(file: Path) -> sa.URL:
+    return sa.URL.create(SQLITE, database=str(file))
+
+
+def _move_log_into(path: Path) -> None:
+    busy = 0
+    with suppress(sqlite3.Error), closing(sqlite3.connect(path)) as connection:  # it may be damaged
+        (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        wrong = "is being read: stop the portal and the staff site, and try again"
+        raise Faults([Fault(path.name, "", wrong)])
+
+
+def _logs_of(path: Path) -> Iterator[Path]:
+    for suffix in ("-wal", "-shm", "-journal"):
+        yield path.with_name(path.name + suffix)
