@@ -3,7 +3,7 @@
     scripts/bench waits [--rtt 50] [--only walk] [--trace FILE]
 
 Servers and tasks are those of `scripts/bench peers --rtt`. Each task is done once with each server
-Servers and tasks are those of `scripts/bench peers --rtt`. Each task is done once with each server
+over a link that logs every packet (tests/bench/link.py). The client and the server take turns: the
 server answers until the client sends again. For the connection that took longest it prints
 
     turns     how often the client waited for the server: the client chooses that
