@@ -6,7 +6,8 @@
 
 A stream is one record, and not every event. It ends within CHECK_SECONDS when the user is no longer
 admitted or logs out, when the session ends, or when the site stops. It does not count as a use of
-the session: an open page alone does not keep a session from its end after `idle_minutes`.
+the session: an open page alone does not keep a session from its end after `idle_minutes`, unless
+the page is for a screen that nobody sits at (`keeps_session`).
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -22,7 +23,11 @@ _QUIET = 15  # looks without news, until a comment keeps the connection open
 
 
 def stream(
-    request: Request, who: Identity, news: Callable[[], Awaitable[Sequence[str]]]
+    request: Request,
+    who: Identity,
+    news: Callable[[], Awaitable[Sequence[str]]],
+    *,
+    keeps_session: bool = False,
 ) -> Response:
     """Return a stream of the events that `news` returns, each a text such as the one above.
 
@@ -30,12 +35,13 @@ def stream(
     """
     entrance, token = entrance_of(request), request.state.token
 
+    def is_live() -> bool:
+        if keeps_session:
+            return entrance.sessions.find(token) is not None
+        return entrance.sessions.is_live(token)
+
     def may_go_on() -> bool:
-        return (
-            entrance.sessions.is_live(token)
-            and entrance.still_admitted(who)
-            and not entrance.stopping.is_set()
-        )
+        return is_live() and entrance.still_admitted(who) and not entrance.stopping.is_set()
 
     async def events() -> AsyncIterator[str]:
         quiet = 0

@@ -14,7 +14,11 @@ from portal.access.identity import Identity
 
 
 def stream(
-    request: Request, who: Identity, render: Callable[[], Awaitable[str | None]]
+    request: Request,
+    who: Identity,
+    render: Callable[[], Awaitable[str | None]],
+    *,
+    keeps_session: bool = False,
 ) -> Response:
     """Return a stream of what `render` returns, where that has changed.
 
@@ -30,4 +34,4 @@ def stream(
         shown, number = html, number + 1
         return [f"event: durum\nid: {number}\ndata: {json.dumps({'html': html})}\n\n"]
 
-    return event_stream.stream(request, who, news)
+    return event_stream.stream(request, who, news, keeps_session=keeps_session)

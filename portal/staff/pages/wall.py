@@ -21,6 +21,7 @@ from fastapi import Request, Response
 from config.event import AccessEvent
 from config.fault import Faults
 from config.turkish import sort_key
+from keys.credentials.users import Role
 from portal.access.event_stream import CHECK_SECONDS
 from portal.access.gate import Refusal, entrance_of, gated_router, record
 from portal.data import titles
@@ -154,7 +155,13 @@ async def _follow(request: Request, who: Anyone, place: str) -> Response:
         context = await _context(request, seen, place)
         return await asyncio.to_thread(fragment, request, "durum_canli.html", **context)
 
-    return stream(request, who, render)
+    # A screen on the wall stays logged in for `session_hours`, if its account may change nothing.
+    keeps_session = _is_on_wall(request) and who.role is Role.AUDITOR
+    return stream(request, who, render, keeps_session=keeps_session)
+
+
+def _is_on_wall(request: Request) -> bool:
+    return request.query_params.get("duvar") == "1"
 
 
 async def _context(request: Request, seen: Seen, place: str) -> dict[str, Any]:
@@ -164,7 +171,7 @@ async def _context(request: Request, seen: Seen, place: str) -> dict[str, Any]:
     lines = await watch_of(request).lines(place) if parts else seen.districts
     if parts and not lines:
         raise Refusal(404, "missing", "Kayıt defterinde böyle bir yer yok.")
-    on_wall = request.query_params.get("duvar") == "1"
+    on_wall = _is_on_wall(request)
     shown = request.query_params.get("harita")
     of_map = shown if shown in _MAPS else "sonuc"
     entrance = entrance_of(request)

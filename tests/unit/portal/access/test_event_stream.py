@@ -39,12 +39,12 @@ class Site:
         self.at_look(self.looks)
         return self.news
 
-    def stream(self) -> list[str]:
+    def stream(self, *, keeps_session: bool = False) -> list[str]:
         """Return what the stream sends until it ends."""
         app = SimpleNamespace(state=SimpleNamespace(entrance=self))
         request: Any = SimpleNamespace(app=app, state=SimpleNamespace(token=self.token))
         who: Any = None
-        answer: Any = event_stream.stream(request, who, self.look)
+        answer: Any = event_stream.stream(request, who, self.look, keeps_session=keeps_session)
 
         async def read() -> list[str]:
             return [part async for part in answer.body_iterator]
@@ -64,6 +64,12 @@ def test_an_open_page_alone_does_not_keep_a_session(site: Site) -> None:
 
     assert site.looks == 30  # minutes
     assert sent == ["retry: 3000\n\n", ": \n\n", ": \n\n"]
+
+
+def test_a_page_that_keeps_its_session_ends_with_its_longest_lifetime(site: Site) -> None:
+    site.stream(keeps_session=True)
+
+    assert site.looks == 12 * 60
 
 
 def test_requests_keep_it_and_its_stream(site: Site) -> None:

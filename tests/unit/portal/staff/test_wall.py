@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 import staff_site
+from fastapi import Response
 from staff_site import Staff
 from unit.portal.portal_site import BOXES, PortalSite, every_result
 from unit.portal.staff.test_access import PAGES
@@ -17,6 +18,7 @@ from web_site import OPEN
 from config import load
 from portal.access.entrance import Entrance
 from portal.server import create_app as create_portal
+from portal.staff.pages import wall
 from publisher.catalog import catalog, tables
 from publisher.catalog.catalog import Catalog
 from publisher.source import Source
@@ -96,6 +98,30 @@ def test_an_open_page_gets_what_is_new_without_a_reload(night: Staff) -> None:
     assert event == "durum"
     assert figures(json.loads(data)["html"])["Gelen sonuç"] == str(2 * len(BOXES))
     assert night.records()[-1][:3] == ("stream", "denetci", "/canli")
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "keeps"),
+    [
+        ("denetci", "/canli?duvar=1", True),
+        ("denetci", "/canli", False),
+        ("ayse", "/canli?duvar=1", False),
+    ],
+)
+def test_only_the_screen_on_the_wall_of_an_account_that_changes_nothing_stays_logged_in(
+    night: Staff, name: str, address: str, keeps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def stream(*_: object, keeps_session: bool) -> Response:
+        asked.append(keeps_session)
+        return Response()
+
+    monkeypatch.setattr(wall, "stream", stream)
+
+    night.signed_in(name).get(address)
+
+    assert asked == [keeps]
 
 
 async def stream(night: Staff, path: str, token: str, count: int) -> list[tuple[str, str]]:
