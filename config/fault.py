@@ -27,3 +27,6 @@ class Faults(Exception):
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(faults)
         super().__init__("\n".join(map(str, self.faults)))
+
+    def __reduce__(self) -> tuple[type["Faults"], tuple[tuple[Fault, ...]]]:
+        return type(self), (self.faults,)  # an exception is pickled with its text otherwise

@@ -4,21 +4,22 @@
                        changes nothing, and no connection is dropped
     SIGTERM, SIGINT    finish the requests that are running, and stop
 
-It alone writes its ledger, which another process signs. Once a second it syncs the ledger, looks
-after the signer and publishes which settings and users it uses (keys/operations/server_state). The
+It alone writes its ledger, which another process signs, and syncs it once a second. It is a child
+of its broker (portal/broker), which forwards the signals and does what this process may not do:
+for example, it looks after the signer, and publishes which settings and users are in use. The
 portal (portal/server) and the staff site (portal/staff/server) are such daemons.
 """
 
 import asyncio
-import os
 import resource
 import signal
 import socket
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
@@ -28,19 +29,16 @@ import uvloop
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from config import load
-from config.fault import Fault, Faults
+from config.fault import Faults
 from config.settings import Settings, WebSettings
-from config.site import LEDGER_NAMES, LEDGERS, SITE_TOML, TLS
+from config.site import LEDGERS
 from keys.credentials.ring import Ring
 from keys.credentials.users import users_digest
 from keys.kernel import allocator
 from keys.ledger import writer
-from keys.ledger.anchors import AnchorWriter
 from keys.ledger.writer import Ledger, Unwritable
-from keys.operations import server_state, site_keys
-from keys.operations.server_state import ServerState
-from portal import tls
+from keys.operations import server_state
+from portal import broker_client, tls
 from portal.access.front import Front
 from portal.access.site_entrance import SiteEntrance
 from portal.connection_share import ConnectionShare
@@ -68,20 +66,11 @@ class Daemon(ABC):
     part: str
     ledger: str
 
-    def __init__(
-        self,
-        entrance: SiteEntrance,
-        poll_signer: Work,
-        record_new_settings: Callable[[Settings], object],
-    ) -> None:
+    def __init__(self, entrance: SiteEntrance) -> None:
         self.entrance = entrance
         self._recorder = entrance.recorder
-        self._poll_signer = poll_signer
-        self._record_new_settings = record_new_settings
-        ledgers = entrance.settings.site / LEDGERS
-        self._anchors = AnchorWriter(ledgers, self.ledger, LEDGER_NAMES)
         self._faults: tuple[str, ...] = ()
-        self._published: ServerState | None = None
+        self._published: Mapping[str, Any] | None = None
         self._context = tls.tls_context(entrance.web)
 
     @abstractmethod
@@ -95,6 +84,10 @@ class Daemon(ABC):
     def use(self, settings: Settings) -> None:
         """Use other settings from now on."""
         self.entrance.settings = settings
+
+    @abstractmethod
+    def confine(self) -> None:
+        """Give up what this process does not need (portal/sandbox)."""
 
     @abstractmethod
     def tasks(self, app: FastAPI) -> Sequence[Coroutine[Any, Any, object]]:
@@ -117,6 +110,7 @@ class Daemon(ABC):
         allocator.return_large_blocks()
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        self.confine()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self.run(listening, ready))
 
@@ -176,10 +170,9 @@ class Daemon(ABC):
         return check
 
     async def _look_after(self) -> None:
-        self._poll_signer()
         self.entrance.sessions.remove_ended()
         try:
-            if (event := self._anchors.next_event()) is not None:
+            if (event := broker_client.ask("anchor")) is not None:
                 await self._recorder.record(event)
             await self._recorder.sync()
         except (OSError, Unwritable) as error:
@@ -189,17 +182,16 @@ class Daemon(ABC):
         """Write the daemon's state file if anything in it has changed."""
         settings = self.entrance.settings
         found = {p: self.entrance.accounts.look_up(p) for p in self.holders(settings)}
-        state = ServerState(
-            os.getpid(),
-            {party: users_digest(held) for party, (held, _) in found.items() if held},
-            tuple(party for party, (_, damaged) in found.items() if damaged),
-            {party.id: server_state.party_digest(party) for party in settings.parties},
-            faults=self._faults,
-        )
+        state = {
+            "rings": {party: users_digest(held) for party, (held, _) in found.items() if held},
+            "damaged": [party for party, (_, damaged) in found.items() if damaged],
+            "parties": {p.id: server_state.party_digest(p) for p in settings.parties},
+            "faults": self._faults,
+        }
         if state == self._published:
             return
         try:
-            server_state.write(settings.site, state, self.part)
+            broker_client.ask("publish", state)
         except OSError as error:
             _log.error("status-file-not-written", cause=str(error))
         else:
@@ -208,19 +200,12 @@ class Daemon(ABC):
     def _reload(self) -> None:
         old = self.entrance.settings
         try:
-            new, faults = load.read(old.site)
-            if new is None:
-                raise Faults(faults)
+            new, pair = broker_client.ask("settings", self._context is not None)
             web, before = self.web_of(new), self.web_of(old)
             if web is None or before is None:
-                removed = f"was removed: put it back, or stop `ssps {self.part}`"
-                raise Faults([Fault(SITE_TOML, self.part, removed)])
-            if self._context is not None:
-                tls.check_certificate(web)
-            self._record_new_settings(new)
-            if self._context is not None:
-                site_keys.require(new.site, TLS)
-                tls.load_certificate(self._context, web)
+                raise AssertionError("the broker refuses settings without this daemon")
+            if self._context is not None and pair is not None:
+                tls.load_pair(self._context, pair)
         except writer.LedgerBusy:
             asyncio.get_running_loop().call_later(INTERVAL, self._reload)
             return
@@ -252,6 +237,7 @@ class Daemon(ABC):
         return [
             ("election.id", old.election.id, new.election.id),
             (f"{part}.listen", (before.host, before.port), (after.host, after.port)),
+            ("rehearsal.folder", _folders(old), _folders(new)),
             (f"{part}.certificate", before.certificate is None, after.certificate is None),
             ("ledger", old.ledger, new.ledger),
         ]
@@ -259,13 +245,12 @@ class Daemon(ABC):
 
 @contextmanager
 def opened(
-    settings: Settings, web: WebSettings, part: str, ledger: str, clock: writer.Clock
+    settings: Settings, web: WebSettings, ledger: str, clock: writer.Clock
 ) -> Iterator[tuple[Ledger, socket.socket]]:
-    """Open the ledger and the socket of a daemon, and claim its place in the site."""
+    """Open the ledger and the socket of a daemon."""
     policy = writer.write_policy(settings.ledger)
     with (
         Ledger(settings.site / LEDGERS / ledger, clock, _LOCK_TIMEOUT, policy) as opened_ledger,
-        server_state.claim(settings.site, part),
         _listen(web) as listening,
     ):
         Ring("").by_password("", clock())  # makes a dummy hash, for users that do not exist
@@ -282,6 +267,10 @@ async def every(seconds: float, work: Work) -> None:
                 await found
         except Exception:
             _log.exception("portal-task-failed")
+
+
+def _folders(settings: Settings) -> set[Path]:
+    return {rehearsal.folder for rehearsal in settings.rehearsals}
 
 
 def _listen(web: WebSettings) -> socket.socket:

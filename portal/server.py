@@ -4,9 +4,11 @@ portal/daemon says what it does besides, and on which signals.
 """
 
 import asyncio
+import tempfile
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -16,25 +18,32 @@ from fastapi.responses import RedirectResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from config import times
+from config import load, times
 from config.event import AccessEvent, Event, Value
 from config.fault import Fault, Faults
 from config.settings import PortalSettings, Settings, WebSettings
-from config.site import ACCESS, SITE_TOML, WEB_SESSIONS
+from config.site import (
+    ACCESS,
+    LEDGERS,
+    SITE_TOML,
+    SNAPSHOTS,
+    STATE,
+    STORE,
+)
 from keys.credentials.users import login_name
 from keys.ledger import writer
 from keys.ledger.writer import Unwritable
 from keys.operations import live_sessions
-from keys.operations.live_sessions import EndedSessions, LiveSession, SessionsFile
+from keys.operations.live_sessions import EndedSessions, LiveSession
 from keys.operations.server_state import PORTAL
-from portal import daemon
+from portal import broker_client, daemon, sandbox
 from portal.access.entrance import Entrance
 from portal.access.front import Front
 from portal.access.gate import check_routes
 from portal.access.limits import Limits
 from portal.access.recorder import Recorder
 from portal.access.sessions import Session
-from portal.daemon import Daemon, Work
+from portal.daemon import Daemon
 from portal.data.sites import Sites
 from portal.party import site as party_site
 from portal.party.errors import answer_error
@@ -87,25 +96,38 @@ def put_beside(portal: ASGIApp, entrance: Entrance, requests: RequestsEntrance) 
     return front
 
 
+def confine(settings: Settings) -> None:
+    """Let this process read only what the web site shows, and write only its ledger.
+
+    If catalog and results are in PostgreSQL, it has to connect to it, and is not confined.
+    """
+    sites = [settings.site, *(rehearsal.folder for rehearsal in settings.rehearsals)]
+    if any(load.catalog(site).url for site in sites):
+        _log.warning("portal-not-confined", cause="catalog.url: it connects to PostgreSQL")
+        return
+    sandbox.confine(
+        [site / folder for site in sites for folder in (STATE, SNAPSHOTS, STORE)],
+        [settings.site / LEDGERS / ACCESS, Path(tempfile.gettempdir())],
+    )
+
+
 def serve(
     settings: Settings,
     *,
     clock: writer.Clock = writer.utc_now,
     ready: Callable[[int], None] = lambda port: None,
     limits: Limits | None = None,
-    poll_signer: Work = lambda: None,
-    record_new_settings: Callable[[Settings], object] = lambda settings: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is called with the port when the portal listens.
 
-    The other arguments are those of sftpd/server. Raises Faults if the certificate cannot be used.
+    Call it in a process that has a broker. Raises Faults if the certificate cannot be used.
     """
     if settings.portal is None:
         raise Faults([Fault(SITE_TOML, "portal.listen", "is missing: say where to listen")])
-    with daemon.opened(settings, settings.portal, PORTAL, ACCESS, clock) as (ledger, listening):
+    with daemon.opened(settings, settings.portal, ACCESS, clock) as (ledger, listening):
         entrance = Entrance(settings, Recorder(ledger), clock, limits=limits)
         requests = RequestsEntrance(entrance)
-        server = Server(entrance, requests, poll_signer, record_new_settings)
+        server = Server(entrance, requests)
         try:
             server.serve(listening, ready)
         finally:
@@ -118,18 +140,11 @@ class Server(Daemon):
     part, ledger = PORTAL, ACCESS
     entrance: Entrance
 
-    def __init__(
-        self,
-        entrance: Entrance,
-        requests: RequestsEntrance,
-        poll_signer: Work,
-        record_new_settings: Callable[[Settings], object],
-    ) -> None:
-        super().__init__(entrance, poll_signer, record_new_settings)
+    def __init__(self, entrance: Entrance, requests: RequestsEntrance) -> None:
+        super().__init__(entrance)
         self._requests = requests
         site = entrance.settings.site
         self._ended = EndedSessions(site)
-        self._sessions_file = SessionsFile(site, WEB_SESSIONS)
         self._sessions_published = float("-inf")
 
     def create_app(self) -> FastAPI:
@@ -139,6 +154,10 @@ class Server(Daemon):
     def beside(self, front: ASGIApp) -> ASGIApp:
         """Put the representatives' pages beside the portal."""
         return put_beside(front, self.entrance, self._requests)
+
+    def confine(self) -> None:
+        """Give up what the portal does not need."""
+        confine(self.entrance.settings)
 
     def use(self, settings: Settings) -> None:
         """Use other settings from now on, for the representatives' pages too."""
@@ -185,7 +204,7 @@ class Server(Daemon):
             await asyncio.to_thread(self._publish_sessions, sessions.live())
 
     def _publish_sessions(self, sessions: Sequence[Session]) -> None:
-        self._sessions_file.update(list(map(_live_session, sessions)))
+        broker_client.ask("publish_sessions", [asdict(_live_session(each)) for each in sessions])
 
     async def _read_first(self, sites: Sites) -> None:
         """Read the data before the first user asks for it."""

@@ -7,9 +7,19 @@ do not notice, and new ones get it.
 
 import ssl
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from config.fault import Fault, Faults
 from config.settings import WebSettings
+from keys.kernel import memory_file
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Pair:
+    """A certificate with its chain, and its private key, both in PEM."""
+
+    certificate: bytes
+    key: bytes
 
 
 def tls_context(portal: WebSettings) -> ssl.SSLContext | None:
@@ -21,27 +31,30 @@ def tls_context(portal: WebSettings) -> ssl.SSLContext | None:
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
     context.set_alpn_protocols(["http/1.1"])
-    load_certificate(context, portal)
+    if (pair := read_pair(portal)) is not None:
+        load_pair(context, pair)
     return context
 
 
-def load_certificate(context: ssl.SSLContext, portal: WebSettings) -> None:
-    """Load the files into the context, which running connections do not notice."""
+def read_pair(portal: WebSettings) -> Pair | None:
+    """Return the bytes of certificate and key, None if there are none; Faults if they are bad."""
     if portal.certificate is None or portal.key is None:
-        return
+        return None
     try:
-        # A context of its own first: a bad pair must not leave half of it in the one in use.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(portal.certificate, portal.key)
-        context.load_cert_chain(portal.certificate, portal.key)
+        pair = Pair(portal.certificate.read_bytes(), portal.key.read_bytes())
+        # A context of its own: a bad pair must not leave half of it in the one in use.
+        load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pair)
     except (OSError, ssl.SSLError) as error:
         wrong = f"cannot be used with its key ({error}): name a PEM certificate and its key"
         raise Faults([Fault(str(portal.certificate), "", wrong)]) from None
+    return pair
 
 
-def check_certificate(portal: WebSettings) -> None:
-    """Raise Faults if the certificate cannot be used with its key."""
-    if portal.certificate is not None:
-        load_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), portal)
+def load_pair(context: ssl.SSLContext, pair: Pair) -> None:
+    """Load certificate and key into the context, which running connections do not notice."""
+    # OpenSSL reads them from paths. The process that serves can open neither file any more.
+    with memory_file.of(pair.certificate) as certificate, memory_file.of(pair.key) as key:
+        context.load_cert_chain(f"/proc/self/fd/{certificate}", f"/proc/self/fd/{key}")
 
 
 def certificate_faults(portal: WebSettings) -> Iterator[Fault]:

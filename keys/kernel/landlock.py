@@ -18,7 +18,11 @@ from collections.abc import Iterable
 
 from keys.kernel.libc import libc, os_error
 
-READ_FILE, READ_DIR = 1 << 2, 1 << 3
+WRITE_FILE, READ_FILE, READ_DIR = 1 << 1, 1 << 2, 1 << 3
+_REMOVE_DIR, _REMOVE_FILE, _MAKE_DIR, _MAKE_REG, _TRUNCATE = 1 << 4, 1 << 5, 1 << 7, 1 << 8, 1 << 14
+READ = READ_FILE | READ_DIR
+# Also to make, change and remove plain files and folders; no links, devices and sockets.
+WRITE = READ | WRITE_FILE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG | _TRUNCATE
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
 _QUERY_ABI, _PATH_BENEATH = 1, 1
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # ABI: number of rights, from bit 0 on
@@ -53,16 +57,21 @@ def deny_files(abi: int) -> None:
 
 def deny_all_but_reading(folders: Iterable[int], abi: int) -> None:
     """Deny files, network and signals, except reading below the folders with these descriptors."""
+    deny_all_but(((folder, READ) for folder in folders), abi)
+
+
+def deny_all_but(allowed: Iterable[tuple[int, int]], abi: int) -> None:
+    """Deny files, network and signals, except these rights below the folder of each descriptor."""
     tcp = _TCP if abi >= _TCP_SINCE else 0
     scopes = _SCOPES if abi >= _SCOPES_SINCE else 0
-    _enforce(_Ruleset(_all_file_rights(abi), tcp, scopes), abi, folders)
+    _enforce(_Ruleset(_all_file_rights(abi), tcp, scopes), abi, allowed)
 
 
 def _all_file_rights(abi: int) -> int:
     return (1 << _FILE_RIGHTS[min(abi, max(_FILE_RIGHTS))]) - 1
 
 
-def _enforce(ruleset: _Ruleset, abi: int, readable: Iterable[int]) -> None:
+def _enforce(ruleset: _Ruleset, abi: int, allowed: Iterable[tuple[int, int]]) -> None:
     # A kernel refuses a structure that is longer than the one it knows.
     size = 24 if abi >= _SCOPES_SINCE else 16 if abi >= _TCP_SINCE else 8
     descriptor = libc.syscall(
@@ -71,8 +80,8 @@ def _enforce(ruleset: _Ruleset, abi: int, readable: Iterable[int]) -> None:
     if descriptor < 0:
         raise os_error()
     try:
-        for folder in readable:
-            rule = _PathBeneath(READ_FILE | READ_DIR, folder)
+        for folder, rights in allowed:
+            rule = _PathBeneath(rights & ruleset.handled_access_fs, folder)
             added = libc.syscall(
                 _ADD_RULE,
                 ctypes.c_int(descriptor),

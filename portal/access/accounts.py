@@ -15,6 +15,7 @@ from config.site import users_file
 from keys.credentials.users import Users
 from keys.operations import user_files
 from keys.operations.key_files import KeyFilesOnRecord
+from portal import broker_client
 
 _Stamp = tuple[int, int, int, int] | None
 
@@ -52,15 +53,21 @@ class Accounts:
         path = self._site / users_file(party)
         cached, stamp = self._cache.get(party), _stamp(path)
         if cached is None or cached.stamp != stamp:
-            if self._on_record is None:
-                self._on_record = KeyFilesOnRecord(self._site)
             try:
-                cached = _Cached(stamp, user_files.load(self._site, party, self._on_record))
+                cached = _Cached(stamp, self._read(party))
             except Faults as faults:
                 _log.error("users-unreadable", party=party, cause=str(faults))
                 cached = _Cached(stamp, cached.users if cached else None, faults)
             self._cache[party] = cached
         return cached
+
+    def _read(self, party: str) -> Users:
+        if broker_client.in_use():
+            found: Users = broker_client.ask("users", party)
+            return found
+        if self._on_record is None:
+            self._on_record = KeyFilesOnRecord(self._site)
+        return user_files.load(self._site, party, self._on_record)
 
 
 def _stamp(path: Path) -> _Stamp:

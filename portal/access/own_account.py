@@ -17,6 +17,7 @@ from keys.credentials.users import Users, login_name
 from keys.ledger import writer
 from keys.operations import key_files, user_files
 from keys.operations.change_record import account, record_change
+from portal import broker_client
 
 PASSWORD_CHANGE, TERMS, TOTP = "user password", "user terms", "user totp"
 _LOCK_TIMEOUT = 5.0  # seconds to wait while an operator's command holds the operations ledger
@@ -29,6 +30,8 @@ def set_password(
 
     Raises ValueError if the user may not do that now, LedgerBusy, Unwritable, Faults and OSError.
     """
+    if broker_client.in_use():
+        return str(broker_client.ask("set_password", party, name, credential, password))
     now = clock().astimezone(UTC).replace(microsecond=0)
     secret = ring.hash_password(password)
     fresh = ring.chosen_password_credential(
@@ -46,6 +49,9 @@ def set_password(
 
 def accept_terms(site: Path, party: str, name: str, edition: str, clock: writer.Clock) -> None:
     """Note that the user accepted that edition of the terms; raises as `set_password`."""
+    if broker_client.in_use():
+        broker_client.ask("accept_terms", party, name, edition)
+        return
     now = clock().astimezone(UTC).replace(microsecond=0)
 
     def edit(old: Users) -> Users:
@@ -57,6 +63,9 @@ def accept_terms(site: Path, party: str, name: str, edition: str, clock: writer.
 
 def set_totp(site: Path, party: str, name: str, secret: str, clock: writer.Clock) -> None:
     """Set or, with an empty secret, remove the second factor; raises as `set_password`."""
+    if broker_client.in_use():
+        broker_client.ask("set_totp", party, name, secret)
+        return
 
     def edit(old: Users) -> Users:
         return user_changes.set_totp(old, name, secret)

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import structlog
 
+from config.ballot import Ballot
 from config.fault import Faults
 from config.registry import Registry
 from config.scope import Scope
 from config.settings import ShareLevel
 from config.sheet import Belge, Secim
 from config.site import REGISTRY_INDEX
+from portal import broker_client
 from portal.data import view as views
 from portal.data.numbers import boxes as box_columns
 from portal.data.queries import sheets as sheet_queries
@@ -22,7 +24,7 @@ from portal.data.queries.findings import FindingQueries
 from portal.data.queries.sheets import SheetCounts
 from portal.data.scoped import ScopedData
 from portal.data.view import AggregateKey, View
-from publisher.results.ballot_file import BallotFile
+from publisher.results.ballot_file import BallotFile, load_ballot
 from publisher.results.snapshots.folder import latest_number
 
 log = structlog.get_logger()
@@ -36,7 +38,7 @@ class LiveData:
         """Read the newest state; raises Faults if registry or ballot are damaged."""
         self._site = site
         self._share_level = share_level
-        self._ballot = BallotFile(site)
+        self._ballot = BallotFile(site, _read_ballot)
         self._registry_stamp: _Stamp | None = None
         self._boxes = box_columns.build(())
         self._findings = FindingQueries(site)
@@ -111,6 +113,13 @@ class LiveData:
             registry.close()
         self._registry_stamp = stamp
         return True
+
+
+def _read_ballot(site: Path) -> Ballot | None:
+    if broker_client.in_use():
+        found: Ballot | None = broker_client.ask("ballot", str(site))
+        return found
+    return load_ballot(site)
 
 
 def _aggregates(registry: Registry) -> Mapping[Secim, tuple[AggregateKey, ...]]:

@@ -9,10 +9,10 @@ than a browser can show; any other is rendered, also if it is cut off.
 
 import hashlib
 import os
+import select
 import stat
-import subprocess
-import sys
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,8 @@ from pathlib import Path
 import structlog
 
 from config.site import original_file
+from keys.kernel import memory_file
+from portal import programs
 from publisher.page import format_of
 
 CACHE_BYTES = 16 << 20
@@ -123,27 +125,38 @@ class Pictures:
     def _render(self, content: bytes, frame: int, *options: str) -> bytes | None:
         if len(content) > MAX_BYTES:
             return None
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "portal.pictures.worker",
-            str(os.getpid()),
-            str(frame - 1),
-            *options,
-        ]
         with self._rendering:
             try:
-                done = subprocess.run(
-                    command, input=content, capture_output=True, timeout=_TIMEOUT, check=False
-                )
-            except subprocess.TimeoutExpired:
+                code, made = _run_worker(content, str(frame - 1), *options)
+            except TimeoutError:
                 _log.warning("picture-failed", cause=f"it took more than {_TIMEOUT:.0f} s")
                 return None
-        if done.returncode or not done.stdout:
-            _log.warning("picture-failed", cause=f"it ended with {done.returncode}")
+        if code or not made:
+            _log.warning("picture-failed", cause=f"it ended with {code}")
             return None
-        return done.stdout
+        return made
+
+
+def _run_worker(content: bytes, *words: str) -> tuple[int, bytes]:
+    """Run the worker, and return its exit status and the picture; TimeoutError if it takes long."""
+    deadline = time.monotonic() + _TIMEOUT
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    with os.fdopen(reading, "rb", 0) as output, memory_file.of(content) as original:
+        try:
+            process = programs.start(programs.PICTURE, words, original, writing)
+        finally:
+            os.close(writing)
+        try:
+            parts: list[bytes] = []
+            readable = select.poll()
+            readable.register(output, select.POLLIN)
+            while readable.poll(max(0.0, 1000 * (deadline - time.monotonic()))):
+                if not (part := output.read(1 << 20)):
+                    return process.wait(), b"".join(parts)
+                parts.append(part)
+            raise TimeoutError
+        finally:
+            process.kill()
 
 
 def _held_bytes(path: Path) -> bytes | None:

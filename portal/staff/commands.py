@@ -11,13 +11,14 @@ The commands that search the ledgers share an index, which one process may open 
 import asyncio
 import json
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config.site import STAFF_CACHE
+from keys.kernel import memory_file
+from portal import programs
 from portal.access.identity import Identity
 
 _TIMEOUT = 120.0  # seconds
@@ -51,7 +52,7 @@ class Commands:
     """Starts the commands of one site; of one event loop."""
 
     def __init__(self, line: Sequence[str], site: Path) -> None:
-        self._line, self._site = tuple(line), site
+        self._command = programs.staff_command(line, site)
         self._index = asyncio.Lock()
         self._room = asyncio.Semaphore(_AT_A_TIME)
 
@@ -75,34 +76,41 @@ class Commands:
         timeout: float | None = _TIMEOUT,
     ) -> Done:
         asked = {"who": who.login, "from": str(who.address), "command": list(words)}
-        environment = {**os.environ, "XDG_CACHE_HOME": str(self._site / STAFF_CACHE)}
-        process = await asyncio.create_subprocess_exec(
-            *self._line,
-            str(self._site),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=environment,
-            limit=_MAX_OUTPUT,
-        )
-        if process.stdin is None or process.stdout is None or process.stderr is None:
-            raise AssertionError("all three are pipes")
-        try:
-            async with asyncio.timeout(timeout):
-                process.stdin.write(json.dumps(asked).encode())
-                process.stdin.close()
-                out, said = await asyncio.gather(
-                    _read(process.stdout), _follow(process.stderr, tell)
-                )
-                code = await process.wait()
-        except TimeoutError:
-            return Done(124, "", "komut zamanında bitmedi")
-        finally:
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
+        with ExitStack() as opened:
+            ours = opened.enter_context(memory_file.of(json.dumps(asked).encode()))
+            out_reader, out_writer = os.pipe2(os.O_CLOEXEC)
+            said_reader, said_writer = os.pipe2(os.O_CLOEXEC)
+            try:
+                process = self._command.start(ours, out_writer, said_writer)
+            finally:
+                os.close(out_writer)
+                os.close(said_writer)
+            opened.callback(process.kill)
+            try:
+                async with (
+                    asyncio.timeout(timeout),
+                    _stream(out_reader) as output,
+                    _stream(said_reader) as errors,
+                ):
+                    out, said = await asyncio.gather(_read(output), _follow(errors, tell))
+                    code = await asyncio.to_thread(process.wait)
+            except TimeoutError:
+                return Done(124, "", "komut zamanında bitmedi")
         return Done(code, out, said)
+
+
+@asynccontextmanager
+async def _stream(descriptor: int) -> AsyncIterator[asyncio.StreamReader]:
+    """Read from a pipe, which is closed at the end."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(_MAX_OUTPUT)
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
+    )
+    try:
+        yield reader
+    finally:
+        transport.close()
 
 
 async def _read(stream: asyncio.StreamReader) -> str:

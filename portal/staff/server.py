@@ -19,7 +19,7 @@ from keys.operations.server_state import STAFF
 from portal import daemon
 from portal.access.limits import Limits
 from portal.access.recorder import Recorder
-from portal.daemon import Daemon, Work
+from portal.daemon import Daemon
 from portal.staff import metrics_port
 from portal.staff.entrance import StaffEntrance
 from portal.staff.site import create_app
@@ -32,8 +32,6 @@ def serve(
     clock: writer.Clock = writer.utc_now,
     ready: Callable[[int], None] = lambda port: None,
     limits: Limits | None = None,
-    poll_signer: Work = lambda: None,
-    record_new_settings: Callable[[Settings], object] = lambda settings: None,
     command_line: Sequence[str] = (),
 ) -> None:
     """Serve until SIGTERM or SIGINT; the other arguments are those of portal/server.
@@ -42,9 +40,9 @@ def serve(
     """
     if settings.staff is None:
         raise Faults([Fault(SITE_TOML, "staff", "is missing: add the table [staff]")])
-    with daemon.opened(settings, settings.staff, STAFF, LEDGER, clock) as (ledger, listening):
+    with daemon.opened(settings, settings.staff, LEDGER, clock) as (ledger, listening):
         entrance = StaffEntrance(settings, Recorder(ledger), clock, limits=limits)
-        server = Server(entrance, poll_signer, record_new_settings, command_line)
+        server = Server(entrance, command_line)
         server.serve(listening, ready)
 
 
@@ -54,19 +52,16 @@ class Server(Daemon):
     part, ledger = STAFF, LEDGER
     entrance: StaffEntrance
 
-    def __init__(
-        self,
-        entrance: StaffEntrance,
-        poll_signer: Work,
-        record_new_settings: Callable[[Settings], object],
-        command_line: Sequence[str],
-    ) -> None:
-        super().__init__(entrance, poll_signer, record_new_settings)
+    def __init__(self, entrance: StaffEntrance, command_line: Sequence[str]) -> None:
+        super().__init__(entrance)
         self._command_line = command_line
 
     def create_app(self) -> FastAPI:
         """Make the application."""
         return create_app(self.entrance, self._command_line)
+
+    def confine(self) -> None:
+        """Give up nothing."""
 
     def tasks(self, app: FastAPI) -> Sequence[Coroutine[Any, Any, object]]:
         """Return what follows the site, and what answers Prometheus."""

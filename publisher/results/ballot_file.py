@@ -1,5 +1,6 @@
 """Reads the site's ballot, `ballot.csv`, and reads it again after each import."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from config import ballot
@@ -20,8 +21,8 @@ def load_ballot(site: Path) -> Ballot | None:
 class BallotFile:
     """Returns the site's ballot, read again after each import."""
 
-    def __init__(self, site: Path) -> None:
-        self._site = site
+    def __init__(self, site: Path, load: Callable[[Path], Ballot | None] = load_ballot) -> None:
+        self._site, self._load = site, load
         self._read: tuple[int, int, int] | None = None
         self._ballot: Ballot | None = None
 
@@ -33,5 +34,5 @@ class BallotFile:
             return None
         seen = found.st_dev, found.st_ino, found.st_mtime_ns
         if seen != self._read:
-            self._ballot, self._read = load_ballot(self._site), seen
+            self._ballot, self._read = self._load(self._site), seen
         return self._ballot

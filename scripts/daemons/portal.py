@@ -1,5 +1,7 @@
 """`ssps portal`: start the web site and the web service, or announce something on it."""
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,21 +50,34 @@ def _run(site: Path) -> None:
 
 def run_portal(settings: Settings, **how: Any) -> None:
     """Run the portal with its signer until SIGTERM; `how` is passed to portal.server."""
+    from portal.programs import ONE_THREAD
+
+    os.environ.update(ONE_THREAD)  # before NumPy is imported
+    from portal.broker import Broker, fork
     from portal.server import serve as run
 
     forbid_inspection()
     site = settings.site
     # Before the signer is asked: it would wait for the other portal's ledger.
     server_state.refuse_second(site, server_state.PORTAL)
-    marked = starts.prepare(settings, ACCESS)
-    with signer_client.running_signer(site, ACCESS, settings.ledger) as signer:
-        # Another process signs these records: the portal never uses the key for them.
-        starts.record_start(settings, server_state.PORTAL, marked, signed=False)
+    child = fork()  # before this process reads a key
+    if child is None:
+        run(settings, **how)
+        return
+    with child:
+        marked = starts.prepare(settings, ACCESS)
+        with signer_client.running_signer(site, ACCESS, settings.ledger) as signer:
+            # Another process signs these records: the portal never uses the key for them.
+            starts.record_start(settings, server_state.PORTAL, marked, signed=False)
 
-        def record_new_settings(new_settings: Settings) -> None:
-            log_warnings(new_settings)
-            settings_record.record_if_changed(
-                new_settings, "loaded by ssps portal", wait_seconds=0, signed=False
-            )
+            def record_new_settings(new_settings: Settings) -> None:
+                log_warnings(new_settings)
+                settings_record.record_if_changed(
+                    new_settings, "loaded by ssps portal", wait_seconds=0, signed=False
+                )
 
-        run(settings, poll_signer=signer.poll, record_new_settings=record_new_settings, **how)
+            status = Broker(
+                settings, server_state.PORTAL, ACCESS, signer.poll, record_new_settings
+            ).run(child)
+    if status:
+        sys.exit(status)

@@ -1,5 +1,6 @@
 """`ssps staff`: start the staff site."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -43,26 +44,39 @@ def staff(as_json: bool, site: Path) -> None:
 
 def run_staff(settings: Settings, **how: Any) -> None:
     """Run the staff site with its signer until SIGTERM; `how` is passed to portal.staff.server."""
+    from portal.programs import ONE_THREAD
+
+    os.environ.update(ONE_THREAD)  # before NumPy is imported
+    from portal import programs
+    from portal.broker import Broker, fork
     from portal.staff.server import serve as run
 
     forbid_inspection()
     site = settings.site
     # Before the signer is asked: it would wait for the other process's ledger.
     server_state.refuse_second(site, server_state.STAFF)
-    # Another process signs these records: the staff site never uses the key for them.
-    starts.record_start(settings, server_state.STAFF, signed=False)
-    with signer_client.running_signer(site, STAFF, settings.ledger) as signer:
+    child = fork()  # before this process reads a key
+    if child is None:
+        run(settings, command_line=COMMAND_LINE, **how)
+        return
+    with child:
+        # Another process signs these records: the staff site never uses the key for them.
+        starts.record_start(settings, server_state.STAFF, signed=False)
+        with signer_client.running_signer(site, STAFF, settings.ledger) as signer:
 
-        def record_new_settings(new_settings: Settings) -> None:
-            log_warnings(new_settings)
-            settings_record.record_if_changed(
-                new_settings, "loaded by ssps staff", wait_seconds=0, signed=False
-            )
+            def record_new_settings(new_settings: Settings) -> None:
+                log_warnings(new_settings)
+                settings_record.record_if_changed(
+                    new_settings, "loaded by ssps staff", wait_seconds=0, signed=False
+                )
 
-        run(
-            settings,
-            poll_signer=signer.poll,
-            record_new_settings=record_new_settings,
-            command_line=COMMAND_LINE,
-            **how,
-        )
+            status = Broker(
+                settings,
+                server_state.STAFF,
+                STAFF,
+                signer.poll,
+                record_new_settings,
+                programs.staff_command(COMMAND_LINE, site),
+            ).run(child)
+    if status:
+        sys.exit(status)

@@ -116,6 +116,46 @@ def test_a_user_of_the_kit_logs_in_over_tls(daemon: Daemon) -> None:
     assert first.headers["location"] == "/parola"
 
 
+def test_the_process_that_serves_is_confined_and_has_no_key_of_the_site(daemon: Daemon) -> None:
+    daemon.signed_in()
+    assert daemon.process is not None
+    broker = daemon.process.pid
+    (serving,) = (
+        int(pid)
+        for pid in Path(f"/proc/{broker}/task/{broker}/children").read_text().split()
+        if b"signer_process" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    )
+    status = Path(f"/proc/{serving}/status").read_text()
+    assert "NoNewPrivs:\t1\n" in status
+    assert "Seccomp:\t2\n" in status
+    assert int(status.partition("CapEff:")[2].split()[0], 16) & ~0b10 == 0  # root reads the site
+
+    if os.geteuid() == 0:
+        held = memory(serving)
+        keys = [*(daemon.site / "keys/signing").glob("*_key"), *_host_keys(daemon.site)]
+        assert len(keys) > 1
+        for key in keys:
+            line = key.read_bytes().splitlines()[2]
+            assert line not in held, key.name
+
+
+def _host_keys(site: Path) -> list[Path]:
+    return [each for each in (site / "keys/host").iterdir() if each.name.endswith("_key")]
+
+
+def memory(pid: int) -> bytes:
+    """Return all memory of a process that can be read."""
+    parts = []
+    with Path(f"/proc/{pid}/mem").open("rb", 0) as file:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            begin, end = (int(each, 16) for each in line.split()[0].split("-"))
+            if line.split()[1].startswith("rw"):
+                with suppress(OSError):
+                    file.seek(begin)
+                    parts.append(file.read(end - begin))
+    return b"".join(parts)
+
+
 def test_only_tls_1_2_and_1_3_with_forward_secrecy(daemon: Daemon) -> None:
     def connect(version: ssl.TLSVersion, ciphers: str = "") -> str | None:
         context = ssl.create_default_context(cafile=daemon.kit()["ca"])

@@ -22,7 +22,6 @@ of options that only some districts have, and everything else:
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -36,10 +35,12 @@ import numpy.typing as npt
 from config.result import NUMBER_COLUMNS
 from config.snapshot import PARQUET, VOTES
 from keys.kernel.process import end_with_parent
+from portal import programs, sandbox
 
 VERSION, TIME = "surum", "zaman"
+# DuckDB looks there how much memory it may use.
+_OF_DUCKDB = (Path("/proc/self"), Path("/sys/fs/cgroup"))
 _STORED = np.dtype("<i8")
-_ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -110,15 +111,17 @@ def lines(parquet: Path, condition: str = "true") -> Iterator[tuple[str, str, by
 
 @contextmanager
 def _process(*words: str) -> Iterator[IO[bytes]]:
-    command = [sys.executable, "-P", "-m", "portal.data.numbers.parquet", str(os.getpid()), *words]
-    environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment
-    ) as process:
-        if process.stdout is None:
-            raise AssertionError("its output is a pipe")
+    nothing, closed = os.pipe2(os.O_CLOEXEC)
+    os.close(closed)
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    with os.fdopen(reading, "rb") as output:
         try:
-            yield process.stdout
+            process = programs.start(programs.PARQUET, words, nothing, writing)
+        finally:
+            os.close(nothing)
+            os.close(writing)
+        try:
+            yield output
             if process.wait():
                 raise OSError(f"{words[1]}: cannot be read, see the log")
         finally:
@@ -126,13 +129,13 @@ def _process(*words: str) -> Iterator[IO[bytes]]:
 
 
 def main(words: Sequence[str]) -> None:
-    """Write what is asked for to standard output."""
+    """Write what is asked for to standard output, confined to the folder of the file."""
     parent, *asked = words
     end_with_parent(int(parent))
-    write(asked, sys.stdout.buffer)
+    write(asked, sys.stdout.buffer, confined=True)
 
 
-def write(words: Sequence[str], output: IO[bytes]) -> None:
+def write(words: Sequence[str], output: IO[bytes], *, confined: bool = False) -> None:
     """Write what is asked for to `output`."""
     import duckdb
 
@@ -140,8 +143,9 @@ def write(words: Sequence[str], output: IO[bytes]) -> None:
 
     what, name, *rest = words
     parquet = Path(name)
-    with duckdb.connect() as database:
-        database.execute("SET threads = 1")
+    if confined:  # the daemon that strangers talk to states the condition
+        sandbox.confine([parquet.parent, *_OF_DUCKDB])
+    with duckdb.connect(config={"threads": 1}) as database:
         names = parquet_columns(database, parquet)
         if what == "columns":
             _write_columns(database, parquet, names, rest, output)

@@ -34,6 +34,7 @@ from keys.credentials.users import Role, Service
 from keys.ledger.writer import LedgerBusy, Unwritable
 from keys.operations import server_state, site_keys
 from keys.server_keys import host
+from portal import broker_client
 from portal.access import own_account, totp
 from portal.access.gate import (
     LOGIN_PAGE,
@@ -360,6 +361,13 @@ def _services(request: Request) -> list[ShownService]:
 
 
 def _host_keys(site: Path) -> tuple[tuple[str, str], ...]:
+    if broker_client.in_use():
+        return tuple(broker_client.ask("host_keys"))
+    return host_keys(site)
+
+
+def host_keys(site: Path) -> tuple[tuple[str, str], ...]:
+    """Return type and fingerprint of each host key that the SFTP server uses."""
     running = server_state.read(site)
     with suppress(OSError, ValueError, Faults):
         site_keys.require(site, HOST_KEYS)

@@ -28,12 +28,12 @@ from keys.access_requests.form import SERVICE_USER, Form
 from keys.access_requests.store import AccessRequest, Draft, State
 from keys.credentials.ring import fingerprint
 from keys.credentials.users import MAX_WEB_USERS, Role, login_name
-from keys.operations import ring_files, user_files
 from portal.access.gate import Refusal, entrance_of, gated_router, record, record_now, signed_in
 from portal.access.identity import Identity
 from portal.data import titles
 from portal.party.rendering import page
 from portal.party.sipport import fields as typed
+from portal.party.sipport import saving
 from portal.party.sipport.entrance import ROOT
 
 Representative = Annotated[Identity, Depends(signed_in(roles=frozenset({Role.REPRESENTATIVE})))]
@@ -109,10 +109,10 @@ async def save_form(request: Request, who: Representative) -> Response:
     try:
         if content is not None:
             made = await asyncio.to_thread(
-                store.submit, site, who.party, content, version, fields, who.login, now
+                saving.submit, site, who.party, content, version, fields, who.login, now
             )
             return RedirectResponse(f"{ROOT}/talep/{made.number}", 303)
-        saved = await asyncio.to_thread(store.save_draft, site, who.party, version, fields, now)
+        saved = await asyncio.to_thread(saving.save_draft, site, who.party, version, fields, now)
     except store.Conflict:
         waiting = await asyncio.to_thread(_waiting, request, who)
         problem = {"": _WAITING if waiting else _CONFLICT}
@@ -156,13 +156,8 @@ async def withdraw(request: Request, number: int, who: Representative) -> Respon
     )
     entrance = entrance_of(request)
     site, now = entrance.settings.site, entrance.clock()
-
-    def change() -> None:
-        with store.locked(site, who.party):
-            store.decide(site, found, State.WITHDRAWN, who.login, now)
-
     try:
-        await asyncio.to_thread(change)
+        await asyncio.to_thread(saving.withdraw, site, found, who.login, now)
     except store.Conflict:
         raise Refusal(409, "decided", "Bu talep hakkında karar verilmiş.") from None
     return RedirectResponse(f"{ROOT}/", 303)
@@ -284,10 +279,9 @@ def _first_draft(request: Request, who: Identity) -> Draft:
     """Return a draft that asks for what is in force."""
     site = entrance_of(request).settings.site
     try:
-        users, held = user_files.load(site, who.party), ring_files.load(site, who.party)
+        return Draft(0, saving.in_force(site, _party(request, who)))
     except Faults as error:
         raise _site_faults(error) from None
-    return Draft(0, typed.in_force(_party(request, who), users, held))
 
 
 def _find(request: Request, who: Identity, number: int) -> AccessRequest:

@@ -6,6 +6,7 @@ from struct import iter_unpack, pack, unpack_from
 import pytest
 
 from keys.kernel import bpf
+from keys.kernel import seccomp as calls
 from sftpd.sandbox import seccomp
 from sftpd.sandbox.seccomp import Stage
 
@@ -98,8 +99,8 @@ def test_nothing_that_protects_the_process_can_be_switched_off(stage: Stage) -> 
 def test_attributes_are_read_only_of_open_files_and_no_disk_is_synced(stage: Stage) -> None:
     x86_64 = {"getxattr": 191, "lgetxattr": 192, "listxattr": 194, "llistxattr": 195, "sync": 162}
     aarch64 = {"getxattr": 8, "lgetxattr": 9, "listxattr": 11, "llistxattr": 12, "sync": 81}
-    for machine, calls in (("x86_64", x86_64), ("aarch64", aarch64)):
-        for number in (*calls.values(), 464, 465):  # getxattrat, listxattrat
+    for machine, listed in (("x86_64", x86_64), ("aarch64", aarch64)):
+        for number in (*listed.values(), 464, 465):  # getxattrat, listxattrat
             assert answer(stage, machine, number) == EPERM
     fgetxattr = 193
     assert answer(stage, "x86_64", fgetxattr) == ALLOW
@@ -180,7 +181,8 @@ def test_the_numbers_are_those_of_the_kernel_headers(machine: str, header: Path)
     stated = re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)\s", header.read_text())
     known = {name: int(number) for name, number in stated}
     column = ["x86_64", "aarch64"].index(machine)
-    words = (seccomp._ALWAYS + seccomp._BEFORE_LOGIN_ONLY + seccomp._WITH_ARGUMENTS).split()
+    shared = calls.NEVER + calls.SETUP + calls.WITH_ARGUMENTS
+    words = (shared + seccomp._SESSION).split()
     table = dict(zip(words[::3], words[1 + column :: 3], strict=True))
     assert len(table) == 165
     for name, number in table.items():

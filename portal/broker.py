@@ -1,0 +1,458 @@
+"""The broker of a web daemon: the process that does what the daemon itself may not do.
+
+    broker ── forks ──> the daemon (portal/daemon), which serves strangers and is confined
+       ▲ └── starts ──> the signer; programs that make pictures, read snapshots, run commands
+       └── questions ── over one socket (portal/broker_client)
+
+The broker is the process that was started: signals go to it, and it holds the daemon's place in the
+site. It forks the daemon before it reads any key, and lets it begin when signer and records are
+ready. It never sees a byte of a request. It answers these questions, each in a thread of its own,
+and no other ones:
+
+    settings           the settings and the certificate, read again and recorded
+    users, in_force    the users of a party, and the draft of a form that asks for what is in force
+    set_password, accept_terms, set_totp      a user changes its own account
+    submit, save_draft, withdraw              a representative's request form
+    ballot, receipt, host_keys                what the web site shows of files that it cannot read
+    anchor, publish, publish_sessions         what goes into the ledger, and into files in state/
+    database, keep_open                       where a database is, and one made after the start
+    start              a program; its descriptors come with the question
+
+A daemon that was taken over can ask all this too. So parties, sites and files are checked here, the
+time is the broker's, and what a program does with its words is limited there.
+
+SQLite makes two files beside a database that somebody has open, and removes them afterwards. The
+daemon could not make them, so the broker keeps the databases open.
+"""
+
+import base64
+import json
+import os
+import pickle
+import select
+import signal
+import socket
+import sqlite3
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import sqlalchemy as sa
+import structlog
+
+from config import load
+from config.ballot import Ballot
+from config.event import Event
+from config.fault import Fault, Faults
+from config.settings import Settings, WebSettings
+from config.site import (
+    CATALOG,
+    FILING,
+    LEDGER_NAMES,
+    LEDGERS,
+    RESULTS_DATABASE,
+    RESULTS_LEDGER,
+    SITE_TOML,
+    SNAPSHOTS,
+    TLS,
+    WEB_SESSIONS,
+)
+from keys.access_requests import store
+from keys.access_requests.store import AccessRequest, Draft
+from keys.credentials.users import OPERATORS, Users
+from keys.kernel import process
+from keys.ledger import writer
+from keys.ledger.anchors import AnchorWriter
+from keys.ledger.receipt import Receipt, make_receipt
+from keys.operations import server_state, site_keys, user_files
+from keys.operations.key_files import KeyFilesOnRecord
+from keys.operations.live_sessions import LiveSession, SessionsFile
+from keys.operations.server_state import ServerState
+from portal import broker_client, programs, tls
+from portal.access import own_account
+from portal.data.queries import databases
+from portal.party.pages import entry
+from portal.party.sipport import saving
+from portal.party.sipport.fields import Fields
+from portal.programs import StaffCommand
+from publisher.results.ballot_file import load_ballot
+
+_SECOND = 1.0
+_MAX_QUESTION = 32 << 20  # bytes; the longest has all sessions
+_ASKING_SECONDS = 10.0  # for a question to arrive
+_STOPS = (signal.SIGTERM, signal.SIGINT)
+_log = structlog.get_logger()
+
+
+class Child:
+    """The daemon's process, forked and waiting for `begin`; it is killed at the end of a `with`."""
+
+    def __init__(self, pid: int, control: socket.socket) -> None:
+        self.pid, self.control = pid, control
+        self.status: int | None = None
+
+    def begin(self, folder: str) -> None:
+        """Let it begin; `folder` is for its temporary files."""
+        self.control.send(os.fsencode(folder))
+
+    def poll(self) -> int | None:
+        """Return its exit status, None while it runs; that of a signal is negative."""
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.status = os.waitstatus_to_exitcode(status)
+        return self.status
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.control.close()
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+
+
+def fork() -> Child | None:
+    """Fork the daemon's process, before this one reads a key; None in that process, when it begins.
+
+    It ends when this process does, and does not begin if this process ends before `begin`.
+    """
+    parent = os.getpid()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return Child(pid, ours)
+    ours.close()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon has its own handler
+    with suppress(ProcessLookupError, OSError):
+        process.end_with_parent(parent)
+        if folder := theirs.recv(4096):
+            tempfile.tempdir = os.environ["SQLITE_TMPDIR"] = os.fsdecode(folder)
+            broker_client.use(theirs)
+            return None
+    os._exit(1)
+
+
+class Broker:
+    """The broker of one daemon; `part` is its name, of its table in site.toml and of its lock."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        part: str,
+        ledger: str,
+        poll_signer: Callable[[], object],
+        record_new_settings: Callable[[Settings], object],
+        command: StaffCommand | None = None,
+    ) -> None:
+        """`command` is the program that runs the commands of the staff site."""
+        self._settings, self._part = settings, part
+        self._poll_signer, self._record_new_settings = poll_signer, record_new_settings
+        self._command = command
+        self._anchors = AnchorWriter(settings.site / LEDGERS, ledger, LEDGER_NAMES)
+        self._on_record = KeyFilesOnRecord(settings.site)
+        self._lock = threading.Lock()  # of what several questions read or change
+        self._sessions_file = SessionsFile(settings.site, WEB_SESSIONS)
+        self._databases: dict[Path, tuple[int, sqlite3.Connection]] = {}
+        asked = (
+            self.settings,
+            self.users,
+            self.in_force,
+            self.set_password,
+            self.accept_terms,
+            self.set_totp,
+            self.submit,
+            self.save_draft,
+            self.withdraw,
+            self.ballot,
+            self.receipt,
+            self.host_keys,
+            self.anchor,
+            self.publish,
+            self.keep_open,
+            self.publish_sessions,
+            self.database,
+        )
+        self._verbs: dict[str, Callable[..., object]] = {each.__name__: each for each in asked}
+
+    def run(self, child: Child) -> int:
+        """Let the daemon serve until it ends; return the exit status of this process.
+
+        SIGTERM and SIGINT stop the daemon, SIGHUP has it reload.
+        """
+        wake_reader, wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        received: set[int] = set()
+        for number in (*_STOPS, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, lambda got, _: received.add(got))
+        signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
+        stopping, asking = False, True
+        due = time.monotonic()
+        with (
+            server_state.claim(self._settings.site, self._part),
+            tempfile.TemporaryDirectory(prefix="ssps-web-") as folder,
+        ):
+            self._keep_databases_open()
+            child.begin(folder)
+            while (status := child.poll()) is None:
+                if received.intersection(_STOPS):
+                    stopping = True
+                    os.kill(child.pid, signal.SIGTERM)
+                elif signal.SIGHUP in received:
+                    os.kill(child.pid, signal.SIGHUP)
+                received.clear()
+                control = child.control.fileno()
+                wanted = [wake_reader, control] if asking else [wake_reader]
+                ready, _, _ = select.select(wanted, [], [], max(0, due - time.monotonic()))
+                if wake_reader in ready:
+                    with suppress(BlockingIOError):
+                        os.read(wake_reader, 4096)
+                if control in ready:
+                    asking = self._receive(child.control)
+                if time.monotonic() >= due:
+                    due = time.monotonic() + _SECOND
+                    self._look_after()
+        if status == 0 or (stopping and -status in _STOPS):
+            return 0
+        _log.error("web-process-died", daemon=self._part, exit_status=status)
+        return status if status > 0 else 1
+
+    def _look_after(self) -> None:
+        self._poll_signer()
+        try:
+            self._keep_databases_open()
+        except (OSError, sqlite3.Error) as error:
+            _log.error("database-not-kept-open", cause=str(error))
+
+    # Questions.
+
+    def _receive(self, control: socket.socket) -> bool:
+        """Take a question, and answer it in a thread; False if there will be none any more."""
+        try:
+            message, files, _, _ = socket.recv_fds(control, 16, 4)
+        except OSError:
+            return False
+        if not message:
+            return False
+        if files:
+            channel = socket.socket(fileno=files[0])
+            threading.Thread(target=self._answer, args=(channel, files[1:]), daemon=True).start()
+        return True
+
+    def _answer(self, channel: socket.socket, files: Sequence[int]) -> None:
+        with ExitStack() as opened:
+            opened.enter_context(channel)
+            for file in files:
+                opened.callback(os.close, file)
+            answer: tuple[bool, object]
+            try:
+                channel.settimeout(_ASKING_SECONDS)
+                with channel.makefile("rb") as lines:
+                    question = json.loads(lines.readline(_MAX_QUESTION), object_hook=_decode)
+                channel.settimeout(None)
+                verb, words = question["verb"], question["words"]
+                if verb == "start":
+                    answer = True, self._run(channel, files, *words)
+                else:
+                    answer = True, self._verbs[verb](*words)
+            except Exception as error:
+                answer = False, error
+            with suppress(OSError):
+                channel.sendall(pickle.dumps(answer))
+
+    def _run(self, channel: socket.socket, files: Sequence[int], kind: str, *words: str) -> int:
+        """Run a program until it ends; kill it if the daemon closes its socket before."""
+        if kind == programs.COMMAND and self._command is not None:
+            program = self._command.run(files)
+        else:
+            if kind == programs.PARQUET:
+                self._check_snapshot_file(Path(words[1]))
+            program = programs.run(kind, words, files)
+        watched = os.pidfd_open(program.pid)
+        try:
+            ready = select.poll()
+            ready.register(watched, select.POLLIN)
+            ready.register(channel, select.POLLIN)
+            ready.poll()
+            if program.poll() is None:
+                program.kill()
+            return program.wait()
+        finally:
+            os.close(watched)
+
+    # What the daemon asks.
+
+    def settings(self, with_certificate: bool) -> tuple[Settings, tls.Pair | None]:
+        """Read the settings and the certificate again; raise Faults, and record what is new."""
+        with self._lock:
+            new, faults = load.read(self._settings.site)
+            if new is None:
+                raise Faults(faults)
+            if (web := self._web_of(new)) is None:
+                removed = f"was removed: put it back, or stop `ssps {self._part}`"
+                raise Faults([Fault(SITE_TOML, self._part, removed)])
+            pair = tls.read_pair(web) if with_certificate else None
+            self._record_new_settings(new)
+            if pair is not None:
+                site_keys.require(new.site, TLS)
+            self._settings = new
+            return new, pair
+
+    def users(self, party: str) -> Users:
+        """Return the users of a party; raise Faults if they are refused."""
+        self._check_holder(party)
+        with self._lock:
+            return user_files.load(self._settings.site, party, self._on_record)
+
+    def in_force(self, party: str) -> Fields:
+        """Return the draft of a form that asks for what is in force."""
+        found = self._settings.party(party)
+        if found is None:
+            raise ValueError(f"{party!r} is no party")
+        return saving.in_force(self._settings.site, found)
+
+    def set_password(self, party: str, name: str, credential: str, password: str) -> str:
+        """Replace the password of a user."""
+        self._check_holder(party)
+        site = self._settings.site
+        return own_account.set_password(site, party, name, credential, password, writer.utc_now)
+
+    def accept_terms(self, party: str, name: str, edition: str) -> None:
+        """Note that a user accepted the terms."""
+        self._check_holder(party)
+        own_account.accept_terms(self._settings.site, party, name, edition, writer.utc_now)
+
+    def set_totp(self, party: str, name: str, secret: str) -> None:
+        """Set or remove the second factor of a user."""
+        self._check_holder(party)
+        own_account.set_totp(self._settings.site, party, name, secret, writer.utc_now)
+
+    def save_draft(self, party: str, version: int, fields: Mapping[str, Any]) -> Draft:
+        """Replace the draft of a request form."""
+        self._check_holder(party)
+        site = self._settings.site
+        return saving.save_draft(site, party, version, fields, writer.utc_now())
+
+    def submit(
+        self, party: str, form: bytes, version: int, fields: Mapping[str, Any], by: str
+    ) -> AccessRequest:
+        """Keep a request form that is sent."""
+        self._check_holder(party)
+        now = writer.utc_now()
+        return saving.submit(self._settings.site, party, form, version, fields, by, now)
+
+    def withdraw(self, party: str, number: int, form: bytes, by: str) -> None:
+        """Withdraw a request form."""
+        self._check_holder(party)
+        site, now = self._settings.site, writer.utc_now()
+        found = store.request(site, party, int(number))
+        if found is None or found.form != form:
+            raise store.Conflict(f"request {number} of {party} is not what it was")
+        saving.withdraw(site, found, by, now)
+
+    def ballot(self, site: str) -> Ballot | None:
+        """Return the ballot of a site."""
+        return load_ballot(self._site(site))
+
+    def receipt(self, site: str, ledger: str, seq: int) -> Receipt:
+        """Return the receipt of a record of the filing or of the results."""
+        if ledger not in (FILING, RESULTS_LEDGER):
+            raise ValueError(f"{ledger!r} is no ledger of the web site")
+        return make_receipt(self._site(site) / LEDGERS / ledger, seq)
+
+    def host_keys(self) -> tuple[tuple[str, str], ...]:
+        """Return type and fingerprint of each host key of the SFTP server."""
+        return entry.host_keys(self._settings.site)
+
+    def anchor(self) -> Event | None:
+        """Return the anchor to record now, None if none is due."""
+        with self._lock:
+            return self._anchors.next_event()
+
+    def publish(self, state: Mapping[str, Any]) -> None:
+        """Write the daemon's state file."""
+        lists = {key: tuple(state[key]) for key in ("damaged", "faults")}
+        found = ServerState(os.getpid(), state["rings"], parties=state["parties"], **lists)
+        server_state.write(self._settings.site, found, self._part)
+
+    def publish_sessions(self, sessions: Sequence[Mapping[str, Any]]) -> None:
+        """Write the portal's sessions for the staff site and the commands."""
+        with self._lock:
+            self._sessions_file.update([LiveSession(**each) for each in sessions])
+
+    def database(self, site: str, schema: str) -> sa.URL:
+        """Return where the catalog or the results of a site are."""
+        return databases.url_of(self._site(site), schema)
+
+    def keep_open(self, file: str) -> None:
+        """Keep a database open that was made after the last look."""
+        if Path(file) in self._database_files():
+            self._keep_open(Path(file))
+
+    # What it may ask about.
+
+    def _web_of(self, settings: Settings) -> WebSettings | None:
+        return settings.staff if self._part == server_state.STAFF else settings.portal
+
+    def _check_holder(self, party: str) -> None:
+        of_staff = self._part == server_state.STAFF
+        if of_staff != (party == OPERATORS) or not (of_staff or self._settings.party(party)):
+            raise ValueError(f"{party!r} has no users here")
+
+    def _sites(self) -> list[Path]:
+        return [self._settings.site, *(each.folder for each in self._settings.rehearsals)]
+
+    def _site(self, stated: str) -> Path:
+        if Path(stated) not in self._sites():
+            raise ValueError(f"{stated!r} is not a site of the portal")
+        return Path(stated)
+
+    def _check_snapshot_file(self, file: Path) -> None:
+        folders = {(site / SNAPSHOTS).resolve() for site in self._sites()}
+        if file.resolve().parent.parent not in folders:
+            raise ValueError(f"{file} is not in a snapshot")
+
+    def _database_files(self) -> list[Path]:
+        return [site / name for site in self._sites() for name in (CATALOG, RESULTS_DATABASE)]
+
+    def _keep_databases_open(self) -> None:
+        for file in self._database_files():
+            self._keep_open(file)
+
+    def _keep_open(self, file: Path) -> None:
+        """Open a database, or open it again if it was replaced."""
+        with self._lock:
+            try:
+                found = file.stat().st_ino
+            except FileNotFoundError:
+                return
+            inode, before = self._databases.get(file, (None, None))
+            if found == inode:
+                return
+            if before is not None:
+                before.close()
+            # Not read-only: whoever closes it last has to be able to tidy up its log.
+            name = f"{file.absolute().as_uri()}?mode=rw"
+            opened = sqlite3.connect(name, uri=True, check_same_thread=False)
+            opened.execute("SELECT name FROM sqlite_master").fetchall()
+            self._databases[file] = found, opened
+
+
+def _decode(found: dict[str, Any]) -> object:
+    if found.keys() == {broker_client.BYTES}:
+        return base64.b64decode(found[broker_client.BYTES])
+    return found

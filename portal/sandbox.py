@@ -1,0 +1,81 @@
+"""Confines a web daemon's process, which parses what strangers send, by means of the kernel.
+
+`confine` is called when ledger, sockets and certificate are open and everything is imported, before
+the first connection is accepted and while there is one thread. It cannot be undone. From then on:
+
+- no_new_privs, and no capability (root keeps the one to read files of other users).
+- Landlock (keys/kernel/landlock): only the folders that are named are read, and fewer are written:
+  those and the one for temporary files.
+  No TCP port is bound or connected to (ABI 4), no abstract socket and no process outside is reached
+  (ABI 6). Descriptors that are open remain usable: the listening socket, the ledger, the sessions.
+- seccomp (keys/kernel/seccomp): no new socket, no program, no other process, no ptrace, no mount,
+  no change of a file's mode or owner. Threads, and connections that come in, are allowed.
+
+What needs more, the broker does (portal/broker). The process that reads a snapshot's Parquet file
+(portal/data/numbers/parquet) is confined in the same way, to the folder of that file.
+"""
+
+import os
+import sysconfig
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import structlog
+
+import config
+import keys
+import publisher
+from keys.kernel import bpf, capabilities, landlock, process, seccomp
+
+_DAC_OVERRIDE = 1
+_MACHINE = ("/usr/lib", "/lib", "/lib64", "/usr/share/zoneinfo")  # libraries and time zones
+
+_log = structlog.get_logger()
+
+
+def confine(readable: Iterable[Path], writable: Iterable[Path] = ()) -> None:
+    """Let this process only read or write below these folders, for good.
+
+    A folder that is missing is left out. If the kernel lacks a part of the sandbox, the process
+    goes on without it, and a warning says so. Raises OSError if the kernel refuses one that it has.
+    """
+    if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 - threads, not a folder
+        raise AssertionError("a thread that runs already would not be confined")
+    time.localtime()  # reads the file of the time zone
+    abi, filters = landlock.abi(), bpf.supported()
+    process.forbid_new_privileges()
+    capabilities.limit_to(*([_DAC_OVERRIDE] if os.geteuid() == 0 else []))
+    if abi:
+        _allow_files([*_code(), *readable], writable, abi)
+    if filters:
+        denied = seccomp.NEVER + seccomp.SETUP
+        bpf.install(seccomp.program(denied, os.getpid(), threads=True))
+    if not (abi and filters):
+        lacks = ", ".join(n for n, has in (("Landlock", abi), ("seccomp", filters)) if not has)
+        _log.warning("sandbox-incomplete", kernel=f"no {lacks}")
+
+
+def _allow_files(readable: Iterable[Path], writable: Iterable[Path], abi: int) -> None:
+    rights = [*((path, landlock.READ) for path in readable)]
+    rights += [(path, landlock.WRITE) for path in writable]
+    opened: list[tuple[int, int]] = []
+    try:
+        for path, allowed in rights:
+            try:
+                descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            opened.append((descriptor, allowed))
+        landlock.deny_all_but(opened, abi)
+    finally:
+        for descriptor, _ in opened:
+            os.close(descriptor)
+
+
+def _code() -> list[Path]:
+    """Return the folders of the code and its libraries: modules and templates are read later."""
+    paths = sysconfig.get_paths()
+    named = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    ours = [Path(each.__path__[0]) for each in (config, keys, publisher)]
+    return [Path(__file__).parent, *ours, *map(Path, sorted(named)), *map(Path, _MACHINE)]
