@@ -45,13 +45,15 @@ from sftpd.monitor.monitor import (
     ProtocolViolation,
 )
 from sftpd.monitor.password_change import PasswordChanges
+from sftpd.monitor.password_turns import PasswordTurns
 from sftpd.processes.host_keys import HASH_SIZES
-from sftpd.processes.judge import Judge
+from sftpd.processes.judge import THREADS, Judge
 
 INTERACTIVE = "keyboard-interactive"
 _METHODS = ("password", INTERACTIVE)
 _MAX_PROOFS = 64
 _MAX_TEXT = 255
+_PASSWORDS_AT_ONCE = THREADS // 2  # of one address
 _USERAUTH_REQUEST = 50
 _length = Struct(">I")
 
@@ -94,6 +96,7 @@ class Logins:
         self._is_paced = is_paced
         self._charge_login_cpu = charge_login_cpu
         self._answer_witness = answer_witness
+        self._password_turns = PasswordTurns(_PASSWORDS_AT_ONCE)
         self.public_keys: Collection[str] = ()
 
     def handle(self, state: ConnectionState, message: Message, send: Send) -> None:
@@ -211,7 +214,14 @@ class Logins:
             raise ProtocolViolation(f"PASSWORD by an unknown method: {method[:64]!r}")
         passwords = self._revalidator.passwords(user)
 
+        def start() -> bool:
+            if state.ended:
+                return False
+            self._judge.check_password([c.secret for c in passwords], text, checked, spent)
+            return True
+
         def checked(done: bool, matched: int | None) -> None:
+            self._password_turns.end(state.address)
             if state.ended:
                 return
             if not done:
@@ -222,7 +232,7 @@ class Logins:
             self._conclude(state, user, method, decision, "", answer)
 
         text = message.texts[2].decode("utf-8", "replace")
-        self._judge.check_password([c.secret for c in passwords], text, checked, spent)
+        self._password_turns.begin(state.address, start)
 
     def _conclude(
         self,

@@ -301,6 +301,7 @@ def test_only_the_hashes_of_the_named_user_are_compared(desk: Desk) -> None:
     for user, hashes in ((b"parti-a", list(HASHES)), (b"parti-b", []), (b"../evil", [])):
         desk.ask(desk.begin(), password(b"x", user=user))
         assert desk.judge.asked.pop() == (hashes, "x")
+        desk.judge.answer(True, None)
 
 
 @pytest.mark.parametrize(
@@ -405,3 +406,21 @@ def test_what_other_processes_do_before_the_login_is_charged_to_the_address(desk
     desk.ask(state, SIGN)
 
     assert desk.charged == [("127.0.0.1", 0.25), ("127.0.0.1", 0.5)]
+
+
+def test_the_passwords_of_one_address_do_not_make_those_of_another_wait(desk: Desk) -> None:
+    states = [desk.begin() for _ in range(5)]
+    for number, state in enumerate(states):
+        desk.ask(state, password(b"%d" % number))
+    desk.ask(desk.begin("192.0.2.66"), password(b"other"))
+    assert [text for _, text in desk.judge.asked] == ["0", "1", "other"]
+
+    states[2].ended = True  # its client has hung up: nothing to compare any more
+    desk.judge.answer(True, None)
+    assert [text for _, text in desk.judge.asked[3:]] == ["3"]
+    desk.judge.answer(False, None)  # the judge has died
+    assert [text for _, text in desk.judge.asked[4:]] == ["4"]
+    for _ in range(3):
+        desk.judge.answer(True, None)
+    assert desk.judge.answers == []
+    assert len(desk.logins._password_turns) == 0
