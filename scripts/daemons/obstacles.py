@@ -28,6 +28,7 @@ def publisher_faults(settings: Settings, *, every_folder: bool = True) -> Iterat
     if not (site / REGISTRY_INDEX).exists():
         advice = "no registry yet: run `ssps registry import FILE.csv --why TEXT`"
         yield Fault(str(REGISTRY_INDEX), "", advice)
+    yield from _catalog_faults(settings)
     missing = list(intake_faults(settings))
     if every_folder or len(missing) == len(settings.intake.folders):
         yield from missing
@@ -40,6 +41,23 @@ def publisher_faults(settings: Settings, *, every_folder: bool = True) -> Iterat
         if folder.exists() and os.geteuid() != 0 and not os.access(folder, os.W_OK | os.X_OK):
             wrong = f"user {os.geteuid()} may not write to it: run as its owner"
             yield Fault(str(folder.relative_to(site)), "", wrong)
+
+
+def _catalog_faults(settings: Settings) -> Iterator[Fault]:
+    """Yield what is wrong with the tables in PostgreSQL; a server that is down may come back."""
+    if settings.catalog.url:
+        from publisher import database, migrations
+        from publisher.fsck.copying import Place
+
+        place = Place(settings.site, settings.catalog.url, settings.catalog.password_file)
+        for schema in migrations.SCHEMAS:
+            try:
+                with database.reading(place.of(schema)) as connection:
+                    migrations.check(connection)
+            except Faults as error:
+                yield from error.faults
+            except database.Unreachable:
+                return
 
 
 def intake_faults(settings: Settings) -> Iterator[Fault]:

@@ -52,12 +52,15 @@ def test_the_tables_of_a_new_site_are_made_once(site: Path, ssps: Ssps, url: str
     state(site, url)
 
     tried = ssps("catalog", "migrate", "--site", site, "--why", "x", "--dry-run")
+    checked = ssps("check", "--site", site)
     made = ssps("catalog", "migrate", "--site", site, "--why", "x")
     again = ssps("catalog", "migrate", "--site", site, "--why", "x")
 
     assert refused.exit_code == 1 and "catalog.url: is not stated" in refused.output
     assert [tried.exit_code, made.exit_code, again.exit_code] == [0, 0, 0], made.output
     assert "apply catalog/0001-tables" in tried.output
+    assert "of results are missing or of an earlier version: run `ssps catalog" in checked.output
+    assert "run `ssps catalog" not in ssps("check", "--site", site).output
     assert "apply results/0001-tables" in made.output
     assert "no change: the tables are those of this version" in again.output
     records = [record.event for record in read_records(site / LEDGERS / OPERATIONS)]

@@ -2,16 +2,17 @@
 
 import itertools
 import json
-import sqlite3
-from contextlib import closing
 
+import postgres
 import pytest
+import sqlalchemy as sa
 from unit.portal.portal_site import PortalSite, result
 
 from config.scope import ALL, Scope
 from config.sheet import Secim
-from config.site import RESULTS_DATABASE
 from portal.data.queries.findings import FindingQueries
+from publisher.results import store
+from publisher.results import tables as t
 from publisher.results.checks.finding import Check
 
 KADIKOY = "34-istanbul-1/kadikoy-1"
@@ -60,12 +61,15 @@ def put_findings(site: PortalSite) -> Rows:
         (check.value, secim, places)
         for check, secim, places in itertools.product(CHECKS, ("cb", "mv"), PLACES)
     ]
-    with closing(sqlite3.connect(site.path / RESULTS_DATABASE)) as database, database:
-        database.execute("DELETE FROM finding")
-        database.executemany(
-            "INSERT INTO finding (subject, check_name, kind, secim, places, numbers, sheets) "
-            "VALUES ('x', ?, 'note', ?, ?, '{}', '[]')",
-            [(check, secim, json.dumps(places)) for check, secim, places in made],
+    nothing = {"subject": "x", "kind": "note", "numbers": "{}", "sheets": "[]"}
+    with postgres.changing(store.url(site.path)) as database:
+        database.execute(sa.delete(t.finding))
+        database.execute(
+            sa.insert(t.finding),
+            [
+                {**nothing, "check_name": check, "secim": secim, "places": json.dumps(places)}
+                for check, secim, places in made
+            ],
         )
     return made
 
@@ -113,8 +117,8 @@ def test_numbers_are_counted_again_after_a_moment(site: PortalSite) -> None:
     now = 0.0
     queries = FindingQueries(site.path, lambda: now)
     assert sum(queries.count(ALL, None).values()) == len(rows)
-    with closing(sqlite3.connect(site.path / RESULTS_DATABASE)) as database, database:
-        database.execute("DELETE FROM finding WHERE secim = 'cb'")
+    with postgres.changing(store.url(site.path)) as database:
+        database.execute(sa.delete(t.finding).where(t.finding.c.secim == "cb"))
     assert sum(queries.count(ALL, None).values()) == len(rows)
 
     now = 2.5
