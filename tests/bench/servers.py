@@ -48,7 +48,16 @@ from config import load
 from sftpd import server
 structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=sys.stderr))
 PATCH
-server.serve(load.load(Path(sys.argv[1])), ready=lambda port: print(port, flush=True))
+server.serve(
+    load.load(Path(sys.argv[1])), ready=lambda port: print(port, flush=True), FORKER
+)
+"""
+# The process that forks the sessions, with the same patch.
+_FORKER = """\
+import sys
+from sftpd import sessions
+PATCH
+sys.exit(sessions.main(int(sys.argv[1]), int(sys.argv[2])))
 """
 _SSHD = """\
 ListenAddress 127.0.0.1
@@ -184,12 +193,15 @@ def lay_out(folder: Path) -> Path:
 def ours(folder: Path, patch: str = "") -> Iterator[Server]:
     """Run our server on the site, as in production with children, sandbox, ledger and limits.
 
-    `patch` is code that runs before it starts.
+    `patch` is code that runs before it starts, also in the process that forks its sessions.
     """
+    code = _SERVE.replace("PATCH", patch)
+    forker = [sys.executable, "-c", _FORKER.replace("PATCH", patch)]
+    code = code.replace("FORKER", f"forker_command={forker!r}" if patch else "")
     with (
         (folder / "ours.log").open("w") as log,
         subprocess.Popen(
-            [sys.executable, "-c", _SERVE.replace("PATCH", patch), str(folder / "site")],
+            [sys.executable, "-c", code, str(folder / "site")],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
