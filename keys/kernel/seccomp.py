@@ -107,10 +107,16 @@ prctl 157 167
 
 
 def program(
-    denied: str, pid: int, machine: str = platform.machine(), *, threads: bool = False
+    denied: str,
+    pid: int,
+    machine: str = platform.machine(),
+    *,
+    threads: bool = False,
+    ignored: str = "",
 ) -> bytes:
     """Return the filter of the process `pid`, which denies the calls in the table `denied`.
 
+    Those in `ignored` have no effect either, but do not fail.
     Beside them it denies what arguments make dangerous: new processes, threads unless `threads` is
     True, signals to other processes, and the requests above. KeyError for an unknown machine.
     """
@@ -118,7 +124,7 @@ def program(
     code = bpf.require_architecture(machine)
     if machine == "x86_64":
         code += [instruction(bpf.AT_LEAST, _X32, 0, 1), bpf.deny()]
-    code.append(_denied_calls(denied, machine))
+    code += [_refused_calls(ignored, machine, 0), _refused_calls(denied, machine, errno.EPERM)]
     # The flags of clone3 are in memory, where no filter can read them. After ENOSYS libc calls
     # clone instead.
     code += [instruction(bpf.EQUAL, checked["clone3"], 0, 1), bpf.deny(errno.ENOSYS)]
@@ -140,10 +146,12 @@ def program(
 
 
 @cache
-def _denied_calls(table: str, machine: str) -> bytes:
+def _refused_calls(table: str, machine: str, error: int) -> bytes:
     numbers = bpf.call_numbers(table, machine).values()
     return b"".join(
-        step for number in numbers for step in (instruction(bpf.EQUAL, number, 0, 1), bpf.deny())
+        step
+        for number in numbers
+        for step in (instruction(bpf.EQUAL, number, 0, 1), bpf.deny(error))
     )
 
 
