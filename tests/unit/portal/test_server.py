@@ -7,18 +7,24 @@ import pytest
 from web_site import HOME, OPEN, Portal
 
 from config import times
+from config.site import ACCESS
 from keys.operations import live_sessions, server_state
 from keys.operations.live_sessions import LiveSession
+from portal import broker_client
+from portal.broker import Broker
 from portal.server import Server
 
 CLIENT = "Mozilla/5.0 (X11; Linux x86_64)"
 
 
 @pytest.fixture
-def server(portal: Portal) -> Iterator[Server]:
-    """A server that is not started; its tasks are called by the tests."""
+def server(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server that is not started, with its broker; its tasks are called by the tests."""
+    settings = portal.entrance.settings
+    broker = Broker(settings, server_state.PORTAL, ACCESS, lambda: None, lambda new: None)
+    monkeypatch.setattr(broker_client, "ask", lambda verb, *words: getattr(broker, verb)(*words))
     with server_state.claim(portal.site, server_state.PORTAL):
-        yield Server(portal.entrance, portal.requests, lambda: None, lambda settings: None)
+        yield Server(portal.entrance, portal.requests)
 
 
 def test_a_session_of_the_web_site_is_published_with_user_address_and_browser(
