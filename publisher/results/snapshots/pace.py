@@ -12,7 +12,7 @@ Three kinds of work have one:
 
     snapshots   a fifth of the time, a tenth of the disk, at least one a minute, also on a machine
                 so busy that one takes half a minute
-    exports     half of the time of a process with the lowest priority; they are removed again
+    exports     half of the time of a process with a low priority; they are removed again
     trees       a tenth of the disk, at least one each ten minutes
 """
 
