@@ -8,8 +8,8 @@ tables (publisher/migrations); each connection has one of the two as its search 
 What a page of the web site or a check asks very often goes through a `Reader`, which has no layer
 between it and SQLite. Its queries are written in the SQL that SQLite and PostgreSQL have in common.
 
-A PostgreSQL that cannot be reached is an OSError, `Unreachable`, as a disk that cannot be read is.
-One that goes away later is one of UNAVAILABLE, after which nothing is left to do but open again.
+A PostgreSQL that cannot be reached, or goes away later, is an OSError, `Unreachable`, as a disk
+that cannot be read is. After it nothing is left to do but open again.
 """
 
 import os
@@ -51,7 +51,7 @@ _OPTIONS = (
 
 
 class Unreachable(OSError):
-    """PostgreSQL does not accept a connection; `strerror` says why."""
+    """PostgreSQL does not accept a connection, or has ended it; `strerror` says why."""
 
     def __init__(self, cause: str) -> None:
         super().__init__(0, cause, f"{SITE_TOML}: catalog.url")
@@ -71,6 +71,11 @@ def location(site: Path, file: Path, schema: str) -> sa.URL:
     if not stated.url:
         return sa.URL.create(SQLITE, database=str(site / file))
     return in_schema(stated.url, stated.password_file, schema)
+
+
+def name_of(site: Path, file: Path) -> str:
+    """Return what messages call a database of a site: its file, or its schema in PostgreSQL."""
+    return f"PostgreSQL, schema {file.stem}" if load.catalog(site).url else str(file)
 
 
 def in_schema(stated: str, password_file: Path | None, schema: str) -> sa.URL:
@@ -214,6 +219,7 @@ def writing_engine(url: sa.URL, tables: sa.MetaData) -> sa.Engine:
     """
     engine = sa.create_engine(url)
     if url.drivername != SQLITE:
+        sa.event.listen(engine, "handle_error", _name_a_lost_server)
         try:
             with _connect(engine) as connection:
                 migrations.check(connection)
@@ -266,7 +272,18 @@ def _connect(engine: sa.Engine) -> sa.Connection:
     try:
         return engine.connect()
     except sa.exc.OperationalError as error:
-        raise Unreachable(" ".join(str(error.orig).split())) from None
+        raise Unreachable(_one_line(error.orig)) from None
+
+
+def _name_a_lost_server(context: sa.ExceptionContext) -> None:
+    """Raise Unreachable if a statement found that the server, or the way to it, is gone."""
+    # The pool itself replaces a connection that was lost while nobody used it.
+    if context.is_disconnect and not context.is_pre_ping:
+        raise Unreachable(_one_line(context.original_exception))
+
+
+def _one_line(error: BaseException | None) -> str:
+    return " ".join(str(error).split())
 
 
 def _pool(url: sa.URL) -> sa.Engine:
@@ -277,6 +294,7 @@ def _pool(url: sa.URL) -> sa.Engine:
         _pools[key] = sa.create_engine(
             url, connect_args={"options": options}, pool_pre_ping=True, pool_size=4, max_overflow=36
         )
+        sa.event.listen(_pools[key], "handle_error", _name_a_lost_server)
     return _pools[key]
 
 

@@ -25,6 +25,7 @@ from keys.ledger.segments import read_records
 from publisher.catalog import absences, review
 from publisher.catalog.rows import Original
 from publisher.catalog.tables import RECEIVED
+from publisher.database import name_of
 from publisher.filing.filer import ONE_TREE_ERRORS, Filer, FilingContext
 from publisher.intake import spool
 from publisher.page import (
@@ -106,8 +107,9 @@ class Recovery:
                 known = self._catalog.arrival_state(page)
                 if known is None or not known.done:
                     lost = f"lacks page {page}, number {record.seq} of {folder}: "
-                    advice = f"restore {CATALOG} from a backup"
-                    raise Faults([Fault(str(CATALOG), "", lost + advice)])
+                    advice = "restore the catalog from a backup"
+                    name = name_of(self._context.settings.site, CATALOG)
+                    raise Faults([Fault(name, "", lost + advice)])
         self._catalog.commit()
 
     def continue_trees(self, more: Callable[[], bool]) -> bool:

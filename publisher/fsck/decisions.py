@@ -16,7 +16,7 @@ from publisher.database import Reader
 from publisher.fsck import rebuild_catalog
 from publisher.fsck.finding import Finding
 
-_ADVICE = f"the ledgers are the record: restore {CATALOG} from a backup, or rebuild it"
+_ADVICE = "the ledgers are the record: restore the catalog from a backup, or rebuild it"
 # What each row is called, the columns that identify it, and those that no ledger has.
 _TABLES: tuple[tuple[sa.Table, str, tuple[str, ...], frozenset[str]], ...] = (
     (t.absence, "absence", ("id",), frozenset()),

@@ -159,7 +159,9 @@ class _ResultsCheck:
                 yield Finding(_DATABASE, problem, _RESTORE)
             elif row is not None and stored is None:
                 if seq <= last or not self._is_in_progress(row):
-                    problem = f"number {seq} is unknown to {_DATABASE}: {row.record.event.what}"
+                    problem = (
+                        f"number {seq} is unknown to the results database: {row.record.event.what}"
+                    )
                     yield Finding(str(FOLDER), problem, _REBUILD)
             elif row is not None and stored is not None:
                 for finding in self._compare(row, stored, batches):
@@ -372,7 +374,7 @@ def _snapshots(site: Path, snapshots: Mapping[int, Any], quick: bool) -> Iterato
             ("last_result", manifest["last_result"], row.last_result),
         ):
             if signed != stated:
-                problem = f"has {name} {signed}, but {RESULTS_DATABASE} {stated}"
+                problem = f"has {name} {signed}, but the results database {stated}"
                 yield Finding(f"{place}/{MANIFEST}", problem, _REBUILD)
         if manifest["previous"] != previous:
             yield Finding(f"{place}/{MANIFEST}", "does not follow the one before", _RESTORE)

@@ -31,7 +31,7 @@ from publisher.database import Reader
 from publisher.fsck.finding import Finding
 from publisher.fsck.rebuild_catalog import received_at_of
 
-_ADVICE = f"the ledger is the record: restore {CATALOG} from a backup"
+_ADVICE = "the ledger is the record: restore the catalog from a backup"
 _FILING = """
 SELECT f.arrival, f.frame, f.secim, f.belge, f.cevre, f.kurul, f.sandik, f.page, f.version,
     f.karekod, f.sha256, f.path, f.filed_at, a.id, a.name, a.sha256, a.outcome, a.state, a.reason,

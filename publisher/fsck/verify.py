@@ -31,6 +31,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -48,6 +49,7 @@ from config.site import (
     FILING,
     LEDGERS,
     QUARANTINE,
+    RESULTS_DATABASE,
     SPOOL,
     STORE,
     TREES,
@@ -59,7 +61,7 @@ from keys.digest import Digests, Proof
 from keys.ledger.segments import read_records
 from keys.operations import site_keys
 from publisher.catalog import catalog
-from publisher.database import Reader, open_reader
+from publisher.database import Reader, name_of, open_reader
 from publisher.fsck import snapshot, sums
 from publisher.fsck.decisions import compare_decisions
 from publisher.fsck.finding import Finding, PossibleFinding, publisher_is_running
@@ -105,14 +107,25 @@ def verify(
     `pause` waits some seconds while a publisher finishes the pages in flight. With `relinked`, a
     note counts the originals that were linked after they were sealed too.
     """
+    names = {str(file): name_of(settings.site, file) for file in (CATALOG, RESULTS_DATABASE)}
     with open_reader(catalog.url(settings.site)) as live:
         if live is None:
             if any((settings.site / STORE).glob("*")):
                 advice = "restore it from a backup"
-                yield Finding(str(CATALOG), "is missing, but pages are in the store", advice)
+                yield Finding(names[str(CATALOG)], "is missing, but pages are in the store", advice)
+            return
+        if _is_new(settings.site, live):
             return
         with closing(sqlite3.connect("")) as copy:  # a temporary file of SQLite's own
-            yield from _SiteCheck(settings, live, copy, quick, progress, pause, relinked).all()
+            check = _SiteCheck(settings, live, copy, quick, progress, pause, relinked)
+            for found in check.all():
+                yield replace(found, place=names.get(found.place, found.place))
+
+
+def _is_new(site: Path, live: Reader) -> bool:
+    """Return whether no publisher has started yet; in PostgreSQL the tables are made before."""
+    begun = (site / LEDGERS / FILING).exists() or any((site / STORE).glob("*"))
+    return not begun and live.execute("SELECT 1 FROM arrival LIMIT 1").fetchone() is None
 
 
 class _SiteCheck:
@@ -435,7 +448,6 @@ class _SiteCheck:
 
     def _trees_of_no_party(self) -> Iterator[Finding]:
         parties = {party.id for party in self._settings.parties if party.mirrors}
-        # In PostgreSQL a new site has its tables before the publisher makes the first tree.
         for path in sorted((self._site / TREES).glob("*")):
             if path.name not in parties and not path.name.startswith("."):
                 problem = "belongs to no party"
@@ -454,7 +466,7 @@ class _SiteCheck:
                 if found is None and wanted is not None:
                     yield Finding(place, f"is missing: {wanted[2]}", "restore it from a backup")
                 elif wanted is None and found is not None:
-                    advice = f"restore {CATALOG} from a backup"
+                    advice = "restore the catalog from a backup"
                     yield Finding(place, f"is not in the catalog: {found[2]}", advice)
                 elif wanted != found:
                     problem = f"has {found and found[2]}, but the catalog {wanted and wanted[2]}"

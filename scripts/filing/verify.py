@@ -20,6 +20,7 @@ from config.settings import Settings
 from config.site import CATALOG, FILING, LEDGERS, PARTIES_TOML, RESULTS_LEDGER, STORE, TREES
 from keys.ledger.writer import Ledger, LedgerBusy, write_policy
 from publisher.catalog import counts
+from publisher.database import name_of
 from publisher.fsck import rebuild, rebuild_catalog, rebuild_results, rebuilt_file
 from publisher.fsck.finding import Finding
 from publisher.fsck.repair import SEAL, Repair, failed_line
@@ -220,14 +221,14 @@ def _rebuild_catalog(site: Path, why: str, mode: change.Mode) -> None:
             change.carry_out(site, _CatalogRebuild(settings, why, records), mode)
     except LedgerBusy:
         wrong = "the publisher runs, stop it first: `ssps publish`, or `ssps run`"
-        raise console.fault(str(CATALOG), "", wrong) from None
+        raise console.fault(name_of(site, CATALOG), "", wrong) from None
 
 
 class _CatalogRebuild(change.Change[list[str]]):
     """Replaces catalog and results by what is rebuilt from the ledgers."""
 
     def __init__(self, settings: Settings, why: str, records: int) -> None:
-        super().__init__("rebuild", str(CATALOG), why)
+        super().__init__("rebuild", name_of(settings.site, CATALOG), why)
         self._settings = settings
         self._records = records
 
@@ -264,8 +265,9 @@ class _CatalogRebuild(change.Change[list[str]]):
                 lambda done: bar.update(task, completed=filed + done + 1),
             )
         new = [*built.lines(), *(results.lines() if results else ())]
-        preview = [f"{CATALOG}: now {', '.join(old) or 'missing or damaged'}"]
-        preview.append(f"{CATALOG}: rebuilt {', '.join(new)}")
+        name = name_of(site, CATALOG)
+        preview = [f"{name}: now {', '.join(old) or 'missing or damaged'}"]
+        preview.append(f"{name}: rebuilt {', '.join(new)}")
 
         def apply() -> None:
             rebuild_catalog.put_in_place(site)

@@ -8,10 +8,11 @@ import postgres
 import pytest
 import sqlalchemy as sa
 
-from config.site import SITE_TOML
+from config.site import CATALOG, SITE_TOML
 from publisher.catalog.catalog import Catalog
-from publisher.database import Unreachable, location, open_reader
+from publisher.database import Unreachable, location, name_of, open_reader
 from publisher.results.store import ResultStore
+from scripts.shared import console
 
 
 def test_an_index_that_an_earlier_version_lacked_is_made(tmp_path: Path) -> None:
@@ -79,3 +80,33 @@ def test_a_server_that_does_not_answer_is_an_error_of_the_machine(tmp_path: Path
 
     with pytest.raises(Unreachable, match="failed: No such file"):
         Catalog(location(tmp_path, Path("state/catalog.sqlite"), "catalog"))
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_away_is_an_error_of_one_line(postgres_server: postgres.Server) -> None:
+    url = postgres.in_schema(postgres_server.new_database(), "catalog")
+    ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+    ended += f" AND datname = '{url.database}'"
+    with open_reader(url) as reader, Catalog(url) as written:
+        assert reader is not None
+        with postgres.changing(url) as other:
+            assert len(other.exec_driver_sql(ended).all()) == 2
+
+        with pytest.raises(Unreachable) as reading:
+            reader.execute("SELECT 1")
+        with pytest.raises(Unreachable, match="terminating connection"):
+            written.connection.exec_driver_sql("SELECT 1")
+
+    (line,) = console.error_lines(reading.value)
+    assert line.startswith("site.toml: catalog.url: terminating connection") and "\n" not in line
+    with open_reader(url) as reader:  # the pool has no connection that was lost
+        assert reader is not None
+
+
+def test_messages_name_the_database_that_the_site_has(tmp_path: Path) -> None:
+    (tmp_path / SITE_TOML).write_text("")
+    assert postgres.EVERYTHING or name_of(tmp_path, CATALOG) == "state/catalog.sqlite"
+
+    stated = "postgresql+psycopg://ssps@db/ssps"
+    (tmp_path / SITE_TOML).write_text(f'[catalog]\nurl = "{stated}"\n')
+    assert name_of(tmp_path, CATALOG) == "PostgreSQL, schema catalog"

@@ -618,7 +618,7 @@ def test_a_catalog_that_is_lost_or_older_than_the_ledger_must_be_restored(
             path.unlink()
 
     for _ in range(2):
-        with pytest.raises(Faults, match=r"restore state/catalog\.sqlite from a backup$"):
+        with pytest.raises(Faults, match=r"restore the catalog from a backup$"):
             run(settings)
 
     shutil.rmtree(state)
@@ -640,7 +640,7 @@ def test_a_catalog_from_before_the_decision_on_a_recorded_page_must_be_restored(
     shutil.rmtree(settings.site / "state")
     (tmp_path / "copy").rename(settings.site / "state")
 
-    with pytest.raises(Faults, match=r"restore state/catalog\.sqlite from a backup$"):
+    with pytest.raises(Faults, match=r"restore the catalog from a backup$"):
         run(settings)
 
 

@@ -16,6 +16,7 @@ from keys.ledger.segments import read_records
 from keys.ledger.writer import Ledger
 from publisher.catalog import catalog
 from publisher.catalog import tables as t
+from publisher.database import name_of
 from publisher.fsck import rebuild_catalog
 from publisher.fsck.rebuilt_file import kept_file
 from publisher.fsck.verify import verify
@@ -184,4 +185,4 @@ def test_the_command_rebuilds_only_while_no_publisher_runs(
     assert (tried.exit_code, done.exit_code) == (0, 0), tried.output + done.output
     assert {**tables(site_with_decisions), "form": []} == {**before, "form": []}
     *_, record = read_records(site / LEDGERS / OPERATIONS)
-    assert (record.event.event, record.event.what) == ("rebuild", "state/catalog.sqlite")
+    assert (record.event.event, record.event.what) == ("rebuild", name_of(site, CATALOG))

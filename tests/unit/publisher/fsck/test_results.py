@@ -61,7 +61,7 @@ def change(site: ResultsSite, **values: object) -> None:
         ({"gecersiz": 4}, f"{ROW}: has gecersiz 4, but its record and batch 5"),
         ({"votes": '{"parti-a": 9}'}, f'{ROW}: has votes {{"parti-a": 9}}, but its record'),
         ({"line": 3}, f"{ROW}: has line 3, but its record and batch 1"),
-        ({"seq": 99}, "ledgers/results: number 0 is unknown to state/results.sqlite: 34-istanbul"),
+        ({"seq": 99}, "ledgers/results: number 0 is unknown to the results database: 34-istanbul"),
     ],
 )
 def test_a_changed_row_is_named(

@@ -16,12 +16,13 @@ from config import layout, scope
 from config.event import Event, Value
 from config.fault import Faults
 from config.settings import Settings
-from config.site import FILING, LEDGERS, OPERATIONS, SIGNING_KEYS, result_view
+from config.site import CATALOG, FILING, LEDGERS, OPERATIONS, SIGNING_KEYS, result_view
 from keys import digest
 from keys.ledger import segments
 from keys.ledger.writer import Ledger
 from keys.server_keys import host, sshsig, stamp_key
 from publisher.catalog import catalog
+from publisher.database import name_of
 from publisher.feed.published_files import PublishedFiles
 from publisher.feed.tools import Tools
 from publisher.filing.filer import Filer
@@ -436,7 +437,9 @@ def test_a_row_that_is_not_what_was_recorded_is_named(
 
     told = findings(site_with_pages)
 
-    assert [line for line in told if problem in line], told
+    named = [line for line in told if problem in line]
+    assert named, told
+    assert named[0].startswith(f"{name_of(site_with_pages.site, CATALOG)}: ")
 
 
 @pytest.mark.parametrize("damage", [b'{"damaged', b'{"event": "absent"}'])

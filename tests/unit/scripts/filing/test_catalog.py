@@ -61,6 +61,7 @@ def test_the_tables_of_a_new_site_are_made_once(site: Path, ssps: Ssps, url: str
     assert "apply catalog/0001-tables" in tried.output
     assert "of results are missing or of an earlier version: run `ssps catalog" in checked.output
     assert "run `ssps catalog" not in ssps("check", "--site", site).output
+    assert ssps("verify", "--site", site).output.endswith("OK: no findings\n")
     assert "apply results/0001-tables" in made.output
     assert "no change: the tables are those of this version" in again.output
     records = [record.event for record in read_records(site / LEDGERS / OPERATIONS)]
