@@ -108,7 +108,8 @@ def _database(value: object) -> str:
     wrong = 'write a database such as "postgresql+psycopg://ssps@db.example:5432/ssps"'
     try:
         stated = urlsplit(value if isinstance(value, str) else "")
-        secret = stated.password is not None or "password" in dict(parse_qsl(stated.query))
+        asked = dict(parse_qsl(stated.query))
+        secret = stated.password is not None or any("password" in key for key in asked)
         has_port = stated.port != 0
     except ValueError:
         raise ValueError(wrong) from None
@@ -117,7 +118,12 @@ def _database(value: object) -> str:
             "has a password, which every reader of this file sees: change it, and write the new "
             "one into a file that catalog.password_file names"
         )
-    if stated.scheme != "postgresql+psycopg" or len(stated.path) < 2 or not has_port:
+    # A password with a slash would be taken for a path here, and for a password by SQLAlchemy.
+    if (
+        stated.scheme != "postgresql+psycopg"
+        or not has_port
+        or not _DATABASE_PATH.fullmatch(stated.path)
+    ):
         raise ValueError(wrong)
     return str(value)
 
@@ -143,6 +149,7 @@ REMOVED_KEYS = {
     "sftp.packet_layer": "the server has only one packet layer now; remove this key",
 }
 
+_DATABASE_PATH = re.compile(r"/[^/@]+")
 _Safe = Annotated[str, BeforeValidator(_safe)]
 _Time = Annotated[datetime, BeforeValidator(_zoned)]
 _Count = Annotated[int, Field(strict=True, ge=1)]

@@ -155,6 +155,13 @@ class Server(Daemon):
         """Put the representatives' pages beside the portal."""
         return put_beside(front, self.entrance, self._requests)
 
+    def fixed(
+        self, old: Settings, new: Settings, before: WebSettings, after: WebSettings
+    ) -> list[tuple[str, object, object]]:
+        """Return the settings that need a restart: a confined process opens no connection."""
+        fixed = super().fixed(old, new, before, after)
+        return [*fixed, ("catalog.url", old.catalog.url, new.catalog.url)]
+
     def confine(self) -> None:
         """Give up what the portal does not need."""
         confine(self.entrance.settings)

@@ -312,3 +312,9 @@ def _for_psycopg(query: str) -> str:
 def _set_pragmas(connection: sqlite3.Connection, _: object) -> None:
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def logs_of(file: Path) -> Iterator[Path]:
+    """Yield the files that SQLite may have beside a database, with rows that are not in it yet."""
+    for suffix in ("-wal", "-shm", "-journal"):
+        yield file.with_name(file.name + suffix)

@@ -11,9 +11,10 @@ Step 4  Every table is read from both databases in the order of its key; the num
         SHA-256 of all values must be the same.
 Step 5  Only then the copy is committed, or in SQLite renamed to its final name.
 
-If it is interrupted, the target is as it was. The source is never changed. PostgreSQL cannot keep
-the character NUL in a text, which only a row of a batch that was not accepted may have: it becomes
-U+FFFD there, and the copy is compared with that.
+If it is interrupted, the target is as it was; in SQLite there may be the new results without a
+catalog. The source is never changed. PostgreSQL cannot keep the character NUL in a text, which only
+a row of a batch that was not accepted may have: it becomes U+FFFD there, and the copy is compared
+with that.
 """
 
 import fcntl
@@ -37,6 +38,7 @@ from publisher.database import (
     SQLITE,
     exists,
     in_schema,
+    logs_of,
     reading,
     table_names,
     writing_engine,
@@ -188,10 +190,14 @@ def _target(
         engine.dispose()
 
     def rename() -> None:
-        for file in map(place.site.joinpath, _FILES.values()):
+        # The catalog last: a site without one has nothing that a publisher would go on with.
+        for file in map(place.site.joinpath, reversed(_FILES.values())):
             new = file.with_name(file.name + _NEW)
             if new.exists():
                 sync(new)
+                # A log that is left of another file would hide the rows of this one.
+                for left in logs_of(file):
+                    left.unlink(missing_ok=True)
                 new.replace(file)
                 sync(file.parent)
 

@@ -17,7 +17,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from config import load
 from config.event import Value
 from config.settings import Settings
-from config.site import CATALOG, FILING, LEDGERS, PARTIES_TOML, RESULTS_LEDGER, STORE, TREES
+from config.site import (
+    CATALOG,
+    FILING,
+    LEDGERS,
+    PARTIES_TOML,
+    RESULTS_DATABASE,
+    RESULTS_LEDGER,
+    STORE,
+    TREES,
+)
 from keys.ledger.writer import Ledger, LedgerBusy, write_policy
 from publisher.catalog import counts
 from publisher.database import name_of
@@ -270,6 +279,8 @@ class _CatalogRebuild(change.Change[list[str]]):
         preview.append(f"{name}: rebuilt {', '.join(new)}")
 
         def apply() -> None:
+            for path in (site / CATALOG, site / RESULTS_DATABASE):
+                rebuilt_file.move_log_into(path)  # it is refused before either is replaced
             rebuild_catalog.put_in_place(site)
             rebuild_results.put_in_place(site)
 

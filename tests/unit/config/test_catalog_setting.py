@@ -47,6 +47,7 @@ def test_a_database_and_its_password_file_are_read(site: Path) -> None:
     [
         "postgresql+psycopg://ssps:geheim@db.example/ssps",
         "postgresql+psycopg://ssps@db.example/ssps?password=geheim",
+        "postgresql+psycopg://ssps@db.example/ssps?sslkey=k&sslpassword=geheim",
     ],
 )
 def test_a_password_in_the_url_is_refused_and_not_repeated(site: Path, url: str) -> None:

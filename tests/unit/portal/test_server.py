@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from web_site import HOME, OPEN, Portal
 
 from config import times
+from config.settings import CatalogSettings
 from config.site import ACCESS
 from keys.operations import live_sessions, server_state
 from keys.operations.live_sessions import LiveSession
@@ -74,3 +76,13 @@ def test_what_an_open_page_follows_ends_with_its_session(portal: Portal) -> None
             return (await browser.http.send(request)).text
 
     assert portal.runner.run(follow()) == "retry: 3000\n\n"
+
+
+def test_a_catalog_that_moves_to_postgresql_needs_a_restart(server: Server) -> None:
+    settings = server.entrance.settings
+    assert settings.portal is not None
+    moved = replace(settings, catalog=CatalogSettings("postgresql+psycopg://ssps@db.example/ssps"))
+
+    found = server.fixed(settings, moved, settings.portal, settings.portal)
+
+    assert [key for key, was, now in found if was != now] == ["catalog.url"]

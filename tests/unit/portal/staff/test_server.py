@@ -2,14 +2,23 @@
 
 from pathlib import Path
 
+import pytest
 from staff_site import SITE_TOML, Staff
 from structlog.testing import capture_logs
 
+from keys.operations import server_state
+from portal import broker_client
+from portal.broker import Broker
 from portal.staff.server import Server
 
 
-def test_another_address_for_prometheus_needs_a_restart(staff: Staff) -> None:
-    server = Server(staff.entrance, lambda: None, lambda settings: None, ())
+def test_another_address_for_prometheus_needs_a_restart(
+    staff: Staff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = staff.entrance.settings
+    broker = Broker(settings, server_state.STAFF, Server.ledger, lambda: None, lambda new: None)
+    monkeypatch.setattr(broker_client, "ask", lambda verb, *words: getattr(broker, verb)(*words))
+    server = Server(staff.entrance, ())
     site_toml: Path = staff.site / "site.toml"
     site_toml.write_text(SITE_TOML + 'metrics = "127.0.0.1:9901"\nidle_minutes = 7\n')
 

@@ -51,11 +51,14 @@ def test_a_catalog_is_the_same_in_postgresql_and_back_in_sqlite(
     with_results(site)
     (tmp_path / "other" / "state").mkdir(parents=True)
     back = Place(tmp_path / "other")
+    log = tmp_path / "other" / f"{CATALOG}-wal"  # of a file that was moved away without it
+    log.write_bytes(b"of an earlier catalog")
 
     there = copying.copy(Place(site), target, NOW)
     again = copying.copy(target, back, NOW)
 
     assert there == again
+    assert not log.exists()
     copied = {one.name: one.rows for one in there}
     assert copied == copying.count(Place(site)) == copying.count(target) == copying.count(back)
     full = {"filing", "arrival", "naming", "ruling", "absence", "tally", "total", "party"}
