@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -133,9 +134,15 @@ class Sites:
         self._server = server
         self._known: dict[Path, sa.URL] = {}
         self._stated = load.catalog
+        # Threads that ask at once get one database, and none reads a half-written site.toml.
+        self._lock = threading.Lock()
 
     def catalog(self, site: Path) -> CatalogSettings:
         """Return what config/load.catalog returns, and state it in site.toml for processes."""
+        with self._lock:
+            return self._catalog(site)
+
+    def _catalog(self, site: Path) -> CatalogSettings:
         stated, place, mark = self._stated(site), site.resolve(), site / ".database-of-test"
         if stated.url and stated.url not in map(_text, self._known.values()):
             return stated  # of the test itself
