@@ -76,6 +76,15 @@ def log_in(page: Page, name: str, password: str) -> None:
     page.click("text=Giriş yap")
 
 
+def check_width(page: Page, picture: Path) -> None:
+    """Nothing is wider than the window; each size is kept as a picture to look at."""
+    for width, height in SIZES:
+        page.set_viewport_size({"width": width, "height": height})
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        page.screenshot(path=picture.with_name(f"{picture.name}-{width}.png"), full_page=True)
+        assert wide <= width, (picture.name, width)
+
+
 def first_box(night: RunningSite) -> BoxRow:
     data = LiveData(night.site, ShareLevel.CEVRE).scoped(ALL)
     wanted = Criteria(Secim.MV, status=Status.OPENED)

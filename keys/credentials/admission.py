@@ -318,7 +318,9 @@ def recheck_user(
     if reason in (None, Reason.NOT_YET_OPEN, Reason.SERVICE) and not credential.chosen:
         return Reason.MUST_CHANGE
     stage = settings.stage(now)
-    if reason is None and rehearsal != (stage.id if isinstance(stage, Rehearsal) else ""):
+    other_stage = rehearsal != (stage.id if isinstance(stage, Rehearsal) else "")
+    # As in `recheck`: a session never continues in another stage.
+    if other_stage and reason in (None, Reason.NOT_YET_OPEN, Reason.CLOSED):
         return Reason.REHEARSAL if rehearsal else Reason.NOT_YET_OPEN
     return reason
 

@@ -65,6 +65,8 @@ STAGE_PAGES = {
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _MAX_TARGET = 2000  # characters of a path and query in a record
 _MAX_CLIENT = 300  # characters of what a browser says it is
+# What the page of the login says of a session that ended for that reason.
+_TOLD = {Reason.NOT_YET_OPEN: "erken", Reason.CLOSED: "kapali", Reason.REHEARSAL: "prova"}
 _PUBLIC, _SIGNED_IN, _ROLES = "__ssps_public__", "__ssps_service__", "__ssps_roles__"
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -354,7 +356,7 @@ def _basic(value: str) -> tuple[str, str]:
 def _login_page(request: Request, reason: Reason | None = None) -> str:
     root = entrance_of(request).root
     back = target_of(request) if request.method in _SAFE_METHODS else root + "/"
-    told = {Reason.NOT_YET_OPEN: "erken", Reason.CLOSED: "kapali"}.get(reason) if reason else None
+    told = _TOLD.get(reason) if reason else None
     parts = [f"sonra={quote(back, safe='/')}"] if back != root + "/" else []
     parts += [f"durum={told}"] if told else []
     return root + LOGIN_PAGE + ("?" + "&".join(parts) if parts else "")

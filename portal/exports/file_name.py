@@ -2,7 +2,8 @@
 
     mv-34-istanbul-1_anlik-goruntu-42_20230514-210410_parti-a.web-1_kayit-1234.xlsx
 
-The record is the one in the access ledger that says that this user has saved this file.
+The record is the one in the access ledger that says that this user has saved this file. The name of
+a file of a rehearsal begins with `PROVA_`.
 
 A name has only ASCII letters, digits, dashes, dots and underscores, so that every system takes it
 and no header can be broken with it.
@@ -16,26 +17,39 @@ from config import times
 from config.turkish import to_ascii
 from portal.data.criteria import Criteria
 from portal.data.numbers.snapshots import SnapshotInfo
+from publisher.results.snapshots.headings import PROVISIONAL
 
+REHEARSED = "PROVA, GERÇEK DEĞİL"
+_REHEARSAL = "PROVA_"  # begins the name of a file of a rehearsal
 _MAX_PART = 60
 _UNSAFE = re.compile(r"[^A-Za-z0-9.-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """Who saves a file, from which snapshot, and the number of the record that says so."""
+    """Who saves a file, from which snapshot, and the number of the record that says so.
+
+    `rehearsal` is the id of the rehearsal that the file is of, empty for the election.
+    """
 
     user: str
     record: int
     snapshot: SnapshotInfo
     now: datetime
+    rehearsal: str = ""
+
+    @property
+    def status(self) -> str:
+        """What the numbers in the file are: provisional, or only those of a rehearsal."""
+        return REHEARSED if self.rehearsal else PROVISIONAL
 
     @property
     def lines(self) -> tuple[tuple[str, str], ...]:
         """What a saved file says of itself, as heading and text."""
         closed = self.snapshot.closed_at
+        limits = "itiraza dayanak olmaz (Genelge 2023/153 md. 3)"
         return (
-            ("Durum", "GEÇİCİ SONUÇ, itiraza dayanak olmaz (Genelge 2023/153 md. 3)"),
+            ("Durum", f"{self.status}, {self.rehearsal or limits}"),
             ("Kullanıcı", self.user),
             ("Kayıt", f"access/{self.record}"),
             ("Anlık görüntü", str(self.snapshot.number)),
@@ -55,7 +69,7 @@ def file_name(what: str, saved: Saved, extension: str) -> str:
         _safe(saved.user),
         f"kayit-{saved.record}",
     )
-    return f"{'_'.join(parts)}.{extension}"
+    return f"{_REHEARSAL if saved.rehearsal else ''}{'_'.join(parts)}.{extension}"
 
 
 def of_search(criteria: Criteria) -> str:
@@ -63,10 +77,12 @@ def of_search(criteria: Criteria) -> str:
     return "-".join(criteria.query().values())
 
 
-def with_user(name: str, user: str, record: int) -> str:
+def with_user(name: str, user: str, record: int, rehearsal: str = "") -> str:
     """Return the name of a file that is saved as it is: `...-s1_parti-a.web-1_kayit-7.jpg`."""
     stem, dot, extension = name.rpartition(".")
-    return f"{stem or name}_{_safe(user)}_kayit-{record}{dot}{extension if dot else ''}"
+    ending = f"{dot}{extension if dot else ''}"
+    mark = _REHEARSAL if rehearsal else ""
+    return f"{mark}{stem or name}_{_safe(user)}_kayit-{record}{ending}"
 
 
 def _safe(text: str) -> str:

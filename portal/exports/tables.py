@@ -1,16 +1,18 @@
 """The tables that are saved: headings in Turkish, and typed rows, of exactly what a page shows.
 
-Every row ends with the snapshot's number and the note that the result is provisional (md. 3).
+Every row ends with the snapshot's number and the note that the result is provisional (md. 3), or of
+a rehearsal (`as_rehearsed`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from config.result import NUMBER_COLUMNS
 from portal.data import titles
 from portal.data.criteria import Criteria
 from portal.data.scoped import PLACE_ORDER, BoxRow, ChangedResult, ScopedData
+from portal.exports.file_name import REHEARSED
 from publisher.results.checks.finding import Check
 from publisher.results.snapshots.headings import HEADINGS, PROVISIONAL, SNAPSHOT_HEADING
 
@@ -219,6 +221,11 @@ def aggregates(data: ScopedData, criteria: Criteria) -> ExportTable:
                 yield (*fixed, titles.field(name, named), on_sheet, summed, different)
 
     return _table(data, f"{criteria.secim} birlestirme", headings, rows)
+
+
+def as_rehearsed(table: ExportTable) -> ExportTable:
+    """Return the table with rows that say that they are a rehearsal's."""
+    return replace(table, rows=lambda: ((*row[:-1], REHEARSED) for row in table.rows()))
 
 
 def _table(

@@ -8,7 +8,7 @@ import xlsxwriter
 from config import times
 from portal.exports.file_name import Saved
 from portal.exports.tables import ExportTable
-from publisher.results.snapshots.headings import HEADINGS, PROVISIONAL
+from publisher.results.snapshots.headings import HEADINGS
 
 _MAX_SHEET_NAME = 31
 # Excel has no times with a zone: the cell is a time in Turkey, and shows what config/times writes.
@@ -31,7 +31,7 @@ def write_xlsx(table: ExportTable, file: IO[bytes], saved: Saved) -> None:
     ) as book:
         book.set_properties(
             {
-                "title": f"{table.title}, {PROVISIONAL}",
+                "title": f"{table.title}, {saved.status}",
                 "author": saved.user,
                 "comments": "; ".join(f"{heading}: {text}" for heading, text in saved.lines),
             }

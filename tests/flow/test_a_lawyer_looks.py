@@ -10,7 +10,7 @@ import pyotp
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 from running_site import RunningSite, until
-from web_browser import CHROMIUM, SIZES, correct, first_box, kit, log_in, watched
+from web_browser import CHROMIUM, check_width, correct, first_box, kit, log_in, watched
 
 from config.site import ACCESS
 
@@ -158,15 +158,6 @@ def test_every_page_fits_a_telephone_and_a_wide_screen(
         check_width(page, tmp_path / f"{path.strip('/').replace('/', '-') or 'ana'}-{scheme}")
     context.close()
     assert errors == []
-
-
-def check_width(page: Page, picture: Path) -> None:
-    """Nothing is wider than the window; each size is kept as a picture to look at."""
-    for width, height in SIZES:
-        page.set_viewport_size({"width": width, "height": height})
-        wide = page.evaluate("document.documentElement.scrollWidth")
-        page.screenshot(path=picture.with_name(f"{picture.name}-{width}.png"), full_page=True)
-        assert wide <= width, (picture.name, width)
 
 
 def test_an_address_that_is_not_registered_sees_nothing(night: RunningSite) -> None:

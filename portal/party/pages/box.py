@@ -147,7 +147,7 @@ def _named(request: Request, who: Identity, name: str, response: Response) -> Re
     """Have the browser save the answer as a file whose name has the user and the record."""
 
     def recorded(number: int) -> None:
-        shown = with_user(name, who.login, number)
+        shown = with_user(name, who.login, number, who.rehearsal)
         response.headers["content-disposition"] = f'attachment; filename="{shown}"'
 
     when_recorded(request, recorded)

@@ -77,6 +77,7 @@ def atom(request: Request, who: Visitor, data: Data) -> Response:
     text = render(
         "degisiklikler.atom",
         election=election,
+        rehearsal=who.rehearsal,
         query=urlencode(criteria.query()),
         updated=updated,
         found=_described(found, data, criteria),

@@ -319,17 +319,30 @@ _STATES = {Reason.NOT_YET_OPEN: "erken", Reason.CLOSED: "kapali", Reason.SERVICE
 
 
 def _times(request: Request, state: str) -> str:
-    election = entrance_of(request).settings.election
     match state:
         case "erken":
-            return f"Parolanız doğru. Erişim {moment(election.opens)} itibarıyla açılır."
+            return f"Parolanız doğru. {_opening(request)}"
+        case "prova":
+            return f"Prova sona erdi. {_opening(request)}"
         case "kapali":
             return "Erişim kapanmıştır."
         case "servis":
             return "Bu kullanıcı yalnız web servisi içindir; sitede sayfası yoktur."
         case "degisti":
-            return f"Parolanız değişti. Erişim {moment(election.opens)} itibarıyla açılır."
+            return f"Parolanız değişti. {_opening(request)}"
     return ""
+
+
+def _opening(request: Request) -> str:
+    """Say when users may log in: for the next rehearsal, the election, or now."""
+    settings, now = entrance_of(request).settings, entrance_of(request).clock()
+    if settings.stage(now) is not None:
+        return "Giriş yapabilirsiniz."
+    if now >= settings.election.opens:
+        return "Erişim kapanmıştır."
+    if rehearsals := _coming_rehearsals(request):
+        return f"Erişim prova için {moment(rehearsals[0].opens)} itibarıyla açılır."
+    return f"Erişim {moment(settings.election.opens)} itibarıyla açılır."
 
 
 def _coming_rehearsals(request: Request) -> list[Rehearsal]:

@@ -8,7 +8,8 @@
     /kaydet/tutanaklar.zip            the originals of the sheets, with SHA256SUMS
 
 The rest of the address is that of the page. A file's name has the snapshot, the user and the number
-of its record in the access ledger; an Excel file and a ZIP say the same inside.
+of its record in the access ledger; an Excel file and a ZIP say the same inside. Name and content of
+a rehearsal's file say that it is one.
 """
 
 import tempfile
@@ -45,7 +46,8 @@ class _Saving:
 
     def __init__(self, request: Request, who: Identity, data: ScopedData) -> None:
         self._request, self._who, self._data = request, who, data
-        self.saved = Saved(who.login, 0, data.snapshot, entrance_of(request).clock())
+        now = entrance_of(request).clock()
+        self.saved = Saved(who.login, 0, data.snapshot, now, who.rehearsal)
 
     def answer(
         self, what: str, extension: str, media_type: str, content: Callable[[], Iterator[bytes]]
@@ -98,6 +100,8 @@ def save(request: Request, what: str, form: str, who: Visitor, data: Data) -> Re
     table = _table(request, data, criteria, what)
     if table is None or form not in ("csv", "xlsx"):
         raise Refusal(404, "missing", "Böyle bir dosya yok.")
+    if who.rehearsal:
+        table = tables.as_rehearsed(table)
     saving = _Saving(request, who, data)
     name = f"{what}-{of_search(criteria)}"
     if form == "csv":
