@@ -39,6 +39,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -65,12 +67,12 @@ from config.site import (
 )
 from keys.access_requests import store
 from keys.access_requests.store import AccessRequest, Draft
-from keys.credentials.users import OPERATORS, Users
+from keys.credentials.users import OPERATORS, Users, login_name
 from keys.kernel import process
 from keys.ledger import writer
 from keys.ledger.anchors import AnchorWriter
 from keys.ledger.receipt import Receipt, make_receipt
-from keys.operations import server_state, site_keys, user_files
+from keys.operations import live_sessions, server_state, site_keys, user_files
 from keys.operations.key_files import KeyFilesOnRecord
 from keys.operations.live_sessions import LiveSession, SessionsFile
 from keys.operations.server_state import ServerState
@@ -85,6 +87,7 @@ from publisher.results.ballot_file import load_ballot
 
 _SECOND = 1.0
 _MAX_QUESTION = 32 << 20  # bytes; the longest has all sessions
+_MAX_AT_A_TIME = 128  # questions, among them the programs that run
 _ASKING_SECONDS = 10.0  # for a question to arrive
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 _log = structlog.get_logger()
@@ -167,6 +170,7 @@ class Broker:
         self._anchors = AnchorWriter(settings.site / LEDGERS, ledger, LEDGER_NAMES)
         self._on_record = KeyFilesOnRecord(settings.site)
         self._lock = threading.Lock()  # of what several questions read or change
+        self._room = threading.BoundedSemaphore(_MAX_AT_A_TIME)
         self._sessions_file = SessionsFile(settings.site, WEB_SESSIONS)
         self._databases: dict[Path, tuple[int, sqlite3.Connection]] = {}
         asked = (
@@ -209,12 +213,13 @@ class Broker:
             self._keep_databases_open()
             child.begin(folder)
             while (status := child.poll()) is None:
-                if received.intersection(_STOPS):
+                now = frozenset(received)
+                received.difference_update(now)  # keep one that arrives in the meantime
+                if now.intersection(_STOPS):
                     stopping = True
                     os.kill(child.pid, signal.SIGTERM)
-                elif signal.SIGHUP in received:
+                elif signal.SIGHUP in now:
                     os.kill(child.pid, signal.SIGHUP)
-                received.clear()
                 control = child.control.fileno()
                 wanted = [wake_reader, control] if asking else [wake_reader]
                 ready, _, _ = select.select(wanted, [], [], max(0, due - time.monotonic()))
@@ -249,12 +254,35 @@ class Broker:
         if not message:
             return False
         if files:
-            channel = socket.socket(fileno=files[0])
-            threading.Thread(target=self._answer, args=(channel, files[1:]), daemon=True).start()
+            try:
+                self._begin_to_answer(files[0], files[1:])
+            except (OSError, RuntimeError) as error:
+                _log.error("question-refused", daemon=self._part, cause=str(error))
         return True
+
+    def _begin_to_answer(self, asking: int, files: Sequence[int]) -> None:
+        """Answer in a thread; close the descriptors and raise if there can be none."""
+        with ExitStack() as received:
+            for file in files:
+                received.callback(os.close, file)
+            try:
+                channel = received.enter_context(socket.socket(fileno=asking))
+            except OSError:
+                os.close(asking)
+                raise
+            if not self._room.acquire(blocking=False):
+                raise RuntimeError(f"{_MAX_AT_A_TIME} others are not answered yet")
+            thread = threading.Thread(target=self._answer, args=(channel, files), daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                self._room.release()
+                raise
+            received.pop_all()  # the thread closes them
 
     def _answer(self, channel: socket.socket, files: Sequence[int]) -> None:
         with ExitStack() as opened:
+            opened.callback(self._room.release)
             opened.enter_context(channel)
             for file in files:
                 opened.callback(os.close, file)
@@ -351,13 +379,13 @@ class Broker:
         self, party: str, form: bytes, version: int, fields: Mapping[str, Any], by: str
     ) -> AccessRequest:
         """Keep a request form that is sent."""
-        self._check_holder(party)
+        self._check_user(party, by)
         now = writer.utc_now()
         return saving.submit(self._settings.site, party, form, version, fields, by, now)
 
     def withdraw(self, party: str, number: int, form: bytes, by: str) -> None:
         """Withdraw a request form."""
-        self._check_holder(party)
+        self._check_user(party, by)
         site, now = self._settings.site, writer.utc_now()
         found = store.request(site, party, int(number))
         if found is None or found.form != form:
@@ -390,9 +418,19 @@ class Broker:
         server_state.write(self._settings.site, found, self._part)
 
     def publish_sessions(self, sessions: Sequence[Mapping[str, Any]]) -> None:
-        """Write the portal's sessions for the staff site and the commands."""
+        """Write the portal's sessions for the staff site and the commands.
+
+        That of a party that was removed is left out.
+        """
+        found = [LiveSession(**each) for each in sessions]
+        held = [each for each in found if self._has_users(each.party)]
+        for each in held:
+            if each.origin:  # that of a session of an earlier version is empty
+                ip_address(each.origin)
+        # None of them is a session of SFTP, which has files.
+        web = [replace(s, service=live_sessions.WEB, files=0, bytes=0, open=0) for s in held]
         with self._lock:
-            self._sessions_file.update([LiveSession(**each) for each in sessions])
+            self._sessions_file.update(web)
 
     def database(self, site: str, schema: str) -> sa.URL:
         """Return where the catalog or the results of a site are."""
@@ -408,10 +446,18 @@ class Broker:
     def _web_of(self, settings: Settings) -> WebSettings | None:
         return settings.staff if self._part == server_state.STAFF else settings.portal
 
+    def _has_users(self, party: str) -> bool:
+        if self._part == server_state.STAFF:
+            return party == OPERATORS
+        return party != OPERATORS and self._settings.party(party) is not None
+
     def _check_holder(self, party: str) -> None:
-        of_staff = self._part == server_state.STAFF
-        if of_staff != (party == OPERATORS) or not (of_staff or self._settings.party(party)):
+        if not self._has_users(party):
             raise ValueError(f"{party!r} has no users here")
+
+    def _check_user(self, party: str, login: str) -> None:
+        if login not in [login_name(party, user.name) for user in self.users(party).users]:
+            raise ValueError(f"{login!r} is no user of {party}")
 
     def _sites(self) -> list[Path]:
         return [self._settings.site, *(each.folder for each in self._settings.rehearsals)]

@@ -18,6 +18,7 @@ import json
 import pickle
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,8 +37,10 @@ class StartedProgram:
 
     _channel: socket.socket
 
-    def wait(self) -> int:
-        """Wait until it has ended, and return its exit status."""
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until it has ended, and return its exit status; TimeoutError after these seconds."""
+        # With 0 a socket does not wait at all, and reading has no answer instead of an error.
+        self._channel.settimeout(timeout if timeout is None else max(timeout, 0.001))
         code = _answer(self._channel)
         if not isinstance(code, int):
             raise AssertionError("an exit status is a number")
@@ -45,6 +48,9 @@ class StartedProgram:
 
     def kill(self) -> None:
         """Have it killed, unless it has ended."""
+        # A thread in `wait` keeps the descriptor open, so that closing alone would end nothing.
+        with suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RDWR)
         self._channel.close()
 
 

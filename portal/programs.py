@@ -26,8 +26,8 @@ _ROOT = Path(__file__).parents[1]
 class Program(Protocol):
     """A program that was started."""
 
-    def wait(self) -> int:
-        """Wait until it has ended, and return its exit status."""
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until it has ended, and return its exit status; TimeoutError after these seconds."""
 
     def kill(self) -> None:
         """Kill it, unless it has ended."""
@@ -35,6 +35,13 @@ class Program(Protocol):
 
 class Child(subprocess.Popen[bytes]):
     """A program that this process started itself."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until it has ended, and return its exit status; TimeoutError after these seconds."""
+        try:
+            return super().wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError(str(error)) from None
 
     def kill(self) -> None:
         """Kill it, unless it has ended, and reap it."""

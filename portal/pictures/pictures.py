@@ -152,7 +152,7 @@ def _run_worker(content: bytes, *words: str) -> tuple[int, bytes]:
             readable.register(output, select.POLLIN)
             while readable.poll(max(0.0, 1000 * (deadline - time.monotonic()))):
                 if not (part := output.read(1 << 20)):
-                    return process.wait(), b"".join(parts)
+                    return process.wait(deadline - time.monotonic()), b"".join(parts)
                 parts.append(part)
             raise TimeoutError
         finally:

@@ -30,13 +30,16 @@ def sessions(as_json: bool, site: Path) -> None:
     if as_json:
         click.echo(json.dumps([session.as_dict() for session in found], ensure_ascii=False))
         return
-    rows = [("session", "service", "party", "from", "since", "files", "bytes", "client")]
+    rows: list[tuple[str, ...]] = [
+        ("session", "service", "party", "from", "since", "files", "bytes", "client")
+    ]
     for each in found:
         party, numbers = each.party, (f"{each.files:,}", f"{each.bytes:,}")
         if each.service == live_sessions.WEB:
             party, numbers = login_name(each.party, each.user), ("-", "-")
         first = (str(each.session), each.service, party, each.origin, each.since)
-        rows.append((*first, *numbers, visible(each.client)))
+        # The web daemon and the client state these texts: escape control codes.
+        rows.append(tuple(map(visible, (*first, *numbers, each.client))))
     # A table that fits the terminal would cut the numbers, which end-session needs.
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -76,7 +79,7 @@ class _Ended(Change[LiveSession | None]):
         if old is None:
             return None
         whose = f"{old.service} session {old.session}" + (f" of {old.user}" if old.user else "")
-        return f"{whose} from {old.origin} since {old.since}"
+        return visible(f"{whose} from {old.origin} since {old.since}")
 
     def plan(self, old: LiveSession | None) -> Plan[LiveSession | None] | None:
         if old is None:

@@ -2,7 +2,9 @@
 
 import os
 import pickle
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,12 @@ import web_site
 
 from config import load
 from config.site import ACCESS
+from keys.access_requests.store import Conflict
 from keys.credentials.users import OPERATORS
-from keys.operations import server_state, user_files
+from keys.operations import live_sessions, server_state, user_files
+from keys.operations.live_sessions import LiveSession
 from portal import broker_client, programs
-from portal.broker import Broker
+from portal.broker import Broker, Child
 
 Question = Callable[[], object]
 
@@ -29,9 +33,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def asked(site: Path) -> Iterator[Callable[..., list[Any]]]:
+def made(site: Path) -> Broker:
+    return Broker(load.load(site), server_state.PORTAL, ACCESS, lambda: None, lambda settings: None)
+
+
+@pytest.fixture
+def asked(made: Broker) -> Iterator[Callable[..., list[Any]]]:
     """Ask in a child, and return the answers; of an exception, its type and text."""
-    made = Broker(load.load(site), server_state.PORTAL, ACCESS, lambda: None, lambda settings: None)
 
     def ask(*questions: Question) -> list[Any]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -145,3 +153,119 @@ def test_a_program_ends_when_the_daemon_closes_its_socket(
         return os.read(reading, 1).decode()  # returns when the program has ended
 
     assert asked(start) == [""]
+
+
+def test_a_program_is_waited_for_no_longer_than_allowed(asked: Callable[..., list[Any]]) -> None:
+    never, _ = os.pipe()
+
+    def wait(seconds: float) -> int:
+        process = programs.start(programs.PICTURE, ["0"], never, 1)
+        try:
+            return process.wait(seconds)
+        finally:
+            process.kill()
+
+    found = asked(lambda: wait(0.01), lambda: wait(-1))
+    assert [kind for kind, _ in found] == ["TimeoutError", "TimeoutError"]
+
+
+def test_a_program_is_killed_also_while_a_thread_waits_for_it() -> None:
+    channel, theirs = socket.socketpair()
+    with theirs, channel.makefile("rb"):  # which a thread in `wait` has open
+        broker_client.StartedProgram(channel).kill()
+        theirs.settimeout(5)
+        assert theirs.recv(1) == b""
+
+
+def test_a_question_that_cannot_be_answered_is_refused_and_the_next_one_is_not(
+    made: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def refused(*descriptors: int) -> bool:
+        """Say whether the broker closes what it gets, and goes on."""
+        reading, writing = os.pipe()
+        with os.fdopen(reading, "rb") as end:
+            socket.send_fds(theirs, [b"?"], [*descriptors, writing])
+            os.close(writing)
+            return made._receive(ours) and end.read() == b""
+
+    def no_thread(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    asking, theirs_too = socket.socketpair()
+    with ours, theirs, asking, theirs_too:
+        assert refused()  # a pipe is no socket
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", no_thread)
+            assert refused(theirs_too.fileno())
+        with monkeypatch.context() as patch:
+            patch.setattr(made, "_room", threading.BoundedSemaphore(1))
+            socket.send_fds(theirs, [b"?"], [theirs_too.fileno()])
+            assert made._receive(ours)  # it takes the only place, and asks nothing yet
+            assert refused(theirs_too.fileno())
+            asking.shutdown(socket.SHUT_WR)
+            assert asking.recv(1)  # the answer, which frees the place
+
+
+def test_sessions_are_published_as_those_of_the_web_site_and_of_its_parties(
+    site: Path, made: Broker
+) -> None:
+    stated = {"session": 7, "party": "parti-a", "origin": "192.0.2.7", "client": "x", "since": "x"}
+    with server_state.claim(site, server_state.PORTAL):
+        made.publish_sessions(
+            [
+                {**stated, "service": "sftp", "files": 3, "bytes": 4, "open": 5},
+                {**stated, "party": "no-party"},
+                {**stated, "party": OPERATORS},
+            ]
+        )
+        assert live_sessions.read(site) == (
+            LiveSession(7, "parti-a", "192.0.2.7", "x", "x", service=live_sessions.WEB),
+        )
+        with pytest.raises(ValueError, match="does not appear to be"):
+            made.publish_sessions([{**stated, "origin": "\x1b[2J"}])
+
+
+def test_a_form_is_sent_and_withdrawn_only_by_a_user_of_its_party(made: Broker) -> None:
+    for by in ("parti-b.banu", "parti-a.nobody", "ayse"):
+        with pytest.raises(ValueError, match="is no user of parti-a"):
+            made.submit("parti-a", b"form", 0, {}, by)
+        with pytest.raises(ValueError, match="is no user of parti-a"):
+            made.withdraw("parti-a", 1, b"form", by)
+    with pytest.raises(Conflict):
+        made.withdraw("parti-a", 1, b"form", "parti-a.temsilci")
+
+
+def test_a_stop_that_arrives_during_a_reload_stops_the_daemon(
+    made: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+
+    def kill(pid: int, number: int) -> None:
+        sent.append(number)
+        if number == signal.SIGHUP:
+            signal.raise_signal(signal.SIGTERM)
+
+    class Daemon(Child):
+        polls = 0
+
+        def begin(self, folder: str) -> None:
+            signal.raise_signal(signal.SIGHUP)
+
+        def poll(self) -> int | None:
+            self.polls += 1
+            return None if self.polls <= 2 else -signal.SIGTERM
+
+    monkeypatch.setattr(os, "kill", kill)
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+    before = {number: signal.getsignal(number) for number in numbers}
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        with ours, theirs:
+            assert made.run(Daemon(0, ours)) == 0
+    finally:
+        signal.set_wakeup_fd(-1)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert sent == [signal.SIGHUP, signal.SIGTERM]

@@ -3,11 +3,14 @@
 import hashlib
 import io
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from portal import programs
+from portal.pictures import pictures
 from portal.pictures.pictures import MAX_SHOWN_PIXELS, OriginalChanged, Picture, Pictures
 
 
@@ -94,3 +97,20 @@ def test_bytes_that_have_changed_since_are_not_shown(tmp_path: Path) -> None:
     (tmp_path / "page").write_bytes(encoded("JPEG"))
     with pytest.raises(OriginalChanged):
         Pictures().of_held(tmp_path / "page", "0" * 64, 1, (300, 420))
+
+
+def test_a_worker_that_closes_its_output_and_does_not_end_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[programs.Child] = []
+
+    def start(kind: str, words: object, stdin: int, stdout: int) -> programs.Child:
+        hostile = ["sh", "-c", "exec sleep 5 >/dev/null"]
+        started.append(programs.Child(hostile, stdin=stdin, stdout=stdout))
+        return started[0]
+
+    monkeypatch.setattr(programs, "start", start)
+    monkeypatch.setattr(pictures, "_TIMEOUT", 0.2)
+
+    assert held(tmp_path, encoded("TIFF"), None) is None
+    assert started[0].returncode == -signal.SIGKILL

@@ -1,5 +1,6 @@
 """`ssps party sessions` lists who is connected."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from office import Ssps
 from keys.operations import live_sessions
 from keys.operations.live_sessions import LiveSession
 
+EVIL = "\x1b[2J"
 SINCE = "2023-05-14T18:04:10+03:00"
 WEB = LiveSession(
     1 << 47, "parti-a", "192.0.2.7", "Mozilla/5.0 (X11) \x1b[2J", SINCE, service="web", user="ayse"
@@ -28,3 +30,19 @@ def test_no_column_is_cut_and_a_client_cannot_move_the_cursor(
         [f"{1 << 47}", "web", "parti-a.ayse", "192.0.2.7", SINCE, "-", "-",
          "Mozilla/5.0", "(X11)", "\\x1b[2J"],
     ]  # fmt: skip
+
+
+def test_no_text_that_the_portal_states_can_move_the_cursor(
+    site: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stated = LiveSession(7, EVIL, EVIL, EVIL, EVIL, service="web", user=EVIL)
+    one = replace(stated, party="parti-a")
+    monkeypatch.setattr(live_sessions, "read", lambda site: (stated, one))
+
+    listed = ssps("party", "sessions", "--site", site).stdout
+    command = ("party", "end-session", "parti-a", "7", "--dry-run", "--why", "x", "--site", site)
+    shown = ssps(*command)
+
+    assert "\\x1b[2J.\\x1b[2J" in listed
+    assert "session 7 of \\x1b[2J from" in shown.stdout + shown.stderr
+    assert "\x1b" not in listed + shown.stdout + shown.stderr
