@@ -104,10 +104,14 @@ def raw_answer(
     """Record a call and answer it with bytes."""
     number = data.snapshot.number if data is not None else None
     record(request, AccessEvent.CALL, rows=rows, bytes=len(content), snapshot=number)
-    return Response(content, media_type=media_type, headers=limit_headers(request))
+    return Response(content, media_type=media_type, headers=common_headers(request))
 
 
-def limit_headers(request: Request) -> dict[str, str]:
-    """Return the headers that publish the rate limit."""
+def common_headers(request: Request) -> dict[str, str]:
+    """Return the headers of every answer: the rate limit, and the rehearsal that it is of."""
     calls = portal_entrance_of(request).portal.calls_per_minute
-    return {"RateLimit-Policy": f'"calls";q={calls};w=60'}
+    headers = {"RateLimit-Policy": f'"calls";q={calls};w=60'}
+    who: Identity | None = request.state.identity
+    if who is not None and who.rehearsal:
+        headers["SSPS-Rehearsal"] = who.rehearsal
+    return headers

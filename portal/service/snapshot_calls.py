@@ -29,8 +29,8 @@ from portal.service.calls import (
     Caller,
     Data,
     Live,
+    common_headers,
     json_answer,
-    limit_headers,
     missing,
     raw_answer,
     refuse,
@@ -129,7 +129,7 @@ async def whole_snapshot(
     if encoding is None:
         refuse(406, "not-acceptable", f"Accept-Encoding: {', '.join(ENCODINGS)} gönderilebilir.")
     etag = f'"{info.sha256[:32]}-{secim or "hepsi"}-{encoding}"'
-    headers = limit_headers(request)
+    headers = common_headers(request)
     parts = _ready_made(data, number, tables, encoding)
     if parts is not None:
         size = sum(part.size for part in parts)
@@ -174,7 +174,7 @@ async def snapshot_file(
     etag = f'"{info.sha256[:32]}-{name}"'
     media_type = "application/octet-stream"
     return serve(
-        request.headers, [Part(path, size)], etag, media_type, extra=limit_headers(request)
+        request.headers, [Part(path, size)], etag, media_type, extra=common_headers(request)
     )
 
 

@@ -17,7 +17,7 @@ from fastapi.responses import StreamingResponse
 from config.event import AccessEvent
 from portal.access.gate import entrance_of, gated_router, record
 from portal.data.scoped import ScopedData
-from portal.service.calls import Data, json_answer, limit_headers
+from portal.service.calls import Data, common_headers, json_answer
 from portal.service.ssps_rows import PARAMETERS, Interface, Json, Query
 
 _TURKEY = timezone(timedelta(hours=3))
@@ -127,7 +127,7 @@ def rows(request: Request, data: Data) -> Response:
     record(request, AccessEvent.CALL, rows=interface.count(query), snapshot=data.snapshot.number)
     return StreamingResponse(
         iterate_in_threadpool(_array(chain(first, found))),
-        headers=limit_headers(request),
+        headers=common_headers(request),
         media_type="application/json",
     )
 
