@@ -352,9 +352,9 @@ def test_a_machine_without_descriptors_refuses_and_recovers(serve: StartServer) 
     )
     server = serve(patch=patch)
     (server.site / "full").touch()
-    assert server.first_bytes() == b""
+    until(lambda: server.first_bytes() == b"")
     until(lambda: server.details("connection-refused"))
     assert server.details("connection-refused")[0]["reason"] == "resources"
-    assert not server.children()
+    until(lambda: not server.children())
     (server.site / "full").unlink()
     until(lambda: server.sftp("parti-a", "ls\n").returncode == 0)
