@@ -20,6 +20,8 @@ from portal.connection_share import KEPT, ConnectionShare
 from portal.listener import TOLD, Listener, WebServer
 from scripts.rehearsal import web_clients
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 HERE = ip_address("127.0.0.1")
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

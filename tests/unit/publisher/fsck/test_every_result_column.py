@@ -22,7 +22,7 @@ from publisher.results.checks.finding import Check, Finding
 from publisher.source import Source
 
 original = test_results.original
-pytestmark = postgres.sqlite_only
+pytestmark = [pytest.mark.slow, postgres.sqlite_only]
 # What may change without notice, and why.
 UNNOTICED = {
     "batch.received_at": "no ledger has it",

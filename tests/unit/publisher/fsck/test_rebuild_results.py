@@ -42,7 +42,7 @@ from publisher.results.snapshots.folder import latest_number
 from scripts.ssps import main
 
 settings = test_process.settings
-pytestmark = postgres.sqlite_only
+pytestmark = [pytest.mark.slow, postgres.sqlite_only]
 ELECTION = "2023-05-14-cb-mv"
 # What no ledger holds (publisher/fsck/rebuild_results); `id` of findings is a number of its own.
 NOT_ON_RECORD = {

@@ -13,6 +13,8 @@ from unit.publisher import hostile
 from publisher.page import Reason
 from publisher.reading.worker_client import ClientClosed, WorkerClient, WorkerUnavailable
 
+pytestmark = pytest.mark.slow
+
 # A worker that does to itself what a hostile page could do to it.
 ODD_WORKER = """
 import os, resource, socket, subprocess, sys, threading, time

@@ -35,6 +35,8 @@ from publisher.results.reading import compare_with_sheets, open_results
 from publisher.results.snapshots.folder import latest_number
 from publisher.results.snapshots.merge import merge
 
+pytestmark = pytest.mark.slow
+
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 NOW = datetime(2023, 5, 14, 18, 0, tzinfo=UTC)
 

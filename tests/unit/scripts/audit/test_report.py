@@ -18,6 +18,8 @@ from keys.ledger import note, segments
 from keys.server_keys import sshsig
 from scripts.audit.report import words
 
+pytestmark = pytest.mark.slow
+
 
 class BalancedTags(HTMLParser):
     """Fails for a tag that is closed in the wrong place."""

@@ -11,6 +11,8 @@ import pytest
 
 from scripts.daemons.supervisor import Supervisor
 
+pytestmark = pytest.mark.slow
+
 FOREVER = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
 
 

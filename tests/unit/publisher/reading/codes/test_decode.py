@@ -13,6 +13,8 @@ from publisher.reading.codes.agreement import agreement_on
 from publisher.reading.codes.placing import Placed
 from publisher.reading.worker import read_file
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("kind", slow_rest(damaged_pages.OWN_CODES, 10), ids=lambda kind: kind.name)
 def test_two_readings_of_a_damaged_page_agree(kind: damaged_pages.Damage) -> None:

@@ -10,6 +10,8 @@ from publisher.reading.codes.placing import Placed
 from publisher.reading.worker import read_file
 from scripts.rehearsal.synthetic.sheets import karekod_image
 
+pytestmark = pytest.mark.slow
+
 A4 = (1654, 2339)
 CODE = "1093717526"
 

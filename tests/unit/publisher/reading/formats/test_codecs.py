@@ -13,6 +13,8 @@ from slow_rest import slow_rest
 from publisher.page import Reason, refused_format
 from publisher.reading.worker import read_file
 
+pytestmark = pytest.mark.slow
+
 Draw = Callable[..., Image.Image]
 CODE = "1093717526"
 

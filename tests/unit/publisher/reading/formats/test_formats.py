@@ -16,6 +16,8 @@ from publisher.page import Reason
 from publisher.reading.formats import pdf
 from publisher.reading.worker import read_file
 
+pytestmark = pytest.mark.slow
+
 Draw = Callable[..., Image.Image]
 Encode = Callable[..., bytes]
 CODE = "1093717526"

@@ -7,6 +7,8 @@ from unit.publisher.results.results_site import Killed, ResultsSite, row
 
 from config.site import RESULTS, RESULTS_SPOOL, original_file
 
+pytestmark = pytest.mark.slow
+
 STEPS = ("received", "claimed", "kept", "decided", "recorded", "noted", "finished")
 BATCH = [
     row(1),

@@ -25,6 +25,8 @@ from publisher.results.snapshots.merge import merge
 from publisher.results.snapshots.scoped import scoped_results
 from publisher.results.snapshots.snapshot import SnapshotWriter
 
+pytestmark = pytest.mark.slow
+
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 
 
