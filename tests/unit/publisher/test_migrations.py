@@ -24,12 +24,17 @@ def kind(column: Any) -> str:
     raise AssertionError(column)
 
 
-def described(of: sa.Inspector | sa.MetaData, table: str) -> dict[str, Any]:
-    """Return columns, keys and indexes of a table, from a database or from the code."""
-    if isinstance(of, sa.MetaData):
-        engine = sa.create_engine("sqlite://")
-        of.create_all(engine)
-        of = sa.inspect(engine)
+def in_code(tables: sa.MetaData, table: str) -> dict[str, Any]:
+    """Return columns, keys and indexes of a table of the code."""
+    engine = sa.create_engine("sqlite://")
+    tables.create_all(engine)
+    found = described(sa.inspect(engine), table)
+    engine.dispose()
+    return found
+
+
+def described(of: sa.Inspector, table: str) -> dict[str, Any]:
+    """Return columns, keys and indexes of a table of a database."""
     indexes = {
         (index["name"], tuple(index["column_names"]), bool(index["unique"]))
         for index in of.get_indexes(table)
@@ -57,7 +62,7 @@ def test_the_steps_make_the_tables_of_the_code(
 
     assert set(made.get_table_names()) == {*tables.tables, "schema_step"}
     for table in tables.tables:
-        assert described(made, table) == described(tables, table)
+        assert described(made, table) == in_code(tables, table)
     with engine.connect() as connection:
         collations = connection.execute(
             sa.text(

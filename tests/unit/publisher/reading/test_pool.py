@@ -86,9 +86,8 @@ def test_a_file_that_grows_while_it_is_read_is_still_written(
         path.write_bytes(b"a page and more")
         return descriptor
 
-    monkeypatch.setattr(os, "open", open_and_grow)
-
-    with pytest.raises(StillWritten):
+    with monkeypatch.context() as patch, pytest.raises(StillWritten):
+        patch.setattr(os, "open", open_and_grow)
         read_page(ARRIVAL, path, refuse, refuse)
 
 
