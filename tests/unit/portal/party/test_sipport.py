@@ -153,7 +153,9 @@ def test_if_the_site_does_not_open_them_they_do_not_exist(tmp_path: Path) -> Non
 def test_every_page_here_passes_the_gate(portal: Portal) -> None:
     from portal.party.sipport.entrance import RequestsEntrance
 
-    routes = create_sipport(RequestsEntrance(portal.entrance)).routes
+    entrance = RequestsEntrance(portal.entrance)
+    routes = create_sipport(entrance).routes
+    entrance.sessions.close()
     stranger = portal.client(AWAY)
     for route in routes:
         assert isinstance(route, GatedRoute)
