@@ -21,8 +21,8 @@ and no other ones:
 A daemon that was taken over can ask all this too. So parties, sites and files are checked here, the
 time is the broker's, and what a program does with its words is limited there.
 
-SQLite makes two files beside a database that somebody has open, and removes them afterwards. The
-daemon could not make them, so the broker keeps the databases open.
+While a process has a database open, SQLite keeps two files beside it, and removes them when the
+last one closes it. The daemon may not make files there, so the broker keeps the databases open.
 """
 
 import base64
@@ -491,7 +491,7 @@ class Broker:
                 return
             if before is not None:
                 before.close()
-            # Not read-only: whoever closes it last has to be able to tidy up its log.
+            # Not read-only: the process that closes it last moves the log into the database.
             name = f"{file.absolute().as_uri()}?mode=rw"
             opened = sqlite3.connect(name, uri=True, check_same_thread=False)
             opened.execute("SELECT name FROM sqlite_master").fetchall()

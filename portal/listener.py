@@ -13,8 +13,8 @@ from the first bytes, as the protocol demands. From then on the connection count
 The header comes before TLS, so a balancer may pass TLS through. A connection that a balancer makes
 for itself (LOCAL, UNKNOWN: a health check) is closed without a record.
 
-A connection beyond the share of its address gets 503. At most TOLD of them are answered at the same
-time, because the answer needs a TLS handshake too. The others are closed at once.
+A connection beyond the share of its address is answered with 503. The answer needs a TLS handshake,
+so at most TOLD connections are answered at the same time; the others are closed at once.
 """
 
 import asyncio

@@ -277,7 +277,7 @@ def _connect(engine: sa.Engine) -> sa.Connection:
 
 def _name_a_lost_server(context: sa.ExceptionContext) -> None:
     """Raise Unreachable if a statement found that the server, or the way to it, is gone."""
-    # The pool itself replaces a connection that was lost while nobody used it.
+    # The pool itself replaces an idle connection that was lost.
     if context.is_disconnect and not context.is_pre_ping:
         raise Unreachable(_one_line(context.original_exception))
 

@@ -40,8 +40,8 @@ class Source(NamedTuple):
         """Return the folder of the scanner: the intake folder, and the first folder below it.
 
         `root` is the resolved folder of the site; the name is relative to it if it is inside.
-        Whoever may write to the intake chooses the name, so control characters and backslashes are
-        escaped: two folders never get the same name.
+        The name comes from outside, so control characters and backslashes are escaped; two folders
+        never get the same name.
         """
         first, below, _ = self.path.partition("/")
         folder = f"{self.folder}/{first}" if below else self.folder

@@ -6,8 +6,8 @@
 
 A stream is one record, and not every event. It ends within CHECK_SECONDS when the user is no longer
 admitted or logs out, when the session ends, or when the site stops. It does not count as a use of
-the session: an open page alone does not keep a session from its end after `idle_minutes`, unless
-the page is for a screen that nobody sits at (`keeps_session`).
+the session: an open page alone does not prolong a session beyond `idle_minutes`, unless the page
+is shown on a wall screen (`keeps_session`).
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

@@ -7,9 +7,9 @@ strangers who try passwords here cannot make the portal's users wait.
 1. Only a party's representative can log in. A second factor is required, whatever the settings say.
 2. All refusals have the same text and take the same time, because any stranger may try to log in.
 3. The number of attempts is limited for each address and for each name from it.
-4. Addresses that nobody knows share a limit besides. An attempt that rule 3 refuses does not count
-   there. An address that a party has registered, or from which a representative has logged in since
-   the start, has no part in it: however many strangers try, it only waits for its own attempts.
+4. All unknown addresses also share one limit. An attempt that rule 3 refuses does not count there.
+   An address is known if a party has registered it, or a representative has logged in from it since
+   the start: only rule 3 limits it, however many strangers try.
 """
 
 import asyncio

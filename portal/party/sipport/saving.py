@@ -53,7 +53,7 @@ def submit(
 
 
 def withdraw(site: Path, found: AccessRequest, by: str, now: datetime) -> None:
-    """Withdraw a form that nobody has decided on; raise Conflict if somebody has."""
+    """Withdraw a form; raise Conflict if an operator has already accepted or returned it."""
     if broker_client.in_use():
         broker_client.ask("withdraw", found.party, found.number, found.form, by)
         return

@@ -8,8 +8,8 @@
 
 Each is a record in the staff ledger, then one in the operations ledger, then a request to the
 publisher (portal/staff/desk/requests). The browser goes on with the next page at once. `adim` is
-the step of the page that the form was made for: if somebody else has acted on the page since, the
-answer is 409, and nothing is sent.
+the step of the page that the form was made for: if another operator has acted on the page since,
+the answer is 409, and nothing is sent.
 """
 
 from collections.abc import Callable, Mapping
