@@ -7,6 +7,7 @@ paths are relative to. A fault is one line, `file: key: what is wrong, what to d
 
 import hashlib
 import importlib.util
+import os
 import stat
 import tomllib
 from collections.abc import Iterable, Sequence
@@ -46,8 +47,10 @@ from config.site import (
     STATE,
     STORE,
     TREES,
+    is_host,
 )
 
+HOST_VARIABLE = "SSPS_HOST"
 _SITE_FOLDERS = (KEYS, STORE, TREES, FEED, QUARANTINE, LEDGERS, STATE, REHEARSALS)
 M = TypeVar("M", bound=BaseModel)
 
@@ -81,6 +84,11 @@ def read(site: Path, parties_toml: bytes | None = None) -> tuple[Settings | None
     for name, stated in (("portal", agreed.portal), ("staff", agreed.staff)) if agreed else ():
         faults += _web_faults(name, stated) if stated else []
     parties = tuple(_parties(listed.party, boards, faults)) if listed else ()
+    own_host = ""
+    try:
+        own_host = this_host()
+    except Faults as error:
+        faults += error.faults
     if faults or agreed is None:
         return None, faults
     sftp = agreed.sftp.model_dump()
@@ -112,7 +120,17 @@ def read(site: Path, parties_toml: bytes | None = None) -> tuple[Settings | None
         ),
         digests=tuple(sorted(digests.items())),
         warnings=tuple(warnings),
+        host=own_host,
     ), []
+
+
+def this_host() -> str:
+    """Return the name of this host from SSPS_HOST, "" on a site with one host; raise Faults."""
+    name = os.environ.get(HOST_VARIABLE, "")
+    if name and not is_host(name):
+        wrong = "is not the name of a host: use up to 16 of a-z, 0-9 and -, such as gw2"
+        raise Faults([Fault(HOST_VARIABLE, "", f"{name!r} {wrong}")])
+    return name
 
 
 def catalog(site: Path) -> CatalogSettings:

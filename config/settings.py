@@ -214,6 +214,7 @@ class Settings:
 
     `digests` are the names of the settings files and the SHA-256 of their bytes as they were read.
     `warnings` name keys of earlier versions that are still in the files and are not used any more.
+    `host` is the name of this host if several hosts run the site's daemons, and empty otherwise.
     """
 
     site: Path
@@ -232,6 +233,7 @@ class Settings:
     contact: Contact = field(default_factory=Contact)
     digests: tuple[tuple[str, str], ...] = ()
     warnings: tuple[Fault, ...] = ()
+    host: str = ""
 
     def party(self, party_id: str) -> Party | None:
         """Return the party with that id, or None."""

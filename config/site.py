@@ -50,6 +50,16 @@ A site is the folder that `--site DIR` or SSPS_SITE names. It holds:
     state/cosigned/<party>/           checkpoints that the party's witness has cosigned, and its key
     state/*.lock                      locks between commands and daemons
 
+Several hosts can run the daemons of one site, on a file system that they share. Each host then has
+a name, in SSPS_HOST of the daemons' environment, such as `gw2`. Its daemons have ledgers of their
+own, `ledgers/transfer@gw2/`, and the files of running daemons are in a folder of their own:
+
+    state/hosts/gw2/serving.json      and likewise sessions.json, web-sessions.json,
+                                      publishing.json, portal.json, staff.json, signer.sock, *.lock
+
+Everything else is the same for all hosts, also the one ledger of operations. A site on one host
+has no named host.
+
 A rehearsal's site has, besides:
 
     rehearsal.toml                    what its election was made from
@@ -62,6 +72,7 @@ names are a fixed interface: operators, backups and checks outside this reposito
 modules take them from here and never write them out; tests/unit/config/test_site.py enforces that.
 """
 
+import re
 from hashlib import sha256
 from pathlib import Path
 
@@ -90,8 +101,11 @@ LEDGERS = Path("ledgers")
 TRANSFER, FILING, OPERATIONS = "transfer", "filing", "operations"
 RESULTS_LEDGER, ACCESS, STAFF = "results", "access", "staff"
 LEDGER_NAMES = (TRANSFER, FILING, OPERATIONS, RESULTS_LEDGER, ACCESS, STAFF)
+_OF_HOST = "@"  # between the kind of a ledger and its host
+_HOST = re.compile(r"[a-z0-9][a-z0-9-]{0,15}", re.ASCII)
 
 STATE = Path("state")
+HOSTS = STATE / "hosts"
 REGISTRY_INDEX = STATE / "registry.sqlite"
 CATALOG = STATE / "catalog.sqlite"
 COVERAGE_CACHE = STATE / "accounts.json"
@@ -159,6 +173,55 @@ def result_view(number: int, scope: object) -> Path:
     return RESULT_VIEWS / f"{number:08}" / sha256(str(scope).encode()).hexdigest()[:16]
 
 
-def lock_file(part: str) -> Path:
-    """Return the lock file of one `part` of the site, such as `serve`."""
-    return STATE / f"{part}.lock"
+def lock_file(part: str, host: str = "") -> Path:
+    """Return the lock file of one `part` of the site, such as `serve`, on a host."""
+    return host_state(STATE / f"{part}.lock", host)
+
+
+def is_host(name: str) -> bool:
+    """Say whether a name can be that of a host: up to 16 lower-case letters, digits and dashes."""
+    return _HOST.fullmatch(name) is not None
+
+
+def host_state(file: Path, host: str) -> Path:
+    """Return where a file of state/ about running daemons is for a host; "" is the only host."""
+    return HOSTS / host / file.name if host else file
+
+
+def named_hosts(site: Path) -> tuple[str, ...]:
+    """Return the named hosts that have ever run a daemon of the site."""
+    return tuple(sorted(path.name for path in (site / HOSTS).glob("*") if is_host(path.name)))
+
+
+def ledger_name(kind: str, host: str) -> str:
+    """Return the name of a host's ledger of that kind: `transfer`, or `transfer@gw2`."""
+    return f"{kind}{_OF_HOST}{host}" if host and kind != OPERATIONS else kind
+
+
+def ledger_kind(name: str) -> str:
+    """Return the kind of a ledger, one of LEDGER_NAMES if the name is right: `transfer`."""
+    return name.partition(_OF_HOST)[0]
+
+
+def ledger_host(name: str) -> str:
+    """Return the host that writes a ledger, "" if it is not that of a named host."""
+    return name.partition(_OF_HOST)[2]
+
+
+def is_ledger(name: str) -> bool:
+    """Say whether a site can have a ledger of that name."""
+    kind, of_host, host = name.partition(_OF_HOST)
+    if not of_host:
+        return kind in LEDGER_NAMES
+    return kind in LEDGER_NAMES and kind != OPERATIONS and is_host(host)
+
+
+def ledger_names(ledgers: Path) -> tuple[str, ...]:
+    """Return LEDGER_NAMES, and then the ledgers of named hosts that exist in that folder."""
+    found = sorted(path.name for path in ledgers.glob(f"*{_OF_HOST}*") if is_ledger(path.name))
+    return (*LEDGER_NAMES, *found)
+
+
+def ledgers_of_kind(ledgers: Path, kind: str) -> tuple[str, ...]:
+    """Return the ledgers of a kind: that without a host first, then those that exist."""
+    return tuple(name for name in ledger_names(ledgers) if ledger_kind(name) == kind)

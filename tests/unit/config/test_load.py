@@ -315,3 +315,21 @@ def test_overlapping_rehearsals_are_a_fault(tmp_path: Path) -> None:
     assert [str(f) for f in load.read(site)[1]] == [
         "site.toml: rehearsal.prova-2.opens: overlaps with rehearsal prova-1, correct one of them"
     ]
+
+
+def test_the_name_of_this_host_comes_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.site(tmp_path)
+    assert load.load(tmp_path).host == ""
+
+    monkeypatch.setenv("SSPS_HOST", "gw2")
+    assert load.load(tmp_path).host == "gw2"
+
+
+def test_a_wrong_name_of_a_host_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    office.site(tmp_path)
+    monkeypatch.setenv("SSPS_HOST", "GW 2")
+
+    with pytest.raises(Faults, match="SSPS_HOST: 'GW 2' is not the name of a host"):
+        load.load(tmp_path)

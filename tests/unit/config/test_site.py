@@ -31,12 +31,55 @@ def test_the_names_in_a_site_are_fixed() -> None:
         "state/verified.json", "state/staff-cache", "state/cosigned",
         "keys/operators.toml", "clients/staff.json",
         "state/staff.json", "state/staff-sessions.sqlite",
-        "state/requests", "state/request-sessions.sqlite",
+        "state/requests", "state/request-sessions.sqlite", "state/hosts",
     }  # fmt: skip
     assert site.LEDGER_NAMES == ("transfer", "filing", "operations", "results", "access", "staff")
     assert str(site.ring_file("parti-a")) == "keys/parties/parti-a.toml"
     assert str(site.original_file("9f86d081")) == "store/9f/86/9f86d081"
     assert str(site.lock_file("publish")) == "state/publish.lock"
+
+
+def test_a_named_host_has_ledgers_and_state_files_of_its_own() -> None:
+    assert site.ledger_name(site.TRANSFER, "gw2") == "transfer@gw2"
+    assert site.ledger_name(site.OPERATIONS, "gw2") == "operations"
+    assert (site.ledger_kind("transfer@gw2"), site.ledger_host("transfer@gw2")) == (
+        "transfer",
+        "gw2",
+    )
+    assert str(site.host_state(site.SERVER_STATE, "gw2")) == "state/hosts/gw2/serving.json"
+    assert str(site.lock_file("serve", "gw2")) == "state/hosts/gw2/serve.lock"
+
+
+def test_the_only_host_has_the_names_of_a_site_with_one_host() -> None:
+    assert site.ledger_name(site.TRANSFER, "") == "transfer"
+    assert (site.ledger_kind("transfer"), site.ledger_host("transfer")) == ("transfer", "")
+    assert site.host_state(site.SERVER_STATE, "") == site.SERVER_STATE
+    assert site.lock_file("serve", "") == site.lock_file("serve")
+
+
+def test_ledgers_of_named_hosts_are_found_after_the_six_of_every_site(tmp_path: Path) -> None:
+    for name in (
+        "transfer@gw2",
+        "filing@a",
+        "operations@gw2",
+        "rubbish@gw2",
+        "access@GW",
+        "transfer",
+    ):
+        (tmp_path / name).mkdir()
+
+    assert site.ledger_names(tmp_path) == (*site.LEDGER_NAMES, "filing@a", "transfer@gw2")
+    assert site.ledgers_of_kind(tmp_path, "transfer") == ("transfer", "transfer@gw2")
+    assert site.ledger_names(tmp_path / "none") == site.LEDGER_NAMES
+
+
+def test_a_name_of_a_host_is_short_and_safe() -> None:
+    good, bad = (
+        ("a", "gw-2", "0" * 16),
+        ("", "-a", "GW", "a b", "a/b", "..", "a@b", "0" * 17, "a\n"),
+    )
+
+    assert [name for name in (*good, *bad) if site.is_host(name)] == list(good)
 
 
 def test_no_other_module_spells_a_path_of_a_site() -> None:
