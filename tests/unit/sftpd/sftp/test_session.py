@@ -2,6 +2,7 @@ import hashlib
 import os
 import resource
 import tracemalloc
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from struct import pack, unpack, unpack_from
@@ -479,6 +480,16 @@ def test_a_read_past_the_end_is_eof(client: Client, offset: int) -> None:
     assert client.status(READ, read_request(handle, offset, 100)) == EOF
 
 
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """Allow this process more than 1000 descriptors, as the server does for its own."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_descriptors")
 def test_at_most_1000_handles_are_open_and_more_are_refused_on_record(
     client: Client, recorder: MemoryRecorder
 ) -> None:
