@@ -1,4 +1,4 @@
-"""Stamps files with their digests, and seals the stamp, so that a changed file does not keep it.
+"""Stamps files with their digests; the stamp is sealed, so that a changed file's is not valid.
 
 A stamp is extended attributes that belong to the inode. Three have the digests, in lower-case
 hexadecimal as `sha256sum`, `sha1sum` and `md5sum` print them. The seal repeats them, with a

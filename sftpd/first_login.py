@@ -1,4 +1,4 @@
-"""Serves a login inside the forker, so that sessions share what a first login makes ready.
+"""Runs one login in the forker, so that every session starts with that work already done.
 
 Python and the libraries make much ready when code runs for the first time: specialized bytecode,
 caches of attributes and of algorithms, tables of OpenSSL. A session that did so itself would need

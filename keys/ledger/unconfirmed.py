@@ -1,4 +1,4 @@
-"""Marks the records that no checkpoint covers when a ledger is opened after its writer has ended.
+"""When a ledger is opened again, marks the last records that no checkpoint covers.
 
 A daemon that stops signs its last record. So records behind the newest checkpoint are from a crash,
 or were added by hand while no daemon ran: nothing tells the two apart. The next writer therefore

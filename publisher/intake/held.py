@@ -1,4 +1,4 @@
-"""Removes claimed files that were left in the intake, once nothing can be written to them any more.
+"""Deletes the original of a copied scan from the intake once no process can write to it any more.
 
 A file that could still be open for writing was copied and stays where it is (publisher/intake/
 spool). If it changes, the next scan finds it as a new arrival, so that what was added is filed as

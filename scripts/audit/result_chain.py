@@ -1,4 +1,4 @@
-"""Follow results from a snapshot back to the batches that they came from, without the database.
+"""Follows results from a snapshot back to the batches that they came from, without the database.
 
 Copies of three folders of a site and the public key are enough: `ledgers/results`, `snapshots`, and
 `store` with the batches. The steps:

@@ -1,4 +1,4 @@
-"""Shares the server's connections among the registered addresses, until their clients log in.
+"""Limits how many connections without a login each registered address may hold.
 
 This works like MaxStartups and PerSourceMaxStartups of OpenSSH (sshd_config(5)), in proportion to
 what is free. `free` is what is left of `[sftp] max_sessions`. A new connection is refused if

@@ -1,4 +1,4 @@
-"""Measures the memory of a session, and makes it the one to end if the machine has no more.
+"""Measures the memory of a session, and has the kernel end it first when memory runs out.
 
 The kernel limits the address space of each session (sftpd/sandbox). What the sessions of a party
 take together is added up in sftpd/monitor/children.

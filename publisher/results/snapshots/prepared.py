@@ -1,4 +1,4 @@
-"""Says what the parties' trees lack of a snapshot, and how the process that prepares it is called.
+"""Says what the parties' trees lack of a snapshot, and how to start the process that prepares it.
 
 It is apart from publisher/results/snapshots/preparing, so that the results process does not load
 what only the other one needs, such as DuckDB.
