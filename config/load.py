@@ -91,6 +91,7 @@ def read(site: Path, parties_toml: bytes | None = None) -> tuple[Settings | None
         faults += error.faults
     if faults or agreed is None:
         return None, faults
+    _set_addresses(agreed, own_host)
     sftp = agreed.sftp.model_dump()
     host, port = sftp.pop("listen")
     return Settings(
@@ -122,6 +123,14 @@ def read(site: Path, parties_toml: bytes | None = None) -> tuple[Settings | None
         warnings=tuple(warnings),
         host=own_host,
     ), []
+
+
+def _set_addresses(agreed: schema.Site, host: str) -> None:
+    """Put where the daemons of this host listen in the place of where those of others do."""
+    for key, address in agreed.hosts.get(host, schema.Host()):
+        table, _, name = key.partition("_")
+        if address is not None and (found := getattr(agreed, table)) is not None:
+            setattr(found, name, address)
 
 
 def this_host() -> str:

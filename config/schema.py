@@ -17,7 +17,7 @@ from config.party import MAX_ADDRESSES, Address, PartyKind
 from config.party import parse_address as parse_address
 from config.scope import Scope
 from config.settings import Algorithms, SandboxMode, ShareLevel, Sync, Totp
-from config.site import INTAKE, REHEARSALS
+from config.site import INTAKE, REHEARSALS, is_host
 
 
 def _listen(value: object) -> tuple[str, int]:
@@ -62,6 +62,12 @@ def _safe(value: object) -> object:
 def _pattern(value: object) -> object:
     if isinstance(value, str) and (not value or "/" in value or value.strip("*") == ""):
         raise ValueError(f'{value!r} is not a pattern of names, write one such as "@eaDir"')
+    return value
+
+
+def _host(value: object) -> str:
+    if not isinstance(value, str) or not is_host(value):
+        raise ValueError(f"{value!r} is not the name of a host, use up to 16 of a-z, 0-9 and -")
     return value
 
 
@@ -301,6 +307,16 @@ class Contact(_Strict):
     phone: str = ""
 
 
+class Host(_Strict):
+    """`[hosts.gw2]`: where the daemons of one host listen, if not where the others do."""
+
+    sftp_listen: Annotated[tuple[str, int], BeforeValidator(_listen)] | None = None
+    sftp_metrics: Annotated[tuple[str, int], BeforeValidator(_listen)] | None = None
+    portal_listen: Annotated[tuple[str, int], BeforeValidator(_listen)] | None = None
+    staff_listen: Annotated[tuple[str, int], BeforeValidator(_listen)] | None = None
+    staff_metrics: Annotated[tuple[str, int], BeforeValidator(_listen)] | None = None
+
+
 class Site(_Strict):
     """`site.toml`."""
 
@@ -313,6 +329,7 @@ class Site(_Strict):
     portal: Portal | None = None
     staff: Staff | None = None
     rehearsal: list[Rehearsal] = []
+    hosts: dict[Annotated[str, BeforeValidator(_host)], Host] = {}
     qr: Qr = Qr()
     desk: Desk = Desk()
     contact: Contact = Contact()

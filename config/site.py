@@ -57,6 +57,8 @@ own, `ledgers/transfer@gw2/`, and the files of running daemons are in a folder o
     state/hosts/gw2/serving.json      and likewise sessions.json, web-sessions.json,
                                       publishing.json, portal.json, staff.json, signer.sock, *.lock
 
+    state/reload.json                 replaced by a command: the settings must be read again
+
 Everything else is the same for all hosts, also the one ledger of operations. A site on one host
 has no named host.
 
@@ -114,6 +116,7 @@ RESULTS_DATABASE = STATE / "results.sqlite"
 RESULTS_SPOOL = STATE / "results-spool"
 REQUESTS = STATE / "errands"
 SERVER_STATE = STATE / "serving.json"
+RELOAD = STATE / "reload.json"
 LIVE_SESSIONS = STATE / "sessions.json"
 WEB_SESSIONS = STATE / "web-sessions.json"
 ENDED_SESSIONS = STATE / "ended-sessions.json"

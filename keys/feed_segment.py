@@ -42,7 +42,7 @@ _TITLE = "# ssps akis 1"
 _COLUMNS = "path,size,sha256,filed_at,sheet,version,supersedes"
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _SHA256 = re.compile("[0-9a-f]{64}", re.ASCII)
-_LEDGER = re.compile("# defter ([a-z]+): ([A-Za-z0-9+/]+=*)", re.ASCII)
+_LEDGER = re.compile("# defter ([a-z]+(?:@[a-z0-9-]+)?): ([A-Za-z0-9+/]+=*)", re.ASCII)
 _NUMBER = re.compile("[1-9][0-9]{0,15}|0", re.ASCII)
 
 

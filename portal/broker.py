@@ -56,7 +56,6 @@ from config.settings import Settings, WebSettings
 from config.site import (
     CATALOG,
     FILING,
-    LEDGER_NAMES,
     LEDGERS,
     RESULTS_DATABASE,
     RESULTS_LEDGER,
@@ -167,11 +166,11 @@ class Broker:
         self._settings, self._part = settings, part
         self._poll_signer, self._record_new_settings = poll_signer, record_new_settings
         self._command = command
-        self._anchors = AnchorWriter(settings.site / LEDGERS, ledger, LEDGER_NAMES)
+        self._anchors = AnchorWriter(settings.site / LEDGERS, ledger)
         self._on_record = KeyFilesOnRecord(settings.site)
         self._lock = threading.Lock()  # of what several questions read or change
         self._room = threading.BoundedSemaphore(_MAX_AT_A_TIME)
-        self._sessions_file = SessionsFile(settings.site, WEB_SESSIONS)
+        self._sessions_file = SessionsFile(settings.site, WEB_SESSIONS, settings.host)
         self._databases: dict[Path, tuple[int, sqlite3.Connection]] = {}
         asked = (
             self.settings,
@@ -204,10 +203,11 @@ class Broker:
         for number in (*_STOPS, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, lambda got, _: received.add(got))
         signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
-        stopping, asking = False, True
+        stopping, asking, host = False, True, self._settings.host
+        reload = server_state.ReloadRequests(self._settings.site, self._part, host)
         due = time.monotonic()
         with (
-            server_state.claim(self._settings.site, self._part),
+            server_state.claim(self._settings.site, self._part, host) as beat,
             tempfile.TemporaryDirectory(prefix="ssps-web-") as folder,
         ):
             self._keep_databases_open()
@@ -230,7 +230,10 @@ class Broker:
                     asking = self._receive(child.control)
                 if time.monotonic() >= due:
                     due = time.monotonic() + _SECOND
+                    beat()
                     self._look_after()
+                    if reload.is_asked():
+                        received.add(signal.SIGHUP)
         if status == 0 or (stopping and -status in _STOPS):
             return 0
         _log.error("web-process-died", daemon=self._part, exit_status=status)
@@ -415,7 +418,7 @@ class Broker:
         """Write the daemon's state file."""
         lists = {key: tuple(state[key]) for key in ("damaged", "faults")}
         found = ServerState(os.getpid(), state["rings"], parties=state["parties"], **lists)
-        server_state.write(self._settings.site, found, self._part)
+        server_state.write(self._settings.site, found, self._part, self._settings.host)
 
     def publish_sessions(self, sessions: Sequence[Mapping[str, Any]]) -> None:
         """Write the portal's sessions for the staff site and the commands.
@@ -428,7 +431,10 @@ class Broker:
             if each.origin:  # that of a session of an earlier version is empty
                 ip_address(each.origin)
         # None of them is a session of SFTP, which has files.
-        web = [replace(s, service=live_sessions.WEB, files=0, bytes=0, open=0) for s in held]
+        host = self._settings.host
+        web = [
+            replace(s, service=live_sessions.WEB, files=0, bytes=0, open=0, host=host) for s in held
+        ]
         with self._lock:
             self._sessions_file.update(web)
 

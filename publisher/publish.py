@@ -25,7 +25,7 @@ from config import times
 from config.fault import Faults
 from config.registry import Registry
 from config.settings import Settings
-from config.site import FILING, LEDGER_NAMES, LEDGERS, REGISTRY_INDEX, SPOOL
+from config.site import FILING, LEDGERS, REGISTRY_INDEX, SPOOL, ledger_names
 from keys.ledger.anchors import AnchorWriter
 from keys.ledger.segments import read_checkpoint
 from keys.ledger.writer import Clock, Ledger, Unwritable, utc_now, write_policy
@@ -94,7 +94,7 @@ def publish(
     LedgerBusy if another publisher works on this site.
     """
     pause, started = 1.0, False
-    state = StateFile(settings.site)
+    state = StateFile(settings.site, settings.host)
     while not stop.is_set():
         begun = time.monotonic()
         try:
@@ -197,7 +197,7 @@ class _Run:
             self._context = stack.enter_context(
                 open_context(settings, clock, stop, _LOCK_WAIT_SECONDS)
             )
-            self._anchors = AnchorWriter(site / LEDGERS, FILING, LEDGER_NAMES)
+            self._anchors = AnchorWriter(site / LEDGERS, FILING)
             self._filer = Filer(self._context)
             rereader = Rereader()
             stack.callback(rereader.close)
@@ -373,5 +373,5 @@ class _Run:
 
 def _checkpoints(ledgers: Path) -> tuple[tuple[str, bytes], ...]:
     """Return each ledger's newest checkpoint; every feed segment carries them to the parties."""
-    newest = ((name, read_checkpoint(ledgers / name)) for name in LEDGER_NAMES)
+    newest = ((name, read_checkpoint(ledgers / name)) for name in ledger_names(ledgers))
     return tuple((name, note) for name, note in newest if note is not None)

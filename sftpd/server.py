@@ -34,7 +34,7 @@ from config import load, times
 from config.fault import Fault, Faults
 from config.party import Address
 from config.settings import Settings
-from config.site import LEDGER_NAMES, LEDGERS, TRANSFER
+from config.site import LEDGERS, TRANSFER, ledger_name
 from keys.credentials.penalties import ConnectionRates, LoginCpu, Penalties
 from keys.credentials.ratelimit import BandwidthLimits
 from keys.ledger import writer
@@ -42,6 +42,7 @@ from keys.ledger.anchors import AnchorWriter
 from keys.ledger.writer import Ledger
 from keys.operations import live_sessions, publisher_state, server_state, site_keys
 from keys.operations.live_sessions import EndedSessions, LiveSession, SessionsFile
+from keys.operations.server_state import ReloadRequests
 from sftpd.access.connection_shares import ConnectionShares
 from sftpd.access.revalidate import Revalidator, Rings
 from sftpd.ipc.session_messages import SessionSettings
@@ -112,7 +113,7 @@ def serve(
     kernel = kernel or sandbox.kernel()
     policy = sandbox.policy(settings.sftp, kernel, os.geteuid())
     rings = Rings(settings.site)
-    folder = settings.site / LEDGERS / TRANSFER
+    folder = settings.site / LEDGERS / ledger_name(TRANSFER, settings.host)
     # An old server that still drains holds the ledger for this long at most.
     lock_timeout = _STOP_TIMEOUT + (settings.sftp.drain_seconds if drain is None else drain)
     with (
@@ -120,7 +121,7 @@ def serve(
         ExitStack() as processes,
         Ledger(folder, clock, lock_timeout, writer.write_policy(settings.ledger)) as ledger,
         LiveFile(folder) as live,
-        server_state.claim(settings.site, server_state.SERVE),
+        server_state.claim(settings.site, server_state.SERVE, settings.host) as beat,
         _listen(settings.sftp.host, settings.sftp.port) as listening,
     ):
         revalidator = Revalidator(settings, clock, rings)
@@ -148,6 +149,7 @@ def serve(
             rates=ConnectionRates() if rates is None else rates,
             login_cpu=LoginCpu() if login_cpu is None else login_cpu,
             drain=drain,
+            beat=beat,
             poll_signer=poll_signer,
             record_new_settings=record_new_settings,
         )
@@ -193,6 +195,7 @@ class Server:
         rates: ConnectionRates,
         login_cpu: LoginCpu,
         drain: float | None,
+        beat: Callable[[], object],
         poll_signer: Callable[[], object],
         record_new_settings: Callable[[Settings], object],
     ) -> None:
@@ -201,17 +204,19 @@ class Server:
         self._ledger = ledger
         self._live = live
         self._drain_seconds = drain
+        self._beat = beat
         self._poll_signer = poll_signer
         self._record_new_settings = record_new_settings
-        self._anchors = AnchorWriter(settings.site / LEDGERS, TRANSFER, LEDGER_NAMES)
+        self._anchors = AnchorWriter(settings.site / LEDGERS, ledger_name(TRANSFER, settings.host))
         self._shares = ConnectionShares()
         self._loop = parts.loop
         self._forker = parts.forker
         self._revalidator = parts.revalidator
         self._signals = Signals()
-        self._status_file = StatusFile(settings.site, parts.rings)
-        self._sessions_file = SessionsFile(settings.site)
-        self._ended = EndedSessions(settings.site)
+        self._status_file = StatusFile(settings.site, parts.rings, settings.host)
+        self._sessions_file = SessionsFile(settings.site, host=settings.host)
+        self._ended = EndedSessions(settings.site, settings.host)
+        self._reload_requests = ReloadRequests(settings.site, server_state.SERVE, settings.host)
         self._since: dict[int, str] = {}  # when each live session began
         self._faults: tuple[str, ...] = ()  # of the last reload
         self._started = clock().timestamp()
@@ -337,6 +342,7 @@ class Server:
             self._end_revoked_sessions,
             self._children.enforce_open_limit,
             self._update_status_file,
+            self._look_for_reload,
         ):
             self._loop.call_every(_CHECK_INTERVAL, partial(_attempt, check))
         for task in (
@@ -346,6 +352,7 @@ class Server:
             self._update_live_file,
             self._update_sessions_file,
             self._poll_signer,
+            self._beat,
             self._record_anchors,
         ):
             self._loop.call_every(_SYNC_INTERVAL, partial(_attempt, task))
@@ -376,6 +383,10 @@ class Server:
             self._run_once()
 
     # Settings.
+
+    def _look_for_reload(self) -> None:
+        if self._reload_requests.is_asked():
+            self._signals.reload = True
 
     def _reload(self) -> None:
         try:
@@ -490,6 +501,7 @@ class Server:
                     state.files,
                     state.bytes_sent,
                     len(state.open_files),
+                    host=self._config.settings.host,
                 )
                 for state in live
             ]
@@ -559,7 +571,7 @@ class Server:
             self._started,
             left,
             damaged,
-            publisher_state.read(self._config.settings.site),
+            publisher_state.read(self._config.settings.site, self._config.settings.host),
         )
 
 

@@ -19,10 +19,11 @@ record has the origin, how many records remain, and how many the newest anchor s
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from config import site
 from config.event import Event
 from keys.ledger import merkle, note, segments, tiles
 from keys.ledger.merkle import MerkleTree
@@ -89,11 +90,9 @@ class AnchorWriter:
         self,
         ledgers: Path,
         own: str,
-        names: Collection[str],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledgers, self._own, self._monotonic = ledgers, own, monotonic
-        self._names = [name for name in names if name != own]
         self._last: list[str] = []
         self._due = monotonic() + INTERVAL
 
@@ -102,7 +101,9 @@ class AnchorWriter:
         if self._monotonic() < self._due:
             return None
         self._due = self._monotonic() + INTERVAL
-        lines = newest_lines(self._ledgers, self._names)
+        # A host that is new has a ledger that was not there before.
+        names = (name for name in site.ledger_names(self._ledgers) if name != self._own)
+        lines = newest_lines(self._ledgers, names)
         if not lines or lines == self._last:
             return None
         self._last = lines

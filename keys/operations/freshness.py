@@ -14,7 +14,15 @@ from datetime import datetime
 from pathlib import Path
 
 from config import layout
-from config.site import COSIGNED, FEED, LEDGER_NAMES, LEDGERS, OPERATIONS
+from config.site import (
+    COSIGNED,
+    FEED,
+    LEDGERS,
+    OPERATIONS,
+    is_ledger,
+    ledger_host,
+    ledger_names,
+)
 from keys.feed_segment import parse_segment
 from keys.ledger import anchors, cosigned, note, segments, unconfirmed
 from keys.ledger.anchors import START, Anchor, Behind
@@ -32,7 +40,7 @@ def ledgers_behind(site: Path) -> list[Behind]:
     """Return the ledgers that do not have what an anchor names, except for accepted losses."""
     ledgers = site / LEDGERS
     known: list[Anchor] = []
-    for name in LEDGER_NAMES:
+    for name in ledger_names(ledgers):
         if (ledgers / name).exists():
             known += anchors.last_in(ledgers / name)
     return _behind(site, [*known, *_in_feeds(site), *_cosigned(site)])
@@ -53,7 +61,7 @@ def _behind(site: Path, known: Iterable[Anchor]) -> list[Behind]:
     for anchor in known:
         if any(each.covers(anchor.checkpoint) for each in accepted):
             continue
-        if anchor.ledger in LEDGER_NAMES and (lack := anchors.behind(ledgers, anchor)):
+        if is_ledger(anchor.ledger) and (lack := anchors.behind(ledgers, anchor)):
             found.append(lack)
     return found
 
@@ -66,13 +74,14 @@ def _cosigned(site: Path) -> Iterator[Anchor]:
 def not_signed(site: Path, now: datetime) -> Iterator[tuple[str, float]]:
     """Yield each ledger whose oldest unsigned record is old, and its age in seconds.
 
-    While a daemon runs, a record is signed after a second, in the operations ledger after five.
+    While a daemon of its host runs, a record is signed after a second. In the operations ledger it
+    is signed after five, by a daemon of any host.
     """
-    if all(server_state.holder(site, part) is None for part in _DAEMONS):
-        return
-    for name in LEDGER_NAMES:
+    hosts = {host for _, host in server_state.running(site, *_DAEMONS)}
+    for name in ledger_names(site / LEDGERS):
         folder = site / LEDGERS / name
-        if not folder.exists():
+        alive = ledger_host(name) in hosts or (name == OPERATIONS and hosts)
+        if not alive or not folder.exists():
             continue
         with suppress(ValueError, OSError):  # `ssps audit verify` names damaged files
             message = segments.read_checkpoint(folder)

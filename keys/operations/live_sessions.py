@@ -19,6 +19,10 @@ its client is the User-Agent. It has no files and bytes.
 ends that session with the reason `ended by operator`. The newest numbers are kept:
 
     {"sessions": [90, 104]}
+
+On a site with named hosts (config/site) each has files of its own, and its sessions have the name
+in `host`. Two hosts can then have a session of the same number, so it is written with its host:
+`"90@gw2"`, in that list and in the commands.
 """
 
 import json
@@ -29,7 +33,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config.site import ENDED_SESSIONS, LIVE_SESSIONS, STATE, WEB_SESSIONS
+from config.site import (
+    ENDED_SESSIONS,
+    LIVE_SESSIONS,
+    STATE,
+    WEB_SESSIONS,
+    host_state,
+    is_host,
+    named_hosts,
+)
 from keys import files
 from keys.operations import server_state
 
@@ -55,10 +67,16 @@ class LiveSession:
     service: str = SFTP
     user: str = ""
     used: str = ""
+    host: str = ""
+
+    @property
+    def number(self) -> str:
+        """Its number as commands take it: `90`, or `90@gw2`."""
+        return numbered(self.session, self.host)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as the file has them."""
-        return {
+        stated = {
             "session": self.session,
             "party": self.party,
             "from": self.origin,
@@ -72,13 +90,14 @@ class LiveSession:
             "user": self.user,
             "used": self.used,
         }
+        return {**stated, "host": self.host} if self.host else stated
 
 
 class SessionsFile:
     """Writes `state/sessions.json`, or the portal's file, when it changes."""
 
-    def __init__(self, site: Path, file: Path = LIVE_SESSIONS) -> None:
-        self._path = site / file
+    def __init__(self, site: Path, file: Path = LIVE_SESSIONS, host: str = "") -> None:
+        self._path = site / host_state(file, host)
         self._written: tuple[LiveSession, ...] | None = None
 
     def update(self, sessions: Sequence[LiveSession]) -> None:
@@ -93,17 +112,20 @@ class SessionsFile:
 
 
 def read(site: Path) -> tuple[LiveSession, ...]:
-    """Return the sessions of the running server and of the running portal, if they run."""
-    return (
-        *_read(site / LIVE_SESSIONS, server_state.holder(site, server_state.SERVE)),
-        *_read(site / WEB_SESSIONS, server_state.holder(site, server_state.PORTAL)),
+    """Return the sessions of the running servers and of the running portals, if they run."""
+    return tuple(
+        session
+        for host in ("", *named_hosts(site))
+        for part, file in ((server_state.SERVE, LIVE_SESSIONS), (server_state.PORTAL, WEB_SESSIONS))
+        for session in _read(site, part, file, host)
     )
 
 
-def _read(file: Path, pid: int | None) -> tuple[LiveSession, ...]:
+def _read(site: Path, part: str, file: Path, host: str) -> tuple[LiveSession, ...]:
     try:
-        stated = json.loads(file.read_bytes())
-        if pid is None or stated["pid"] != pid:
+        pid = server_state.holder(site, part, host)
+        stated = json.loads((site / host_state(file, host)).read_bytes())
+        if not server_state.is_alive(site, part, host) or (not host and stated["pid"] != pid):
             return ()
         return tuple(_parse(fields) for fields in stated["sessions"])
     except (OSError, ValueError, TypeError, KeyError):
@@ -113,8 +135,8 @@ def _read(file: Path, pid: int | None) -> tuple[LiveSession, ...]:
 class EndedSessions:
     """The numbers in `state/ended-sessions.json`, read again when the file has changed."""
 
-    def __init__(self, site: Path) -> None:
-        self._site = site
+    def __init__(self, site: Path, host: str = "") -> None:
+        self._site, self._host = site, host
         self._stamp: _Stamp = None
         self._numbers: frozenset[int] = frozenset()
 
@@ -122,24 +144,42 @@ class EndedSessions:
         """Return the sessions that operators have ended."""
         stamp = _stamp(self._site / ENDED_SESSIONS)
         if stamp != self._stamp:
-            self._stamp, self._numbers = stamp, frozenset(ended(self._site))
+            self._stamp, self._numbers = stamp, frozenset(ended(self._site, self._host))
         return self._numbers
 
 
-def ended(site: Path) -> tuple[int, ...]:
-    """Return the sessions that operators have ended, oldest first."""
+def ended(site: Path, host: str = "") -> tuple[int, ...]:
+    """Return the sessions of a host that operators have ended, oldest first."""
+    return tuple(number for number, where in _ended(site) if where == host)
+
+
+def end(site: Path, number: int, host: str = "") -> None:
+    """Have the server of a host end a session; the caller has recorded why."""
+    kept = [each for each in _ended(site) if each != (number, host)][1 - _MAX_ENDED :]
+    stated = [n if not where else numbered(n, where) for n, where in (*kept, (number, host))]
+    (site / STATE).mkdir(mode=0o700, exist_ok=True)
+    files.replace(site / ENDED_SESSIONS, json.dumps({"sessions": stated}).encode() + b"\n")
+
+
+def numbered(number: int, host: str) -> str:
+    """Write the number of a session on a host: `90`, or `90@gw2`."""
+    return f"{number}@{host}" if host else str(number)
+
+
+def parse_number(text: str) -> tuple[int, str]:
+    """Read what `numbered` wrote; ValueError for anything else."""
+    digits, at, host = text.partition("@")
+    if not (digits.isascii() and digits.isdigit()) or bool(at) != is_host(host):
+        raise ValueError(f"{text!r} is not the number of a session")
+    return int(digits), host
+
+
+def _ended(site: Path) -> list[tuple[int, str]]:
     try:
         stated = json.loads((site / ENDED_SESSIONS).read_bytes())
-        return tuple(int(number) for number in stated["sessions"])
+        return [parse_number(str(each)) for each in stated["sessions"]]
     except (OSError, ValueError, TypeError, KeyError):
-        return ()
-
-
-def end(site: Path, number: int) -> None:
-    """Have the server end a session; the caller has recorded why."""
-    numbers = [*(n for n in ended(site) if n != number), number][-_MAX_ENDED:]
-    (site / STATE).mkdir(mode=0o700, exist_ok=True)
-    files.replace(site / ENDED_SESSIONS, json.dumps({"sessions": numbers}).encode() + b"\n")
+        return []
 
 
 def _parse(fields: dict[str, Any]) -> LiveSession:
@@ -156,6 +196,7 @@ def _parse(fields: dict[str, Any]) -> LiveSession:
         str(fields["service"]),
         str(fields["user"]),
         str(fields["used"]),
+        str(fields.get("host", "")),
     )
 
 

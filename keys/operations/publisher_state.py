@@ -15,7 +15,8 @@ The publisher replaces `state/publishing.json` whenever anything in it changes:
     pid              the publisher's process
 
 The file can be left over from a publisher that has ended; `read` compares `pid` with the process
-that holds the publisher's lock (keys/operations/server_state).
+that holds the publisher's lock (keys/operations/server_state). A named host (config/site) has a
+file of its own.
 """
 
 import json
@@ -23,7 +24,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from config.site import PUBLISHER_STATE
+from config.site import PUBLISHER_STATE, host_state, named_hosts
 from keys import files
 from keys.operations import server_state
 
@@ -46,8 +47,8 @@ class PublisherState:
 class StateFile:
     """Writes `state/publishing.json` when it changes."""
 
-    def __init__(self, site: Path) -> None:
-        self._path = site / PUBLISHER_STATE
+    def __init__(self, site: Path, host: str = "") -> None:
+        self._path = site / host_state(PUBLISHER_STATE, host)
         self._written: PublisherState | None = None
 
     def update(self, state: PublisherState) -> None:
@@ -60,15 +61,23 @@ class StateFile:
             self._written = state
 
 
-def read(site: Path) -> PublisherState | None:
-    """Return the state of the running publisher, or None if none runs or it has not written yet."""
+def read_all(site: Path) -> dict[str, PublisherState]:
+    """Return the state of each running publisher by its host, "" for that of a site with one."""
+    found = {host: read(site, host) for host in ("", *named_hosts(site))}
+    return {host: state for host, state in found.items() if state is not None}
+
+
+def read(site: Path, host: str = "") -> PublisherState | None:
+    """Return the state of a running publisher, or None if none runs or it has not written yet."""
     try:
-        pid = server_state.holder(site, server_state.PUBLISH)
-        data = json.loads((site / PUBLISHER_STATE).read_bytes())
+        pid = server_state.holder(site, server_state.PUBLISH, host)
+        data = json.loads((site / host_state(PUBLISHER_STATE, host)).read_bytes())
         lists = ("troubles", "by_rescan_only", "no_leases")
         data |= {key: tuple(map(tuple, data[key])) for key in lists}
         halted = data["halted"] and tuple(data["halted"])
         found = PublisherState(**{**data, "halted": halted})
     except (OSError, ValueError, TypeError, KeyError):
         return None
+    if host:
+        return found if server_state.is_alive(site, server_state.PUBLISH, host) else None
     return found if found.pid == pid else None

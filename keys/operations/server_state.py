@@ -20,23 +20,43 @@ The file can be left over from a server that has ended. So each daemon holds a r
 own file `state/<part>.lock` while it runs, and a reader asks the kernel who holds the lock
 (fcntl(2), F_GETLK). A process number from the file alone is never trusted, since another process
 may have it by now.
+
+If several hosts run the daemons of a site (config/site), each host has these files in a folder of
+its own. The kernel of one host does not know the processes of another. So a daemon on a named host
+touches its lock file every `BEAT` seconds and sets the file's time to 0 when it ends. A daemon
+whose lock file is older than `GONE_AFTER` counts as gone, so the hosts' clocks must agree to a
+second or two.
+
+A command signals the daemons of a site with one host. Those of named hosts look at
+`state/reload.json`, which a command replaces, several times a second.
 """
 
 import fcntl
 import hashlib
 import json
+import math
 import os
 import struct
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from config.party import Party
-from config.site import PORTAL_STATE, SERVER_STATE, STAFF_STATE, STATE, lock_file
+from config.site import (
+    PORTAL_STATE,
+    RELOAD,
+    SERVER_STATE,
+    STAFF_STATE,
+    host_state,
+    lock_file,
+    named_hosts,
+)
 from keys import files
 
 RUN, SERVE, PUBLISH, PORTAL, STAFF = "run", "serve", "publish", "portal", "staff"
+BEAT, GONE_AFTER = 2.0, 15.0  # seconds
 STATE_FILES = {SERVE: SERVER_STATE, PORTAL: PORTAL_STATE, STAFF: STAFF_STATE}
 _flock = struct.Struct("hhqqi4x")
 _own: dict[Path, int] = {}  # the locks that this process holds, with its number (a child has none)
@@ -66,62 +86,137 @@ def party_digest(party: Party) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write(site: Path, serving: ServerState, part: str = SERVE) -> None:
-    """Write the file of that part of the site."""
-    (site / STATE).mkdir(mode=0o700, parents=True, exist_ok=True)
-    files.replace(
-        site / STATE_FILES[part], json.dumps(asdict(serving), sort_keys=True).encode() + b"\n"
-    )
+def state_file(part: str, host: str = "") -> Path:
+    """Return the file of that part of the site on a host, relative to the site."""
+    return host_state(STATE_FILES[part], host)
 
 
-def read(site: Path, part: str = SERVE) -> ServerState | None:
+def write(site: Path, serving: ServerState, part: str = SERVE, host: str = "") -> None:
+    """Write the file of that part of the site on a host."""
+    path = site / state_file(part, host)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files.replace(path, json.dumps(asdict(serving), sort_keys=True).encode() + b"\n")
+
+
+def read(site: Path, part: str = SERVE, host: str = "") -> ServerState | None:
     """Return the state of a running server, or None if none runs or it has not written yet."""
-    pid = holder(site, part)
+    pid = holder(site, part, host)
     try:
-        data = json.loads((site / STATE_FILES[part]).read_bytes())
+        data = json.loads((site / state_file(part, host)).read_bytes())
         lists = ("damaged", "host_keys", "announced", "faults")
         found = ServerState(**{**data, **{key: tuple(data[key]) for key in lists}})
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return found if found.pid == pid else None
+    return found if (is_alive(site, part, host) if host else found.pid == pid) else None
 
 
 @contextmanager
-def claim(site: Path, part: str) -> Iterator[None]:
-    """Run as that part of the site; raise AlreadyRunning if another process does.
+def claim(site: Path, part: str, host: str = "") -> Iterator[Callable[[], None]]:
+    """Run as that part of the site on a host; raise AlreadyRunning if another process does.
 
-    A forked child does not inherit the lock. Nothing else in this process may open the lock's file,
-    since closing it would release the lock (fcntl(2)); `holder` does not.
+    Yields a function to call every second, with which a daemon on a named host gives its sign of
+    life. A forked child does not inherit the lock. Nothing else in this process may open the lock's
+    file, since closing it would release the lock (fcntl(2)); `holder` does not.
     """
-    path = site / lock_file(part)
+    path = site / lock_file(part, host)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            pid = holder(site, part)
+            pid = holder(site, part, host)
             raise AlreadyRunning(
                 f"{site}: process {pid} already runs `ssps {part}`, stop that one first"
             ) from None
         _own[path] = os.getpid()
-        yield
+        yield _Heartbeat(path) if host else lambda: None
     finally:
-        _own.pop(path, None)
+        if _own.pop(path, None) is not None and host:
+            with suppress(OSError):
+                os.utime(descriptor, (0, 0))  # the other hosts need not wait for `GONE_AFTER`
         os.close(descriptor)
 
 
-def refuse_second(site: Path, part: str) -> None:
+class _Heartbeat:
+    """Touches the lock file of a daemon on a named host, at once and then every `BEAT` seconds."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._due = 0.0
+        self()
+
+    def __call__(self) -> None:
+        if time.monotonic() >= self._due:
+            with suppress(OSError):  # a full disk; a sign that is missing is what the others see
+                os.utime(self._path)
+                self._due = time.monotonic() + BEAT
+
+
+def refuse_second(site: Path, part: str, host: str = "") -> None:
     """Raise AlreadyRunning if a process runs that part of the site; call it before `claim`."""
-    if (pid := holder(site, part)) is not None:
+    if (pid := holder(site, part, host)) is not None:
         raise AlreadyRunning(
             f"{site}: process {pid} already runs `ssps {part}`, stop that one first"
         )
 
 
-def holder(site: Path, part: str) -> int | None:
-    """Return the process that runs this part of the site now, or None."""
-    path = site / lock_file(part)
+def is_alive(site: Path, part: str, host: str = "") -> bool:
+    """Say whether a host runs this part of the site now; see above for a named host."""
+    if host:
+        return age(site, part, host) < GONE_AFTER
+    return holder(site, part) is not None
+
+
+def age(site: Path, part: str, host: str) -> float:
+    """Return the seconds since the last sign of life of a daemon on a named host."""
+    try:
+        return time.time() - (site / lock_file(part, host)).stat().st_mtime
+    except FileNotFoundError:
+        return math.inf
+
+
+def running(site: Path, *parts: str) -> tuple[tuple[str, str], ...]:
+    """Return which of these parts run now, and on which host: `("serve", "gw2")`."""
+    hosts = ("", *named_hosts(site))
+    return tuple((p, host) for host in hosts for p in parts if is_alive(site, p, host))
+
+
+def ask_to_reload(site: Path) -> bool:
+    """Have the daemons of all named hosts read the settings again; return whether there are any."""
+    if not named_hosts(site):
+        return False
+    files.replace(site / RELOAD, json.dumps({"pid": os.getpid()}).encode() + b"\n")
+    return bool(running(site, RUN, SERVE, PORTAL, STAFF))
+
+
+class ReloadRequests:
+    """Whether a command wants the settings to be read again, for a daemon on a named host."""
+
+    def __init__(self, site: Path, part: str, host: str) -> None:
+        self._site, self._part, self._host = site, part, host
+        self._seen = self._stamp()
+
+    def is_asked(self) -> bool:
+        """Return True once for each request; `ssps run` passes it on to its own daemons."""
+        if not self._host or (stamp := self._stamp()) == self._seen:
+            return False
+        self._seen = stamp
+        return self._part == RUN or holder(self._site, RUN, self._host) is None
+
+    def _stamp(self) -> tuple[int, int] | None:
+        if not self._host:
+            return None
+        try:
+            status = (self._site / RELOAD).stat()
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_mtime_ns
+
+
+def holder(site: Path, part: str, host: str = "") -> int | None:
+    """Return the process of this machine that runs this part of the site now, or None."""
+    path = site / lock_file(part, host)
     if _own.get(path) == os.getpid():
         return os.getpid()
     try:

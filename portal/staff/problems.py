@@ -25,7 +25,7 @@ def problems(figures: Figures, settings: Settings) -> list[str]:
 def _daemons(figures: Figures) -> Iterator[str]:
     for daemon in figures.daemons:
         name = DAEMONS.get(daemon.part, daemon.part)
-        if daemon.pid is None:
+        if not daemon.running:
             yield f"{name} çalışmıyor."
         elif daemon.listening is False:
             yield f"{name} çalışıyor ama bağlantı kabul etmiyor."

@@ -5,11 +5,12 @@ It begins with the newest records and then reads only what is new.
 
 import threading
 from collections import Counter
+from pathlib import Path
 
 from config.event import Event, TransferEvent
 from config.settings import Settings
 from config.site import LEDGERS, TRANSFER
-from keys.ledger import segments
+from keys.ledger import merged, segments
 
 _FIRST = 20_000  # records that are read at first
 UNKNOWN = ""  # whom the refusals of unregistered addresses are counted under
@@ -19,22 +20,26 @@ class Refusals:
     """The counts since the first update and shortly before; for any thread."""
 
     def __init__(self) -> None:
-        self._next: int | None = None
+        self._next: dict[Path, int] = {}  # by ledger
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def update(self, settings: Settings) -> Counter[str]:
         """Read what is new, and return the counts by party."""
-        folder = settings.site / LEDGERS / TRANSFER
+        ledgers = settings.site / LEDGERS
         with self._lock:
-            if folder.exists():
-                end = segments.next_seq(folder)
-                begin = max(0, end - _FIRST) if self._next is None else self._next
-                if begin < end:
-                    for record in segments.read_records(folder, begin):
-                        self._count(settings, record.event)
-                        self._next = record.seq + 1
+            for folder in merged.folders_of_kind(ledgers, TRANSFER):
+                if folder.exists():
+                    self._read_new(settings, folder)
             return Counter(self._counts)
+
+    def _read_new(self, settings: Settings, folder: Path) -> None:
+        end = segments.next_seq(folder)
+        begin = self._next.get(folder, max(0, end - _FIRST))
+        if begin < end:
+            for record in segments.read_records(folder, begin):
+                self._count(settings, record.event)
+                self._next[folder] = record.seq + 1
 
     def _count(self, settings: Settings, event: Event) -> None:
         if event.event == TransferEvent.LOGIN_REFUSED and settings.party(event.who) is not None:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.site import FILING, LEDGERS
+from config.site import FILING, LEDGERS, ledgers_of_kind
+from keys.operations import server_state
 from publisher.fsck.repair import Repair
 
 
@@ -30,8 +31,11 @@ class Finding:
 
 
 def publisher_is_running(site: Path) -> bool:
-    """Return whether a publisher has the site's filing ledger open."""
-    return is_writing(site / LEDGERS / FILING)
+    """Return whether a publisher has the site's filing ledger open, on this host or another."""
+    if server_state.running(site, server_state.PUBLISH):
+        return True
+    names = ledgers_of_kind(site / LEDGERS, FILING)
+    return any(is_writing(site / LEDGERS / name) for name in names)
 
 
 def is_writing(ledger: Path) -> bool:

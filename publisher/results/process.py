@@ -27,7 +27,6 @@ from config.result import BOX_SHEET, ResultKey
 from config.settings import Settings
 from config.sheet import Secim
 from config.site import (
-    LEDGER_NAMES,
     LEDGERS,
     REGISTRY_INDEX,
     RESULT_VIEWS,
@@ -137,7 +136,7 @@ class ResultsRun:
         self._next_snapshot = self._next_exports = self._next_trees = monotonic()
         self._last_filing = (-1, 0)  # the record number and id of the last filing that was seen
         self._preparing: _Preparing | None = None
-        self._anchors = AnchorWriter(site / LEDGERS, RESULTS_LEDGER, LEDGER_NAMES)
+        self._anchors = AnchorWriter(site / LEDGERS, RESULTS_LEDGER)
         (site / RESULTS).mkdir(exist_ok=True)
         with ExitStack() as stack:
             ledger_folder = site / LEDGERS / RESULTS_LEDGER

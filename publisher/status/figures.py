@@ -68,11 +68,14 @@ class Figures:
             "folders": [_folder_fields(folder) for folder in self.folders],
             "disks": [asdict(disk) for disk in self.disks],
             "ledgers": [asdict(ledger) for ledger in self.ledgers],
-            "daemons": [
-                {**asdict(daemon), "since": _text(daemon.since)} for daemon in self.daemons
-            ],
+            "daemons": [_daemon_fields(daemon) for daemon in self.daemons],
             "snapshot": self.snapshot,
         }
+
+
+def _daemon_fields(daemon: DaemonHealth) -> dict[str, Any]:
+    stated = {**asdict(daemon), "since": _text(daemon.since)}
+    return stated if daemon.host else {k: v for k, v in stated.items() if k != "host"}
 
 
 def counted(site: Path, settings: Settings | None = None) -> dict[str, Any]:
@@ -101,7 +104,7 @@ def take(settings: Settings, now: datetime, kept: Pace | None = None) -> Figures
         health.disks(settings),
         health.ledgers(site, now),
         health.daemons(settings),
-        publisher_state.read(site),
+        next(iter(publisher_state.read_all(site).values()), None),
         latest_number(site) or 0,
         "" if open_now is None else open_now.id,
         None if open_now is None else open_now.opens,

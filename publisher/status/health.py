@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from config.settings import Settings
-from config.site import LEDGER_NAMES, LEDGERS, QUARANTINE, STATE, STORE, TREES
+from config.site import LEDGERS, QUARANTINE, STATE, STORE, TREES, ledger_names
 from keys.ledger import note, segments
 from keys.operations import freshness, server_state
 
@@ -55,12 +55,21 @@ class LedgerHealth:
 
 @dataclass(frozen=True, slots=True)
 class DaemonHealth:
-    """One daemon: its process and since when it runs; `listening` is None if it has no listener."""
+    """One daemon: its process and since when it runs; `listening` is None if it has no listener.
+
+    Of a daemon on another host neither is known. It is listed only while it runs, with its host.
+    """
 
     part: str
     pid: int | None
     since: datetime | None
     listening: bool | None
+    host: str = ""  # another than this one
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs."""
+        return self.pid is not None or bool(self.host)
 
 
 def disks(settings: Settings) -> tuple[Disk, ...]:
@@ -84,7 +93,7 @@ def ledgers(site: Path, now: datetime) -> tuple[LedgerHealth, ...]:
     """Return each ledger that the site has."""
     late = dict(freshness.not_signed(site, now))
     found = []
-    for name in LEDGER_NAMES:
+    for name in ledger_names(site / LEDGERS):
         folder = site / LEDGERS / name
         if not folder.exists():
             continue
@@ -110,9 +119,16 @@ def daemons(settings: Settings) -> tuple[DaemonHealth, ...]:
     ports = listening_ports()
     found = []
     for part, port in listeners:
-        pid = server_state.holder(settings.site, part)
+        pid = server_state.holder(settings.site, part, settings.host)
         listening = None if port is None else pid is not None and (port in ports or port == 0)
-        found.append(DaemonHealth(part, pid, None if pid is None else started(pid), listening))
+        since = None if pid is None else started(pid)
+        found.append(DaemonHealth(part, pid, since, listening))
+    running = server_state.running(settings.site, *(part for part, _ in listeners))
+    others = [(part, host) for part, host in running if host != settings.host]
+    there = {part for part, _ in others}
+    # With several hosts, a daemon that only other hosts run is not one that is missing here.
+    found = [each for each in found if each.pid is not None or each.part not in there]
+    found += [DaemonHealth(part, None, None, None, host) for part, host in others]
     return tuple(found)
 
 

@@ -98,7 +98,7 @@ class _Page(Collector):
         yield _gauges(
             "ssps_site_ledger_unsigned_seconds", "Since the oldest unsigned", "ledger", unsigned
         )
-        up = [(d.part, d.pid is not None) for d in f.daemons]
+        up = [(f"{d.part}@{d.host}" if d.host else d.part, d.running) for d in f.daemons]
         yield _gauges("ssps_daemon_up", "1 while it runs", "daemon", up)
         listening = [(d.part, d.listening) for d in f.daemons if d.listening is not None]
         yield _gauges("ssps_daemon_listening", "1 while it listens", "daemon", listening)

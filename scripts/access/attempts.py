@@ -1,6 +1,6 @@
 """`ssps party test`: shows a party's last connection attempts and what to tell the party.
 
-Everything comes from the transfer ledger, which is read backwards from its end, `MAX_RECORDS`
+Everything comes from the transfer ledgers, which are read backwards from its end, `MAX_RECORDS`
 records at most.
 """
 
@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import tzinfo
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,13 @@ from config.fault import visible
 from config.party import Party
 from config.settings import Settings
 from config.site import LEDGERS, TRANSFER
-from keys.ledger import segments
+from keys.ledger import merged
 from keys.ledger.record import Record
 from keys.operations import ring_files
 from scripts.access import parties
 from scripts.shared import console
 
 MAX_RECORDS = 200_000
-_CHUNK_RECORDS = 4096
 _MAX_STRANGERS = 5  # unregistered addresses to show
 
 # The reason on record -> advice in English for the operator, in Turkish to read out to the party.
@@ -181,19 +179,9 @@ def advice_on_algorithms(missing: str) -> tuple[str, str]:
     )
 
 
-def read_backwards(folder: Path, limit: int = MAX_RECORDS) -> Iterator[Record]:
-    """Yield the last `limit` records of a ledger, newest first."""
-    if not folder.exists():
-        return
-    end = segments.next_seq(folder)
-    last = max(0, end - limit)
-    while end > last:
-        begin = max(last, end - _CHUNK_RECORDS)
-        found = [
-            r for r in islice(segments.read_records(folder, begin), end - begin) if r.seq < end
-        ]
-        yield from reversed(found)
-        end = begin
+def _newest_transfers(site: Path) -> Iterator[Record]:
+    folders = merged.folders_of_kind(site / LEDGERS, TRANSFER)
+    return merged.read_backwards(*folders, limit=MAX_RECORDS)
 
 
 def last_used(site: Path, party_id: str) -> dict[str, dict[str, str]]:
@@ -201,7 +189,7 @@ def last_used(site: Path, party_id: str) -> dict[str, dict[str, str]]:
     zone = load.load(site).election.opens.tzinfo
     wanted = {c.fingerprint for c in ring_files.load(site, party_id).credentials}
     found: dict[str, dict[str, str]] = {}
-    for record in read_backwards(site / LEDGERS / TRANSFER):
+    for record in _newest_transfers(site):
         if not wanted:
             break
         event = record.event
@@ -277,7 +265,7 @@ def _find_attempts(
     registered_addresses = {str(a) for p in settings.parties for a in p.static_ips}
     own: list[Attempt] = []
     strangers: dict[str, Attempt] = {}
-    for record in read_backwards(site / LEDGERS / TRANSFER):
+    for record in _newest_transfers(site):
         event = record.event
         name = str(event.detail.get("credential", ""))
         label = labels.get(name)

@@ -11,11 +11,11 @@ import click
 
 from config import load, times
 from config.event import Event, TransferEvent, Value
-from config.site import LEDGERS, TRANSFER
+from config.site import LEDGERS, TRANSFER, ledger_host, ledger_kind
 from keys import files
 from keys.credentials import rotation
 from keys.credentials.ring import Credential, Ring
-from keys.ledger import segments
+from keys.ledger import merged, segments
 from keys.operations import ring_files
 from scripts.access import credentials, hostkey, parties
 from scripts.access.adopt import adopt
@@ -187,14 +187,14 @@ def revoke(party_id: str, fingerprint: str, mode: change.Mode, why: str, site: P
         revoked[:] = [found]
         return Edit(rotation.revoke(old, found.fingerprint), _detail(found))
 
-    transfers = site / LEDGERS / TRANSFER
-    first = segments.next_seq(transfers) if transfers.exists() else 0
+    folders = merged.folders_of_kind(site / LEDGERS, TRANSFER)
+    ends = {folder: segments.next_seq(folder) if folder.exists() else 0 for folder in folders}
     revocation = RingChange(site, "key revoke", party_id, why, zone, edit)
     done = change.carry_out(site, revocation, mode)
     if done is None:
         return
     if done.in_force:
-        _print_ended_sessions(transfers, first, party_id)
+        _print_ended_sessions(ends, party_id)
     if rotation.access_ends(done.new, now := console.utc_now()) == now:
         click.echo(
             f"WARNING: {party_id} has no valid credential now and cannot log in: "
@@ -208,13 +208,22 @@ def revoke(party_id: str, fingerprint: str, mode: change.Mode, why: str, site: P
     )
 
 
-def _print_ended_sessions(transfers: Path, first: int, party_id: str) -> None:
+def _print_ended_sessions(ends: Mapping[Path, int], party_id: str) -> None:
+    """Name the sessions that ended after the records that the ledgers had before."""
     time.sleep(_END_WAIT)
-    ended = [r for r in segments.read_records(transfers, first) if _was_revoked(r.event, party_id)]
-    for found in ended:
+    ended = [
+        (folder, record)
+        for folder, first in ends.items()
+        for record in segments.read_records(folder, first)
+        if _was_revoked(record.event, party_id)
+    ]
+    for folder, found in ended:
+        where = f"the {ledger_kind(folder.name)} ledger"
+        if host := ledger_host(folder.name):
+            where += f" of {host}"
         click.echo(
             f"ended: session {found.event.detail['session']} from {found.event.origin}, record "
-            f"{found.seq} of the transfer ledger",
+            f"{found.seq} of {where}",
             err=True,
         )
     if not ended:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from config.site import LEDGERS
+from config.site import LEDGERS, ledger_kind
 from keys.ledger import note, segments
 from keys.operations import site_keys
 from scripts.shared import console
@@ -26,9 +26,9 @@ class Evidence:
     ledgers: tuple[Path, ...]
     keys: tuple[Ed25519PublicKey, ...]
 
-    def named(self, name: str) -> list[Path]:
-        """Return the ledgers with that name: several if copies from several sites were given."""
-        return [folder for folder in self.ledgers if folder.name == name]
+    def of_kind(self, kind: str) -> list[Path]:
+        """Return the ledgers of a kind: several from several hosts, or from several sites."""
+        return [folder for folder in self.ledgers if ledger_kind(folder.name) == kind]
 
 
 folders_argument = click.argument(

@@ -55,7 +55,7 @@ def export(
         raise click.UsageError("xferlog is not JSON: use --format ecs or ocsf")
     sources = evidence.find(folders, (), site, with_keys=False)
     format_record = _FORMATS[format_name]
-    for folder in sources.named(TRANSFER):
+    for folder in sources.of_kind(TRANSFER):
         try:
             for record in segments.read_records(folder):
                 text = format_record(folder.name, record)

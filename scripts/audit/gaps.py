@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from config import times
-from config.site import FILING, TRANSFER
+from config.site import FILING, TRANSFER, ledger_host, ledger_kind
 from keys.ledger import segments
 from keys.ledger.record import Record, format_record
 from keys.ledger.verify import find_ledgers
@@ -160,7 +160,9 @@ def _show_quiet_period(period: QuietPeriod, as_json: bool) -> None:
         fields = {"ledger": str(period.log), "seconds": period.seconds, "open": period.open}
         click.echo(_json_object(period.start, period.end, fields, period.near))
         return
-    text = f"{_DESCRIPTIONS[period.log.name]} for {period.seconds:.0f} s"
+    host = ledger_host(period.log.name)
+    what = _DESCRIPTIONS[ledger_kind(period.log.name)] + (f" by {host}" if host else "")
+    text = f"{what} for {period.seconds:.0f} s"
     if period.open:
         text += ", and nothing since"
     _show(period.start, period.end, text, period.near)

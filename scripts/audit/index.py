@@ -7,6 +7,8 @@ tests/bench/ledger.py compares it with SQLite. The table that is queried is
 
     record    log, name, segment, seq, time, mono, event, who, origin, what, outcome, detail,
               session, credential
+
+`log` is the ledger's folder, and `name` its kind: `transfer` also for the ledger `transfer@gw2`.
 """
 
 import hashlib
@@ -20,6 +22,7 @@ from typing import Any
 import duckdb
 
 from config.event import Event, Outcome
+from config.site import ledger_kind
 from keys.ledger import segments
 from keys.ledger.record import Record
 from keys.ledger.segments import Segment
@@ -137,7 +140,7 @@ def _load(database: Connection, folder: Path, segment: Segment, size: int, chang
         database.execute(f"delete from {table} where log = ? and segment = ?", [log, first])
     if size:
         compression = "gzip" if segment.compressed else "uncompressed"
-        values = [log, folder.name, first, str(segment.path), compression]
+        values = [log, ledger_kind(folder.name), first, str(segment.path), compression]
         database.execute(_LOAD, values)
         statement = "select count(*) from record where log = ? and segment = ?"
         loaded = database.execute(statement, [log, first]).fetchall()[0][0]

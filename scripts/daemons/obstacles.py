@@ -108,13 +108,13 @@ def port_faults(settings: Settings, *, privileged: bool) -> Iterator[Fault]:
     daemons that right. What a daemon of this site listens on already is not checked.
     """
     sftp, listening = settings.sftp, {}
-    if server_state.holder(settings.site, server_state.SERVE) is None:
+    if server_state.holder(settings.site, server_state.SERVE, settings.host) is None:
         listening["sftp.listen"] = (sftp.host, sftp.port)
         if sftp.metrics is not None:
             listening["sftp.metrics"] = sftp.metrics
     parts = {server_state.PORTAL: settings.portal, server_state.STAFF: settings.staff}
     for part, web in parts.items():
-        if web is not None and server_state.holder(settings.site, part) is None:
+        if web is not None and server_state.holder(settings.site, part, settings.host) is None:
             listening[f"{part}.listen"] = (web.host, web.port)
     for key, (host, port) in listening.items():
         try:

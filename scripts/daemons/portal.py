@@ -9,7 +9,7 @@ import click
 
 from config.fault import Fault, Faults
 from config.settings import Settings
-from config.site import ACCESS, SITE_TOML
+from config.site import ACCESS, SITE_TOML, ledger_name
 from keys.kernel.process import forbid_inspection
 from keys.operations import server_state
 from scripts.daemons import announce, settings_record, starts
@@ -59,14 +59,15 @@ def run_portal(settings: Settings, **how: Any) -> None:
     forbid_inspection()
     site = settings.site
     # Before the signer is asked: it would wait for the other portal's ledger.
-    server_state.refuse_second(site, server_state.PORTAL)
+    server_state.refuse_second(site, server_state.PORTAL, settings.host)
     child = fork()  # before this process reads a key
     if child is None:
         run(settings, **how)
         return
     with child:
-        marked = starts.prepare(settings, ACCESS)
-        with signer_client.running_signer(site, ACCESS, settings.ledger) as signer:
+        ledger = ledger_name(ACCESS, settings.host)
+        marked = starts.prepare(settings, ledger)
+        with signer_client.running_signer(site, ledger, settings.ledger) as signer:
             # Another process signs these records: the portal never uses the key for them.
             starts.record_start(settings, server_state.PORTAL, marked, signed=False)
 
@@ -77,7 +78,7 @@ def run_portal(settings: Settings, **how: Any) -> None:
                 )
 
             status = Broker(
-                settings, server_state.PORTAL, ACCESS, signer.poll, record_new_settings
+                settings, server_state.PORTAL, ledger, signer.poll, record_new_settings
             ).run(child)
     if status:
         sys.exit(status)

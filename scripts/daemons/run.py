@@ -22,7 +22,7 @@ import structlog
 from config import load
 from config.fault import Faults
 from config.settings import Settings
-from config.site import FILING, RESULTS_LEDGER, TRANSFER
+from config.site import FILING, RESULTS_LEDGER, TRANSFER, ledger_name
 from keys.kernel import capabilities, process
 from keys.operations import server_state, site_keys
 from keys.server_keys import host
@@ -64,7 +64,7 @@ def run(as_json: bool, site: Path) -> None:
 
 def _run(site: Path, options: list[str]) -> None:
     process.forbid_inspection()
-    server_state.refuse_second(site, server_state.RUN)
+    server_state.refuse_second(site, server_state.RUN, load.this_host())
     settings = load_ready_settings(site)
     found = [
         *sandbox.faults(settings.sftp, sandbox.kernel(), os.geteuid()),
@@ -85,10 +85,20 @@ def _run(site: Path, options: list[str]) -> None:
         if part not in absent
     }
     stop_timeout = settings.sftp.drain_seconds + KILL_MARGIN
-    with server_state.claim(site, server_state.RUN):
+    asked = server_state.ReloadRequests(site, server_state.RUN, settings.host)
+    with server_state.claim(site, server_state.RUN, settings.host) as beat:
+
+        def look_after() -> bool:
+            beat()
+            return asked.is_asked()
+
         sys.exit(
             Supervisor(
-                commands, RELOAD_SIGNALS, lambda: _accept_new_settings(site), stop_timeout
+                commands,
+                RELOAD_SIGNALS,
+                lambda: _accept_new_settings(site),
+                stop_timeout,
+                look_after=look_after if settings.host else None,
             ).run()
         )
 
@@ -99,7 +109,7 @@ def _run(site: Path, options: list[str]) -> None:
 def publish(as_json: bool, site: Path) -> None:
     """Run the publisher: read and file the pages in the intake."""
     with start_errors(server_state.PUBLISH, as_json=as_json):
-        server_state.refuse_second(site, server_state.PUBLISH)
+        server_state.refuse_second(site, server_state.PUBLISH, load.this_host())
         settings = load_ready_settings(site)
         # A share that is late after a power cut must not keep the pages of the others waiting.
         if found := list(obstacles.publisher_faults(settings, every_folder=False)):
@@ -126,13 +136,14 @@ def run_publisher(settings: Settings, **how: Any) -> None:
     # Only the publisher itself needs CAP_LEASE (publisher/intake/lease).
     capabilities.clear_ambient()
     with (
-        server_state.claim(site, server_state.PUBLISH),
+        server_state.claim(site, server_state.PUBLISH, settings.host) as beat,
         signer_client.running_signer(site, FILING, settings.ledger) as ledger_signer,
         running_results(site) as results_process,
         stop_on_signal() as stop,
     ):
 
         def poll() -> None:
+            beat()
             ledger_signer.poll()
             results_process.poll()
 
@@ -168,9 +179,10 @@ def run_server(settings: Settings, **how: Any) -> None:
     process.forbid_inspection()
     site = settings.site
     # Before the signer is asked: it would wait for the other server's ledger.
-    server_state.refuse_second(site, server_state.SERVE)
-    marked = starts.prepare(settings, TRANSFER)
-    with signer_client.running_signer(site, TRANSFER, settings.ledger) as signer:
+    server_state.refuse_second(site, server_state.SERVE, settings.host)
+    ledger = ledger_name(TRANSFER, settings.host)
+    marked = starts.prepare(settings, ledger)
+    with signer_client.running_signer(site, ledger, settings.ledger) as signer:
         # Another process signs these records: the server never has the key.
         starts.record_start(settings, server_state.SERVE, marked, signed=False)
 

@@ -9,7 +9,7 @@ import click
 
 from config.fault import Fault, Faults
 from config.settings import Settings
-from config.site import SITE_TOML, STAFF
+from config.site import SITE_TOML, STAFF, ledger_name
 from keys.kernel.process import forbid_inspection
 from keys.operations import server_state
 from scripts.daemons import settings_record, starts
@@ -54,7 +54,7 @@ def run_staff(settings: Settings, **how: Any) -> None:
     forbid_inspection()
     site = settings.site
     # Before the signer is asked: it would wait for the other process's ledger.
-    server_state.refuse_second(site, server_state.STAFF)
+    server_state.refuse_second(site, server_state.STAFF, settings.host)
     child = fork()  # before this process reads a key
     if child is None:
         run(settings, command_line=COMMAND_LINE, **how)
@@ -62,7 +62,8 @@ def run_staff(settings: Settings, **how: Any) -> None:
     with child:
         # Another process signs these records: the staff site never uses the key for them.
         starts.record_start(settings, server_state.STAFF, signed=False)
-        with signer_client.running_signer(site, STAFF, settings.ledger) as signer:
+        ledger = ledger_name(STAFF, settings.host)
+        with signer_client.running_signer(site, ledger, settings.ledger) as signer:
 
             def record_new_settings(new_settings: Settings) -> None:
                 log_warnings(new_settings)
@@ -73,7 +74,7 @@ def run_staff(settings: Settings, **how: Any) -> None:
             status = Broker(
                 settings,
                 server_state.STAFF,
-                STAFF,
+                ledger,
                 signer.poll,
                 record_new_settings,
                 programs.staff_command(COMMAND_LINE, site),

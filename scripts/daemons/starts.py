@@ -18,7 +18,7 @@ import structlog
 from config.event import Event, Value
 from config.fault import Fault, Faults
 from config.settings import Settings
-from config.site import LEDGER_NAMES, LEDGERS, OPERATIONS
+from config.site import LEDGERS, OPERATIONS, ledger_names
 from keys.ledger import anchors, unconfirmed, writer
 from keys.ledger.unconfirmed import UNCONFIRMED, Unconfirmed
 from keys.operations import freshness
@@ -69,7 +69,7 @@ def record_start(
             writer.Ledger(folder, wait_seconds=_LOCK_TIMEOUT) as operations,
             signing.sign_after(site, OPERATIONS, operations) if signed else nullcontext(),
         ):
-            lines = anchors.newest_lines(site / LEDGERS, LEDGER_NAMES)
+            lines = anchors.newest_lines(site / LEDGERS, ledger_names(site / LEDGERS))
             detail: dict[str, Value] = {anchors.CHECKPOINTS: lines}
             if marked:
                 detail[UNCONFIRMED] = list(map(unconfirmed.format_line, marked))

@@ -2,7 +2,8 @@
 
 A child that dies is started again after a pause, which doubles each time up to half a minute. On
 SIGTERM or SIGINT the supervisor asks both to finish, and kills one that does not. On SIGHUP it
-sends each child its reload signal.
+sends each child its reload signal. On a named host (keys/operations/server_state) it also looks
+every `_LOOK_INTERVAL` whether a command wants the settings to be read again.
 """
 
 import os
@@ -22,6 +23,7 @@ from keys.kernel import process
 
 KILL_MARGIN = 10.0  # seconds from the end of the server's draining to SIGKILL
 _MIN_BACKOFF, _MAX_BACKOFF = 0.5, 30.0  # seconds
+_LOOK_INTERVAL = 0.5  # seconds
 _STABLE_AFTER = 60.0  # seconds; a child that ran this long is restarted after the shortest pause
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 _FORWARDED = (*_STOPS, signal.SIGHUP)
@@ -42,7 +44,8 @@ class Supervisor:
 
     On SIGHUP, if `reloadable` returns True, each child is sent its signal of `on_reload`; a child
     that is sent SIGTERM is started again at once. When the supervisor is told to stop, the
-    children have `stop_timeout` seconds before they are killed.
+    children have `stop_timeout` seconds before they are killed. `look_after` is called every
+    `_LOOK_INTERVAL`; True has the same effect as SIGHUP.
     """
 
     def __init__(
@@ -52,7 +55,9 @@ class Supervisor:
         reloadable: Callable[[], bool] = lambda: True,
         stop_timeout: float = KILL_MARGIN,
         clock: Callable[[], float] = time.monotonic,
+        look_after: Callable[[], bool] | None = None,
     ) -> None:
+        self._look_after = look_after
         self._parts = {name: _Part(command) for name, command in commands.items()}
         self._on_reload = on_reload
         self._reloadable = reloadable
@@ -68,10 +73,13 @@ class Supervisor:
         for number in (*_STOPS, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, lambda got, _: received.add(got))
         while not received.intersection(_STOPS):
-            if signal.SIGHUP in received:
+            asked = self._look_after is not None and self._look_after()
+            if asked or signal.SIGHUP in received:
                 received.discard(signal.SIGHUP)
                 self._reload()
             pause = self.poll()
+            if self._look_after is not None:
+                pause = _LOOK_INTERVAL if pause is None else min(pause, _LOOK_INTERVAL)
             select.select([wake_reader], [], [], pause)
             _empty_pipe(wake_reader)
         return self._stop(wake_reader)

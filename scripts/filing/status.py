@@ -32,6 +32,7 @@ from keys.operations import (
     site_keys,
 )
 from keys.operations.key_files import KeyFilesOnRecord
+from keys.operations.publisher_state import PublisherState
 from publisher.catalog import coverage
 from publisher.catalog.coverage import Coverage, CoverageLine, MissingSheet
 from publisher.results.reading import compare_with_sheets, count_results
@@ -194,20 +195,18 @@ def _notes(site: Path) -> Iterator[str]:
     with coverage.open_coverage(site) as opened:
         for path, karekod in opened.unexpected_sheets(_MAX_UNEXPECTED):
             yield f"filed and no longer expected: {path} ({karekod})"
-    state = publisher_state.read(site)
-    if state is None:
-        return
-    for folder, cause in state.by_rescan_only:
-        yield f"{folder}: new files are found by rescan only: {cause}"
-    if state.held:
-        yield f"{state.held:,} filed pages stay in the intake until nothing can write to them"
+    for state in publisher_state.read_all(site).values():
+        for folder, cause in state.by_rescan_only:
+            yield f"{folder}: new files are found by rescan only: {cause}"
+        if state.held:
+            yield f"{state.held:,} filed pages stay in the intake until nothing can write to them"
 
 
 def _warnings(site: Path, counted: dict[str, Any]) -> Iterator[str]:
     """Yield what an operator must fix before filing stops or a party cannot log in."""
     settings = load.load(site)
     waiting = counted["waiting"] + counted["in_intake"]
-    if waiting and server_state.holder(site, server_state.PUBLISH) is None:
+    if waiting and not server_state.running(site, server_state.PUBLISH):
         advice = "start it, or check why with `systemctl status`"
         yield f"pages are waiting ({waiting:,}) but no publisher is running: {advice}"
     yield from _publisher_warnings(site)
@@ -249,12 +248,14 @@ def _ledger_warnings(site: Path) -> Iterator[str]:
 
 
 def _publisher_warnings(site: Path) -> Iterator[str]:
-    state = publisher_state.read(site)
-    if state is None:
-        return
+    for host, state in publisher_state.read_all(site).items():
+        yield from _warnings_of(state, f" of {host}" if host else "")
+
+
+def _warnings_of(state: PublisherState, of_host: str) -> Iterator[str]:
     if state.halted is not None:
         cause, since = state.halted
-        yield f"the publisher has filed nothing since {since}: {cause}"
+        yield f"the publisher{of_host} has filed nothing since {since}: {cause}"
     for path, cause, advice, since in state.troubles[:_MAX_TROUBLES]:
         yield f"{path}: {cause}, since {since}" + (f": {advice}" if advice else "")
     if (more := state.trouble_count - _MAX_TROUBLES) > 0:

@@ -9,15 +9,16 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from config.event import FilingEvent, ResultsEvent, TransferEvent
 from config.result import BOX_SHEET
-from config.site import FILING, LEDGER_NAMES, LEDGERS, RESULTS_LEDGER, TRANSFER
-from keys.ledger import segments
+from config.site import FILING, LEDGERS, RESULTS_LEDGER, TRANSFER, ledger_names
+from keys.ledger import merged, segments
+from keys.ledger.record import Record
 from publisher.results.checks.finding import FindingKind
 from publisher.results.reading import open_results
 from publisher.results.snapshots.folder import latest_number
@@ -69,7 +70,7 @@ def reconcile_pages(site: Path, delivered: list[DeliveredPage]) -> tuple[list[fl
     """
     pages = {page.name: page for page in delivered}
     lags, wrong = [], []
-    for record in segments.read_records(site / LEDGERS / FILING):
+    for record in _records(site, FILING):
         event = record.event
         if event.event not in _PAGE_EVENTS:
             continue
@@ -110,7 +111,7 @@ def lags_of_results(site: Path, delivered: Mapping[str, datetime]) -> dict[str, 
     recorded: list[float] = []
     published: list[float] = []
     waiting: list[datetime] = []
-    for record in segments.read_records(site / LEDGERS / RESULTS_LEDGER):
+    for record in _records(site, RESULTS_LEDGER):
         event = record.event
         if event.event == ResultsEvent.ACCEPTED and event.origin in delivered:
             waiting.append(delivered[event.origin])
@@ -184,7 +185,7 @@ def _check_result(site: Path, words: tuple[str, ...]) -> str:
 def transfer_totals(site: Path) -> dict[str, int]:
     """Count sessions, files and bytes in the transfer ledger."""
     sessions = files = sent = 0
-    for record in segments.read_records(site / LEDGERS / TRANSFER):
+    for record in _records(site, TRANSFER):
         detail = record.event.detail
         sessions += record.event.event == TransferEvent.LOGIN
         if record.event.event == TransferEvent.CLOSE and isinstance(detail.get("bytes"), int):
@@ -193,10 +194,15 @@ def transfer_totals(site: Path) -> dict[str, int]:
     return {"sessions": sessions, "files_sent": files, "bytes_sent": sent}
 
 
+def _records(site: Path, kind: str) -> Iterator[Record]:
+    """Yield the records of a kind of ledger, of all hosts, in order of time."""
+    return merged.read_records(*merged.folders_of_kind(site / LEDGERS, kind))
+
+
 def ledger_sizes(site: Path) -> dict[str, dict[str, int]]:
     """Return the number of records and bytes of each ledger."""
     sizes = {}
-    for name in LEDGER_NAMES:
+    for name in ledger_names(site / LEDGERS):
         folder = site / LEDGERS / name
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         sizes[name] = {"records": segments.next_seq(folder), "bytes": size}

@@ -53,9 +53,9 @@ def wait_for_users(site: Path, *changed: Users) -> bool:
 
 def reload_daemons(site: Path) -> bool:
     """Send SIGHUP so that the settings are read again; return whether a daemon was running."""
-    asked = False
     supervisor = server_state.holder(site, server_state.RUN)
     alone = (server_state.SERVE, server_state.PORTAL, server_state.STAFF)
+    asked = server_state.ask_to_reload(site)
     for pid in [supervisor] if supervisor else [server_state.holder(site, part) for part in alone]:
         if pid is not None:
             with suppress(ProcessLookupError):
@@ -75,7 +75,7 @@ def wait_for_settings(site: Path, applied: Callable[[ServerState], bool], what: 
     """Wait until the server, and portal and staff site if they run, use new settings; see below."""
     in_force = wait_until_in_force(site, applied, what)
     for part in (server_state.PORTAL, server_state.STAFF):
-        if server_state.holder(site, part) is not None:
+        if server_state.running(site, part):
             wait_until_in_force(site, applied, what, part)
     return in_force
 
@@ -86,28 +86,63 @@ def wait_until_in_force(
     what: str,
     part: str = server_state.SERVE,
 ) -> bool:
-    """Wait until `applied` is true of what a running server reports, and say so on stderr.
+    """Wait until `applied` is true of what every running server reports, and say so on stderr.
 
-    Returns False if no server is running. Raises Faults, with the server's own reasons, if it
-    does not use the change within `TIMEOUT` seconds.
+    Returns False if no server is running. Raises Faults, with the server's own reasons, if one
+    does not use the change within `TIMEOUT` seconds. A named host that gives no sign of life
+    meanwhile (keys/operations/server_state) is waited for until it counts as gone.
     """
-    end = time.monotonic() + TIMEOUT
-    state, name = None, _NAMES[part]
     # `ssps run` always has the server as a child, the others only if the settings have them.
-    alone = part != server_state.SERVE
-    while time.monotonic() < end:
-        pid = server_state.holder(site, part)
-        state = server_state.read(site, part)
-        if pid is None and (alone or server_state.holder(site, server_state.RUN) is None):
+    parts = (part, server_state.RUN) if part == server_state.SERVE else (part,)
+    hosts = sorted({host for _, host in server_state.running(site, *parts)})
+    if not hosts:
+        name = _NAMES[part]
+        click.echo(f"no {name} is running: the change takes effect at its next start", err=True)
+        return False
+    end = time.monotonic() + TIMEOUT
+    in_force = [_wait_for_host(site, applied, what, parts, host, end) for host in hosts]
+    return any(in_force)
+
+
+def _wait_for_host(
+    site: Path,
+    applied: Callable[[ServerState], bool],
+    what: str,
+    parts: tuple[str, ...],
+    host: str,
+    end: float,
+) -> bool:
+    part = parts[0]
+    state, name = None, _NAMES[part] + (f" of {host}" if host else "")
+    while True:
+        alive = any(server_state.is_alive(site, each, host) for each in parts)
+        state = server_state.read(site, part, host)
+        if not alive and host:
+            silent = f"no sign of life for {server_state.GONE_AFTER:.0f} s, so it counts as gone"
+            click.echo(
+                f"the {name} has ended or gave {silent}: it uses the change at its next start",
+                err=True,
+            )
+            return False
+        if not alive:
             click.echo(f"no {name} is running: the change takes effect at its next start", err=True)
             return False
         if state is not None and applied(state):
             click.echo(f"in force: the {name} (process {state.pid}) uses the {what}", err=True)
             return True
+        if time.monotonic() >= end and not _is_silent(site, parts, host):
+            break
         time.sleep(_POLL_INTERVAL)
     reasons = [Fault("", "", f"the {name} says: {f}") for f in (state.faults if state else ())]
     message = (
         f"the {what} are written, but the running {name} does NOT use them after {TIMEOUT:.0f} s: "
         "look at its log, and restart it if necessary"
     )
-    raise Faults([Fault(str(server_state.STATE_FILES[part]), "", message), *reasons])
+    raise Faults([Fault(str(server_state.state_file(part, host)), "", message), *reasons])
+
+
+def _is_silent(site: Path, parts: tuple[str, ...], host: str) -> bool:
+    """Say whether a named host may have died: its daemons should have given a sign of life."""
+    if not host:
+        return False
+    return min(server_state.age(site, each, host) for each in parts) > 2 * server_state.BEAT

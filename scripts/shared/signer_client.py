@@ -22,7 +22,7 @@ import structlog
 
 from config.fault import Fault, Faults
 from config.settings import LedgerSettings
-from config.site import LEDGERS
+from config.site import LEDGERS, ledger_host
 from keys.operations import server_state
 from scripts.shared.signer_process import (
     ENDED,
@@ -52,6 +52,7 @@ class SignerClient:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._site, self._ledger, self._monotonic = site, ledger, monotonic
+        self._host = ledger_host(ledger)
         self._request = f"sign {ledger}{' compress' * settings.compress}".encode()
         self._command = [sys.executable, "-P", "-m", "scripts.shared.signer_process", str(site)]
         self._connection: socket.socket | None = None
@@ -154,7 +155,7 @@ class SignerClient:
     def _connect(self) -> bool:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            with socket_address(self._site) as address:
+            with socket_address(self._site, self._host) as address:
                 connection.connect(address)
             connection.send(self._request)
         except OSError:  # there is none, or it is about to end
@@ -171,7 +172,7 @@ class SignerClient:
 
     def _replace_stuck(self, now: float) -> None:
         # The other daemon may have started it, so the kernel is asked who holds the signer's lock.
-        if (pid := server_state.holder(self._site, PART)) is not None:
+        if (pid := server_state.holder(self._site, PART, self._host)) is not None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._disconnect()

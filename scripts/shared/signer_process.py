@@ -1,4 +1,4 @@
-"""The signer process: one process for each site, which signs the ledgers of all daemons.
+"""The signer process: one on each host of a site, which signs the ledgers of its daemons.
 
 It keeps the private key away from the server, which talks to the network. A daemon that writes a
 ledger connects to `state/signer.sock` (SOCK_SEQPACKET, mode 0600) and sends one message:
@@ -22,7 +22,8 @@ also looks for files under keys/ that are not those on record, and logs them.
 
 The process is started by the first daemon that finds none (scripts/shared/signer_client) and ends
 with that daemon, when its standard input is closed; the other daemon then starts the next one.
-`state/signer.lock` ensures that there is only one.
+`state/signer.lock` ensures that there is only one. A named host (config/site) has socket and lock
+in its own folder, and the process there signs the ledgers of that host.
 """
 
 import contextvars
@@ -38,8 +39,9 @@ from pathlib import Path
 
 import structlog
 
+from config import load
 from config.fault import Faults
-from config.site import LEDGER_NAMES, LEDGERS, OPERATIONS, SIGNER_SOCKET
+from config.site import LEDGERS, OPERATIONS, SIGNER_SOCKET, host_state, is_ledger
 from keys.kernel import process
 from keys.ledger import note, segments
 from keys.ledger.signer import LedgerMismatch
@@ -59,9 +61,10 @@ _log = structlog.get_logger()
 
 
 @contextmanager
-def socket_address(site: Path) -> Iterator[str]:
-    """Yield a short path of the site's socket: the kernel allows at most 107 bytes (unix(7))."""
-    folder = os.open(site / SIGNER_SOCKET.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def socket_address(site: Path, host: str = "") -> Iterator[str]:
+    """Yield a short path of a host's socket: the kernel allows at most 107 bytes (unix(7))."""
+    place = (site / host_state(SIGNER_SOCKET, host)).parent
+    folder = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{folder}/{SIGNER_SOCKET.name}"
     finally:
@@ -69,10 +72,15 @@ def socket_address(site: Path) -> Iterator[str]:
 
 
 class SignerServer:
-    """Signs each ledger in a thread, from the daemon's connection until it is closed."""
+    """Signs each ledger in a thread, from the daemon's connection until it is closed.
 
-    def __init__(self, site: Path) -> None:
-        self._site = site
+    `beat` is called at least every `server_state.BEAT` seconds.
+    """
+
+    def __init__(
+        self, site: Path, host: str = "", beat: Callable[[], object] = lambda: None
+    ) -> None:
+        self._site, self._host, self._beat = site, host, beat
         self._ending = threading.Event()
         self._connections: dict[threading.Thread, socket.socket] = {}
 
@@ -80,19 +88,22 @@ class SignerServer:
         """Accept connections until the descriptor `stdin` is at its end; sign the rest then."""
         operations = _thread(self._sign_operations)
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-            (self._site / SIGNER_SOCKET).unlink(missing_ok=True)  # left if one was killed
-            with socket_address(self._site) as address:
+            path = self._site / host_state(SIGNER_SOCKET, self._host)
+            path.unlink(missing_ok=True)  # left if one was killed
+            with socket_address(self._site, self._host) as address:
                 umask = os.umask(0o177)
                 listener.bind(address)
                 os.umask(umask)
             listener.listen(_BACKLOG)
             ended = False
             while not ended:
-                readable, _, _ = select.select([listener.fileno(), stdin], [], [])
+                pause = server_state.BEAT if self._host else None
+                readable, _, _ = select.select([listener.fileno(), stdin], [], [], pause)
+                self._beat()
                 if listener.fileno() in readable:
                     self._accept(listener)
                 ended = stdin in readable and not os.read(stdin, MAX_MESSAGE)
-            (self._site / SIGNER_SOCKET).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         self._ending.set()
         for connection in self._connections.values():
             with suppress(OSError):  # the daemon may have closed it
@@ -112,7 +123,7 @@ class SignerServer:
                 return
             _, ledger, *options = message.decode().split()
             try:
-                if ledger not in LEDGER_NAMES:
+                if not is_ledger(ledger):
                     raise ValueError(f"{ledger!r} is not a ledger of a site")
                 with signing.open_signer(self._site, ledger) as signer:
                     signer.sign()
@@ -183,8 +194,9 @@ def main(site: Path) -> int:
         signal.signal(number, signal.SIG_IGN)  # it ends with the daemon, after the last record
     configure_logging(PART)
     process.forbid_inspection()
-    with suppress(server_state.AlreadyRunning), server_state.claim(site, PART):
-        SignerServer(site).run(sys.stdin.fileno())
+    host = load.this_host()
+    with suppress(server_state.AlreadyRunning), server_state.claim(site, PART, host) as beat:
+        SignerServer(site, host, beat).run(sys.stdin.fileno())
     return 0
 
 

@@ -46,11 +46,11 @@ def mark_unconfirmed(
     """Mark the records that the last writer of a ledger left unsigned (keys/ledger/unconfirmed).
 
     Call it before the ledger is signed. `ledger` is the open ledger; without it, it is opened and
-    closed. While a daemon runs, its signer signs the operations ledger within seconds, so records
-    of that ledger are not marked. With `at_once` it waits for no other process. Raises Unwritable
-    and LedgerBusy.
+    closed. While a daemon runs, on any host, its signer signs the operations ledger within seconds,
+    so records of that ledger are not marked. With `at_once` it waits for no other process. Raises
+    Unwritable and LedgerBusy.
     """
-    if name == OPERATIONS and server_state.holder(site, SIGNER) is not None:
+    if name == OPERATIONS and server_state.running(site, SIGNER):
         return None
     folder = site / LEDGERS / name
     wait = 0.0 if at_once else _SIGNER_TIMEOUT

@@ -373,7 +373,7 @@ def check(as_json: bool, site: Path) -> None:
 
 def _lease_notes(settings: Settings) -> Iterator[str]:
     """Yield the intake folders where the publisher cannot see whether a file is being written."""
-    running = publisher_state.read(settings.site)
+    running = next(iter(publisher_state.read_all(settings.site).values()), None)
     if running is not None and running.halted is None:
         found = dict(running.no_leases)
     else:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from config.event import Value
-from config.site import LEDGER_NAMES, LEDGERS
+from config.site import LEDGERS, ledger_names
 from keys.ledger import anchors
 from keys.ledger.anchors import Behind
 from keys.operations import freshness, server_state
@@ -52,12 +52,12 @@ class _Recovery(Change[list[Behind]]):
         if not old:
             click.echo("no change: no ledger lacks records", err=True)
             return None
-        for part in (server_state.RUN, server_state.SERVE, server_state.PUBLISH):
-            if pid := server_state.holder(self._site, part):
-                wrong = f"`ssps {part}` runs (process {pid}), stop it first"
-                raise console.fault(str(self._site), "", wrong)
+        parts = (server_state.RUN, server_state.SERVE, server_state.PUBLISH)
+        for part, host in server_state.running(self._site, *parts):
+            where = f"on {host}" if host else f"process {server_state.holder(self._site, part)}"
+            raise console.fault(str(self._site), "", f"`ssps {part}` runs ({where}), stop it first")
         preview = [f"{LEDGERS / each.anchor.ledger}: {each}" for each in old]
-        lines = anchors.newest_lines(self._site / LEDGERS, LEDGER_NAMES)
+        lines = anchors.newest_lines(self._site / LEDGERS, ledger_names(self._site / LEDGERS))
         detail: dict[str, Value] = {
             anchors.ACCEPTED: anchors.acceptance_lines(old),
             anchors.CHECKPOINTS: lines,

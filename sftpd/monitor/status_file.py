@@ -25,8 +25,8 @@ _log = structlog.get_logger()
 class StatusFile:
     """The status file of one server."""
 
-    def __init__(self, site: Path, rings: Rings) -> None:
-        self._site = site
+    def __init__(self, site: Path, rings: Rings, host: str = "") -> None:
+        self._site, self._host = site, host
         self._rings = rings
         self._written: ServerState | None = None
 
@@ -51,7 +51,7 @@ class StatusFile:
         if serving == self._written:
             return
         try:
-            server_state.write(self._site, serving)
+            server_state.write(self._site, serving, host=self._host)
         except OSError as error:
             _log.error("status-file-not-written", cause=str(error))
         else:

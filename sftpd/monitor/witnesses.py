@@ -29,7 +29,7 @@ from pathlib import Path
 import structlog
 
 from config.event import Event, Outcome, TransferEvent, Value
-from config.site import COSIGNED, LEDGER_NAMES, LEDGERS, OPERATIONS
+from config.site import COSIGNED, LEDGERS, OPERATIONS, is_ledger
 from keys.credentials.ratelimit import TokenBucket
 from keys.files import replace
 from keys.ledger import anchors, cosignature, cosigned, merkle, note, segments, tiles
@@ -89,7 +89,7 @@ class Witnesses:
         self, state: ConnectionState, party: str, verb: str, ledger: str, key: str, text: str
     ) -> str:
         site = _site(state)
-        if ledger not in LEDGER_NAMES:
+        if not is_ledger(ledger):
             raise Refused("no-ledger: there is no ledger of that name")
         newest = segments.read_checkpoint(site / LEDGERS / ledger)
         if newest is None:

@@ -179,7 +179,7 @@ class Requests:
 
     def is_running(self) -> bool:
         """Return whether a publisher runs, which answers requests."""
-        return server_state.holder(self.site, server_state.PUBLISH) is not None
+        return bool(server_state.running(self.site, server_state.PUBLISH))
 
     def _finish(self, sent: Sent, answer: Answer) -> None:
         request = sent.request

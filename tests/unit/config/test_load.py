@@ -333,3 +333,18 @@ def test_a_wrong_name_of_a_host_is_a_fault(tmp_path: Path, monkeypatch: pytest.M
 
     with pytest.raises(Faults, match="SSPS_HOST: 'GW 2' is not the name of a host"):
         load.load(tmp_path)
+
+
+def test_a_host_can_listen_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = '[hosts.gw2]\nsftp_listen = "127.0.0.9:2022"\nportal_listen = "127.0.0.9:8443"\n'
+    site = office.site(tmp_path, office.SITE_TOML + hosts)
+
+    def listens() -> tuple[str, int]:
+        sftp = load.load(site).sftp
+        return sftp.host, sftp.port
+
+    assert listens() == ("127.0.0.1", 2222)
+    monkeypatch.setenv("SSPS_HOST", "gw2")
+    assert listens() == ("127.0.0.9", 2022)
+    monkeypatch.setenv("SSPS_HOST", "gw3")
+    assert listens() == ("127.0.0.1", 2222)

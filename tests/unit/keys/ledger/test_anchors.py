@@ -112,7 +112,7 @@ def test_other_records_cannot_pass_for_an_anchor(ledgers: Path) -> None:
 
 def test_an_anchor_is_due_once_a_minute_and_only_for_news(ledgers: Path) -> None:
     now = [0.0]
-    writer = AnchorWriter(ledgers, "filing", ("transfer", "filing"), lambda: now[0])
+    writer = AnchorWriter(ledgers, "filing", lambda: now[0])
 
     found = []
     for now[0] in (0, 30, 60, 90, 120, 180):

@@ -4,7 +4,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from config.site import WEB_SESSIONS
+import pytest
+
+from config.site import ENDED_SESSIONS, WEB_SESSIONS
 from keys.operations import live_sessions, server_state
 from keys.operations.live_sessions import EndedSessions, LiveSession, SessionsFile
 
@@ -70,3 +72,32 @@ def test_only_the_newest_ended_sessions_are_kept(tmp_path: Path) -> None:
         if number in (0, 1, 2) or number > 1000:
             live_sessions.end(tmp_path, number)
     assert live_sessions.ended(tmp_path)[-1] == 1002
+
+
+def test_sessions_of_all_hosts_are_read_with_their_hosts(tmp_path: Path) -> None:
+    elsewhere = replace(SESSION, host="gw2")
+    with (
+        server_state.claim(tmp_path, server_state.SERVE, "gw1"),
+        server_state.claim(tmp_path, server_state.SERVE, "gw2"),
+    ):
+        SessionsFile(tmp_path, host="gw1").update([replace(SESSION, host="gw1")])
+        SessionsFile(tmp_path, host="gw2").update([elsewhere])
+
+        assert [s.number for s in live_sessions.read(tmp_path)] == ["90@gw1", "90@gw2"]
+    assert live_sessions.read(tmp_path) == ()
+
+
+def test_a_session_is_ended_on_its_host_only(tmp_path: Path) -> None:
+    live_sessions.end(tmp_path, 90, "gw2")
+    live_sessions.end(tmp_path, 104)
+
+    assert EndedSessions(tmp_path, "gw2").numbers() == {90}
+    assert EndedSessions(tmp_path, "gw1").numbers() == frozenset()
+    assert EndedSessions(tmp_path).numbers() == {104}
+    assert (tmp_path / ENDED_SESSIONS).read_text() == '{"sessions": ["90@gw2", 104]}\n'
+
+
+@pytest.mark.parametrize("text", ["", "90@", "@gw2", "x", "-1", "90@GW", "9 0"])
+def test_a_wrong_number_of_a_session_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not the number of a session"):
+        live_sessions.parse_number(text)

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,12 +9,13 @@ import office
 import pytest
 
 from config import load
-from config.site import SERVER_STATE
+from config.site import RELOAD, SERVER_STATE, lock_file
 from keys.operations import server_state
 from keys.operations.server_state import ServerState
 
 HOLD = """\
 import sys
+import time
 from pathlib import Path
 from keys.operations import server_state
 with server_state.claim(Path(sys.argv[1]), "serve"):
@@ -108,3 +110,75 @@ def test_a_daemon_that_asks_about_itself_keeps_its_lock(tmp_path: Path) -> None:
         other = subprocess.run(command, check=True, capture_output=True, text=True)
         assert int(other.stdout) == os.getpid()
     assert server_state.holder(tmp_path, server_state.STAFF) is None
+
+
+def test_a_named_host_has_a_lock_and_a_state_of_its_own(tmp_path: Path) -> None:
+    with (
+        server_state.claim(tmp_path, "serve"),
+        server_state.claim(tmp_path, "serve", "gw1"),
+        server_state.claim(tmp_path, "serve", "gw2"),
+    ):
+        server_state.write(tmp_path, ServerState(os.getpid(), damaged=("parti-b",)), host="gw2")
+
+        found = server_state.read(tmp_path, host="gw2")
+        assert found is not None and found.damaged == ("parti-b",)
+        assert server_state.read(tmp_path, host="gw1") is None
+        assert server_state.read(tmp_path) is None
+        assert server_state.running(tmp_path, "serve", "portal") == (
+            ("serve", ""),
+            ("serve", "gw1"),
+            ("serve", "gw2"),
+        )
+    assert server_state.running(tmp_path, "serve") == ()
+
+
+def test_a_named_host_without_a_sign_of_life_counts_as_gone(tmp_path: Path) -> None:
+    with server_state.claim(tmp_path, "serve", "gw2"):
+        server_state.write(tmp_path, ServerState(os.getpid()), host="gw2")
+        assert server_state.read(tmp_path, host="gw2") is not None
+
+        silent = time.time() - server_state.GONE_AFTER - 1
+        os.utime(tmp_path / lock_file("serve", "gw2"), (silent, silent))
+
+        assert not server_state.is_alive(tmp_path, "serve", "gw2")
+        assert server_state.read(tmp_path, host="gw2") is None
+
+
+def test_each_sign_of_life_is_given_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, now = tmp_path / lock_file("serve", "gw2"), [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with server_state.claim(tmp_path, "serve", "gw2") as beat:
+        for passed, is_touched in ((1.0, False), (1.0, True), (1.5, False), (0.5, True)):
+            os.utime(path, (0, 0))
+            now[0] += passed
+            beat()
+            assert (path.stat().st_mtime > 0) is is_touched
+
+
+def test_the_only_host_gives_no_signs_of_life(tmp_path: Path) -> None:
+    with server_state.claim(tmp_path, "serve") as beat:
+        os.utime(tmp_path / lock_file("serve"), (0, 0))
+        beat()
+        assert (tmp_path / lock_file("serve")).stat().st_mtime == 0
+    assert server_state.ask_to_reload(tmp_path) is False
+    assert not (tmp_path / RELOAD).exists()
+
+
+def test_daemons_of_named_hosts_are_asked_to_reload_by_a_file(tmp_path: Path) -> None:
+    with server_state.claim(tmp_path, "serve", "gw2"):
+        serve = server_state.ReloadRequests(tmp_path, "serve", "gw2")
+        assert not serve.is_asked()
+
+        assert server_state.ask_to_reload(tmp_path)
+
+        assert [serve.is_asked(), serve.is_asked()] == [True, False]
+
+
+def test_a_daemon_of_ssps_run_is_not_asked_besides_it(tmp_path: Path) -> None:
+    with server_state.claim(tmp_path, "run", "gw2"), server_state.claim(tmp_path, "serve", "gw2"):
+        run = server_state.ReloadRequests(tmp_path, "run", "gw2")
+        serve = server_state.ReloadRequests(tmp_path, "serve", "gw2")
+
+        assert server_state.ask_to_reload(tmp_path)
+
+        assert (run.is_asked(), serve.is_asked()) == (True, False)

@@ -10,7 +10,7 @@ from config.event import Event, Outcome, TransferEvent, Value
 from keys.credentials import ring
 from keys.credentials.admission import Reason
 from keys.credentials.ring import Ring
-from keys.ledger import writer
+from keys.ledger import merged, writer
 from keys.operations import ring_files
 from scripts.access import attempts
 
@@ -108,11 +108,11 @@ def test_party_show_says_when_and_from_where_a_credential_was_last_used(
 def test_a_ledger_is_read_backwards_up_to_a_limit(
     site: Path, transfers: writer.Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempts, "_CHUNK_RECORDS", 4)
+    monkeypatch.setattr(merged, "_CHUNK_RECORDS", 4)
     for number in range(11):
         transfers.append(Event(TransferEvent.LIST, "parti-a", "", str(number)))
 
-    found = [r.event.what for r in attempts.read_backwards(site / "ledgers/transfer", 6)]
+    found = [r.event.what for r in merged.read_backwards(site / "ledgers/transfer", limit=6)]
 
     assert found == ["10", "9", "8", "7", "6", "5"]
 

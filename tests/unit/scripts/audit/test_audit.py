@@ -72,3 +72,31 @@ def test_audit_imports_neither_daemon_nor_paramiko() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_tail_shows_the_records_of_all_hosts_or_of_one(site: Path, ssps: Ssps) -> None:
+    for ledger in ("transfer", "transfer@gw2", "transfer@gw1"):
+        with Ledger(site / "ledgers" / ledger) as transfer:
+            transfer.append(Event("list", "parti-a", "192.0.2.7", f"/of-{ledger}"))
+
+    def shown(*words: str) -> list[str]:
+        lines = ssps("audit", "tail", "--site", site, *words).stdout.splitlines()
+        return [line.rpartition("/of-")[2].rstrip() for line in lines]
+
+    assert shown() == ["transfer", "transfer@gw2", "transfer@gw1"]
+    assert shown("-n", "2") == ["transfer@gw2", "transfer@gw1"]
+    assert shown("--ledger", "transfer@gw1") == ["transfer@gw1"]
+    assert ssps("audit", "tail", "--site", site, "--ledger", "x@gw1").exit_code == 2
+
+
+def test_a_query_finds_the_records_of_all_hosts(site: Path, ssps: Ssps) -> None:
+    for ledger in ("transfer", "transfer@gw2"):
+        with Ledger(site / "ledgers" / ledger) as transfer:
+            transfer.append(Event("list", "parti-a", "192.0.2.7", f"/of-{ledger}"))
+
+    done = ssps("audit", "query", "--site", site, "--ledger", "transfer")
+
+    assert [line.rpartition("/of-")[2].rstrip() for line in done.stdout.splitlines()] == [
+        "transfer",
+        "transfer@gw2",
+    ]

@@ -128,7 +128,9 @@ def test_status_warns_of_pages_that_wait_without_a_publisher(
         "`systemctl status`"
     ]
     monkeypatch.setattr(
-        server_state, "holder", lambda site, part: 4711 * (part == server_state.PUBLISH)
+        server_state,
+        "holder",
+        lambda site, part, host="": 4711 if part == server_state.PUBLISH else None,
     )
     assert warned() == []
 

@@ -35,7 +35,7 @@ def imported(site: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def running(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this process be the running publisher."""
-    monkeypatch.setattr(server_state, "holder", lambda site, part: os.getpid())
+    monkeypatch.setattr(server_state, "holder", lambda site, part, host="": os.getpid())
 
 
 @pytest.mark.usefixtures("running")
