@@ -73,8 +73,10 @@ class Result:
     invalid: int | None  # gecersiz
     votes: Mapping[str, int]  # by the option's id
 
-    def canonical(self) -> bytes:
+    def canonical(self, votes: str | None = None) -> bytes:
         """Return the row as canonical JSON, from which its digest is computed.
+
+        Whoever has the `votes_json` of this result already gives it as `votes`.
 
         Keys are sorted, there is no white space, text is UTF-8, times are UTC with seconds:
 
@@ -93,7 +95,7 @@ class Result:
             f'"liste_disi_oy_kullanan":{_number(self.unlisted_voted)},'
             f'"liste_ici_oy_kullanan":{_number(self.listed_voted)},'
             f'"neden":{_text(self.reason)},"oy_kullanan":{_number(self.voted)},'
-            f'"oylar":{self.votes_json()},"sandik":{_text(key.sandik)},'
+            f'"oylar":{self.votes_json() if votes is None else votes},"sandik":{_text(key.sandik)},'
             f'"sandik_turu":{kind},"secim":"{key.secim.value}",'
             f'"secmen":{_number(self.registered)},"surum":{self.version},'
             f'"zaman":"{time}","zarf":{_number(self.envelopes)}}}'
@@ -104,9 +106,9 @@ class Result:
         votes = [f"{encode_basestring(name)}:{n}" for name, n in sorted(self.votes.items())]
         return f"{{{','.join(votes)}}}"
 
-    def digest(self) -> str:
+    def digest(self, votes: str | None = None) -> str:
         """Return the SHA-256 of `canonical`, in hexadecimal."""
-        return hashlib.sha256(self.canonical()).hexdigest()
+        return hashlib.sha256(self.canonical(votes)).hexdigest()
 
     def numbers(self) -> dict[str, int | None]:
         """Return the numbers by their field names in a batch, votes left out."""

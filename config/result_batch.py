@@ -199,7 +199,7 @@ def _object(content: bytes) -> dict[str, Any]:
     if len(content) > MAX_LINE_BYTES:
         raise _Bad(RowFault.UNREADABLE, f"{len(content)} bytes, at most {MAX_LINE_BYTES} a row")
     try:
-        row = json.loads(content.decode("utf-8"), object_pairs_hook=_pairs)
+        row = _DECODER.decode(content.decode("utf-8"))
     except UnicodeDecodeError:
         raise _Bad(RowFault.UNREADABLE, "not UTF-8: save the file in UTF-8") from None
     except (ValueError, RecursionError) as error:
@@ -214,6 +214,9 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(row) != len(pairs):
         raise ValueError("a field is there twice")
     return row
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_pairs)  # json.loads would make one for each row
 
 
 def parse_row(row: Mapping[str, Any], election: str) -> Result:

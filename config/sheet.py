@@ -111,6 +111,8 @@ _FORMS = {
 
 
 MAX_PAGE = 999
+# The parts of a place at each level.
+_PARTS = {level: ("cevre", "kurul", "sandik")[: level.value] for level in Level}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,23 +131,20 @@ class Sheet:
     page: int
 
     def __post_init__(self) -> None:
-        level = self.belge.level
-        for key, value, lowest in (
-            ("cevre", self.cevre, Level.DISTRICT),
-            ("kurul", self.kurul, Level.BOARD),
-            ("sandik", self.sandik, Level.BOX),
-        ):
-            wanted = level.value >= lowest.value
-            if wanted and value is None:
-                raise ValueError(f"{key}: empty, but {self.belge} is filed by {key}: fill it in")
-            if not wanted and value is not None:
+        parts = _PARTS[self.belge.level]
+        for key, value in (("cevre", self.cevre), ("kurul", self.kurul), ("sandik", self.sandik)):
+            if value is None:
+                if key in parts:
+                    cause = f"{key}: empty, but {self.belge} is filed by {key}: fill it in"
+                    raise ValueError(cause)
+                continue
+            if key not in parts:
+                level = self.belge.level.name.lower()
                 raise ValueError(
-                    f"{key}: {value!r}, but {self.belge} is filed at {level.name.lower()} level: "
-                    "leave it empty"
+                    f"{key}: {value!r}, but {self.belge} is filed at {level} level: leave it empty"
                 )
-            if value is not None:
-                wrong = name.box_fault(value) if key == "sandik" else name.fault(value)
-                if wrong:
-                    raise ValueError(f"{key}: {wrong}")
+            wrong = name.box_fault(value) if key == "sandik" else name.fault(value)
+            if wrong:
+                raise ValueError(f"{key}: {wrong}")
         if not 1 <= self.page <= MAX_PAGE:
             raise ValueError(f"sayfa: {self.page}, pages are numbered 1 to {MAX_PAGE}")

@@ -162,10 +162,9 @@ class Checker:
         kinds: Mapping[ResultKey, SandikTuru | None] = MappingProxyType({}),
     ) -> Findings:
         found: Findings = {}
-        by_place: defaultdict[ResultKey, dict[Secim, Result]] = defaultdict(dict)
+        by_place: defaultdict[tuple[str | None, ...], dict[Secim, Result]] = defaultdict(dict)
         for key in versions:
-            newest = versions[key][max(versions[key])].result
-            by_place[key._replace(secim=Secim.CB)][key.secim] = newest
+            by_place[key[1:]][key.secim] = versions[key][max(versions[key])].result
         for key in keys:
             if key.belge is not BOX_SHEET:
                 continue
@@ -174,14 +173,16 @@ class Checker:
                 place = (key.cevre or "", key.kurul or "", key.sandik or "")
                 kind = self._registry.box_kind(key.secim, key.belge, *place)
             state = BoxState(ordered, kind, sheets.get(key, ()))
-            found[f"box {key.secim} {key.place}"] = check_box(state)
-            contests = by_place[key._replace(secim=Secim.CB)]
-            differ = list(check_contests(contests))
+            where = key.place
+            found[f"box {key.secim} {where}"] = check_box(state)
+            differ = list(check_contests(by_place[key[1:]]))
             if differ:
                 differ = self._with_sheets(
                     [(f, [key._replace(secim=Secim(n)) for n in f.numbers]) for f in differ]
                 )
-            found[f"contests {key.place}"] = differ
+            # A first version cannot end an earlier finding about the other contests.
+            if differ or len(ordered) > 1:
+                found[f"contests {where}"] = differ
         return found
 
     def _touches(self, key: ResultKey, changed: set[tuple[Secim, str, str]]) -> bool:

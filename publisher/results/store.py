@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -270,11 +271,12 @@ class ResultStore(Database):
             statement = sa.update(t.result).where(t.result.c.id == sa.bindparam("this"))
             self._connection.execute(statement.values(newest=False), superseded)
         first = self._take_ids(t.result, len(accepted))
+        votes = [new.result.votes_json() for new in accepted]
         results = [
             StoredResult(
                 number,
                 new.result,
-                new.result.digest(),
+                new.result.digest(votes[number - first]),
                 batch,
                 new.line,
                 now,
@@ -284,7 +286,8 @@ class ResultStore(Database):
             )
             for number, new in enumerate(accepted, first)
         ]
-        self._add_results.run(self._connection, [columns_of(row) for row in results])
+        rows = [columns_of(row, given) for row, given in zip(results, votes, strict=True)]
+        self._add_results.run(self._connection, rows)
         first = self._take_ids(t.set_aside, len(set_aside))
         others = [
             SetAsideRow(
@@ -465,8 +468,11 @@ def _key_values(key: ResultKey) -> tuple[str, ...]:
     return tuple(str(part) if part is not None else "" for part in key)
 
 
-def columns_of(stored: StoredResult) -> dict[str, Any]:
-    """Return a value as a row of the table `result`, without the number of its record."""
+def columns_of(stored: StoredResult, votes: str | None = None) -> dict[str, Any]:
+    """Return a value as a row of the table `result`, without the number of its record.
+
+    `votes` is the `votes_json` of the result, if the caller has it.
+    """
     result = stored.result
     return {
         "id": stored.id,
@@ -476,7 +482,7 @@ def columns_of(stored: StoredResult) -> dict[str, Any]:
         "reason": result.reason,
         "time": _text(result.time),
         **result.numbers(),
-        "votes": result.votes_json(),
+        "votes": result.votes_json() if votes is None else votes,
         "digest": stored.digest,
         "batch": stored.batch,
         "line": stored.line,
@@ -540,5 +546,6 @@ def _batch(row: Any) -> Batch:
     )
 
 
+@lru_cache(maxsize=16)  # all rows of a chunk were accepted at one time
 def _text(moment: datetime) -> str:
     return times.format_stored(moment)

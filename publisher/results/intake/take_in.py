@@ -243,7 +243,7 @@ class ResultIntake:
         ballot = self._context.ballot()
         contests = ballot.contests() if ballot is not None else ()
         others = (
-            key._replace(secim=secim)
+            ResultKey(secim, *key[1:])
             for key in keys
             if key.belge is BOX_SHEET
             for secim in contests

@@ -317,6 +317,28 @@ def test_findings_name_the_sheets(settings: Settings) -> None:
     assert dict(finding.numbers) == {"cb": 249, "mv": 250}
 
 
+def test_a_finding_about_two_contests_stays_until_a_correction_ends_it(settings: Settings) -> None:
+    def differ() -> list[tuple[str, ...]]:
+        with open_results(settings.site) as reader:
+            return [f.places for f in reader.findings() if f.check == "contests-differ"]
+
+    with running(settings) as made:
+        drop(settings, "a.ndjson", row(1), row(2))
+        turns(made, settings)
+        assert differ() == []
+        fewer = {"secim": "cb", "oy_kullanan": 249, "gecersiz": 4, "oylar": {"aday-1": 245}}
+        drop(settings, "b.ndjson", row(1, **fewer))
+        turns(made, settings)
+        assert differ() == [(BOX.format(1),)]
+        drop(settings, "c.ndjson", row(2, secim="cb", oylar={"aday-1": 245}))
+        turns(made, settings)
+        assert differ() == [(BOX.format(1),)]
+        more = {"surum": 2, "neden": "sayım hatası", "oy_kullanan": 250, "gecersiz": 5}
+        drop(settings, "d.ndjson", row(1, **fewer | more))
+        turns(made, settings)
+        assert differ() == []
+
+
 def test_boxes_are_counted_by_result_and_sheet_also_those_that_are_not_expected(
     settings: Settings,
 ) -> None:
