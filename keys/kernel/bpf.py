@@ -26,8 +26,10 @@ from keys.kernel.libc import libc, os_error
 LOAD, EQUAL, AT_LEAST, HAS_BITS, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 NUMBER, ARCHITECTURE = 0, 4  # offsets in struct seccomp_data
 _FIRST_ARGUMENT = 16
-_ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
+_ALLOW, _ERRNO, _ASK = 0x7FFF0000, 0x00050000, 0x7FC00000
 _PR_SET_SECCOMP, _MODE_FILTER = 22, 2
+_SECCOMP = {"x86_64": 317, "aarch64": 277}  # the number of seccomp(2)
+_SET_FILTER, _NEW_LISTENER = 1, 1 << 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,11 @@ def allow() -> bytes:
 def deny(number: int = errno.EPERM) -> bytes:
     """Return the instruction that makes the call fail with errno `number`."""
     return instruction(RETURN, _ERRNO | number)
+
+
+def ask() -> bytes:
+    """Return the instruction that lets the filter's listener answer the call."""
+    return instruction(RETURN, _ASK)
 
 
 def load_argument(index: int) -> bytes:
@@ -101,6 +108,26 @@ def supported(machine: str = platform.machine()) -> bool:
     # EFAULT for the missing filter shows that the kernel knows the mode (seccomp(2), "Notes").
     refused = libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, None, 0, 0)
     return refused == -1 and ctypes.get_errno() == errno.EFAULT and machine in ARCHITECTURES
+
+
+def machine() -> str:
+    """Return the machine's name, one of ARCHITECTURES where filters are supported."""
+    return platform.machine()
+
+
+def install_with_listener(program: bytes) -> int:
+    """Put a filter in force, and return the descriptor that answers what it asks about.
+
+    Raises OSError if the kernel refuses it: EBUSY if there is a listener already.
+    """
+    whole = _Program(len(program) // 8, program)
+    number = ctypes.c_long(_SECCOMP[machine()])
+    listener = libc.syscall(
+        number, ctypes.c_uint(_SET_FILTER), ctypes.c_uint(_NEW_LISTENER), ctypes.byref(whole)
+    )
+    if listener < 0:
+        raise os_error()
+    return int(listener)
 
 
 def install(program: bytes) -> None:

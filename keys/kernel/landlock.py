@@ -61,7 +61,10 @@ def deny_all_but_reading(folders: Iterable[int], abi: int) -> None:
 
 
 def deny_all_but(allowed: Iterable[tuple[int, int]], abi: int) -> None:
-    """Deny files, network and signals, except these rights below the folder of each descriptor."""
+    """Deny files, network and signals, except these rights below the folder of each descriptor.
+
+    A descriptor may also be that of a file, with READ_FILE only.
+    """
     tcp = _TCP if abi >= _TCP_SINCE else 0
     scopes = _SCOPES if abi >= _SCOPES_SINCE else 0
     _enforce(_Ruleset(_all_file_rights(abi), tcp, scopes), abi, allowed)

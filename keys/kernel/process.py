@@ -7,11 +7,14 @@ import platform
 import resource
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from keys.kernel.libc import libc, os_error, prctl
 
 _SCHEDULER_CLOCK = 2  # in the number of a clock: all time that the scheduler gave to the process
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME, _PR_SET_NO_NEW_PRIVS = 1, 4, 15, 38
+_PR_GET_DUMPABLE = 3
 _CLONE = {"x86_64": 56, "aarch64": 220}  # the number of clone(2)
 _CLONE_PARENT = 0x8000
 _libc_with_lock = ctypes.PyDLL(None, use_errno=True)
@@ -43,6 +46,17 @@ def forbid_inspection() -> None:
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     prctl(_PR_SET_DUMPABLE, 0)
+
+
+@contextmanager
+def inspection_allowed() -> Iterator[None]:
+    """Undo `forbid_inspection` during a `with` statement; the memory must have no secret then."""
+    before = libc.prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0)
+    prctl(_PR_SET_DUMPABLE, 1)
+    try:
+        yield
+    finally:
+        prctl(_PR_SET_DUMPABLE, 1 if before == 1 else 0)
 
 
 def cpu_seconds(pid: int) -> float:

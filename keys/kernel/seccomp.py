@@ -102,8 +102,10 @@ capset 126 91       chroot 161 51
 WITH_ARGUMENTS = """
 clone 56 220        clone3 435 435      kill 62 129         tgkill 234 131
 ioctl 16 29         fcntl 72 25         prlimit64 302 261
-prctl 157 167
+prctl 157 167       sendto 44 206       sendmsg 46 211      sendmmsg 307 269
 """
+_FAST_OPEN = 0x20000000  # a flag with which sending connects a TCP socket (tcp(7))
+_FLAGS_OF_SENDING = {"sendto": 3, "sendmsg": 2, "sendmmsg": 3}
 
 
 def program(
@@ -113,10 +115,12 @@ def program(
     *,
     threads: bool = False,
     ignored: str = "",
+    asked: str = "",
 ) -> bytes:
     """Return the filter of the process `pid`, which denies the calls in the table `denied`.
 
-    Those in `ignored` have no effect either, but do not fail.
+    Those in `ignored` have no effect either, but do not fail. Those in `asked` are answered by the
+    filter's listener (keys/kernel/connections), also if they are in `denied`.
     Beside them it denies what arguments make dangerous: new processes, threads unless `threads` is
     True, signals to other processes, and the requests above. KeyError for an unknown machine.
     """
@@ -124,6 +128,8 @@ def program(
     code = bpf.require_architecture(machine)
     if machine == "x86_64":
         code += [instruction(bpf.AT_LEAST, _X32, 0, 1), bpf.deny()]
+    for number in bpf.call_numbers(asked, machine).values():
+        code += [instruction(bpf.EQUAL, number, 0, 1), bpf.ask()]
     code += [_refused_calls(ignored, machine, 0), _refused_calls(denied, machine, errno.EPERM)]
     # The flags of clone3 are in memory, where no filter can read them. After ENOSYS libc calls
     # clone instead.
@@ -135,6 +141,9 @@ def program(
         code += _check_argument(checked[call], 0, [*itself, bpf.deny()])
     itself = [step for own in (0, pid) for step in (instruction(bpf.EQUAL, own, 0, 1), bpf.allow())]
     code += _check_argument(checked["prlimit64"], 0, [*itself, bpf.deny()])
+    for call, argument in _FLAGS_OF_SENDING.items() if asked else ():
+        fast_open = [instruction(bpf.HAS_BITS, _FAST_OPEN, 0, 1), bpf.deny()]
+        code += _check_argument(checked[call], argument, [*fast_open, bpf.allow()])
     for call, (argument, requests) in _DENIED_REQUESTS.items():
         refused = [
             step
