@@ -165,8 +165,9 @@ def _stated_catalog(site: Path, *_stamp: int) -> CatalogSettings:
 
 
 def _catalog(site: Path, stated: schema.Catalog) -> CatalogSettings:
-    file = site / stated.password_file if stated.password_file else None
-    return CatalogSettings(stated.url or "", file)
+    named = (stated.password_file, stated.reader_password_file)
+    file, reader_file = (site / each if each else None for each in named)
+    return CatalogSettings(stated.url or "", file, stated.reader_url or "", reader_file)
 
 
 def _catalog_faults(site: Path, stated: schema.Catalog) -> Iterable[Fault]:
@@ -174,13 +175,22 @@ def _catalog_faults(site: Path, stated: schema.Catalog) -> Iterable[Fault]:
     if stated.url and importlib.util.find_spec("psycopg") is None:
         wrong = "needs the driver psycopg, which is not installed: install ssps[postgresql]"
         yield Fault(SITE_TOML, "catalog.url", wrong)
-    if stated.password_file is None:
+    if stated.reader_url and not stated.url:
+        wrong = "has no database to read: add catalog.url, or remove it"
+        yield Fault(SITE_TOML, "catalog.reader_url", wrong)
+    yield from _password_faults(site, "catalog.password_file", stated.password_file, stated.url)
+    key = "catalog.reader_password_file"
+    yield from _password_faults(site, key, stated.reader_password_file, stated.reader_url)
+
+
+def _password_faults(site: Path, key: str, file: str | None, url: str | None) -> Iterable[Fault]:
+    if file is None:
         return
-    key = "catalog.password_file"
-    if not stated.url:
-        yield Fault(SITE_TOML, key, "has no database to log in to: add catalog.url, or remove it")
+    if not url:
+        of = "catalog.reader_url" if "reader" in key else "catalog.url"
+        yield Fault(SITE_TOML, key, f"has no database to log in to: add {of}, or remove it")
     try:
-        found = (site / stated.password_file).stat()
+        found = (site / file).stat()
     except OSError as error:
         yield Fault(SITE_TOML, key, f"cannot be read ({error.strerror}): create it, with mode 0600")
         return

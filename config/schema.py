@@ -237,6 +237,8 @@ class Catalog(_Strict):
 
     url: Annotated[str, BeforeValidator(_database)] | None = None
     password_file: Annotated[str, Field(min_length=1)] | None = None
+    reader_url: Annotated[str, BeforeValidator(_database)] | None = None
+    reader_password_file: Annotated[str, Field(min_length=1)] | None = None
 
 
 class Results(_Strict):

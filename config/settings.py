@@ -125,10 +125,21 @@ class CatalogSettings:
     """Where catalog and results are: a PostgreSQL database, or SQLite files if `url` is empty.
 
     `password_file` is in the format of libpq's `.pgpass`; the URL never has a password.
+    `reader_url` is the same database for a role that may only read, which the confined process of
+    the portal uses.
     """
 
     url: str = ""
     password_file: Path | None = None
+    reader_url: str = ""
+    reader_password_file: Path | None = None
+
+    @property
+    def for_reading(self) -> "CatalogSettings":
+        """What a process gets that only reads."""
+        if not self.reader_url:
+            return self
+        return CatalogSettings(self.reader_url, self.reader_password_file)
 
 
 class ShareLevel(StrEnum):

@@ -17,6 +17,7 @@ and no other ones:
     anchor, publish, publish_sessions         what goes into the ledger, and into files in state/
     database, keep_open                       where a database is, and one made after the start
     start              a program; its descriptors come with the question
+    make_connections   to PostgreSQL and nothing else, for the confined daemon
 
 A daemon that was taken over can ask all this too. So parties, sites and files are checked here, the
 time is the broker's, and what a program does with its words is limited there.
@@ -67,7 +68,8 @@ from config.site import (
 from keys.access_requests import store
 from keys.access_requests.store import AccessRequest, Draft
 from keys.credentials.users import OPERATORS, Users, login_name
-from keys.kernel import process
+from keys.kernel import connections, process
+from keys.kernel.connections import Target
 from keys.ledger import writer
 from keys.ledger.anchors import AnchorWriter
 from keys.ledger.receipt import Receipt, make_receipt
@@ -82,6 +84,7 @@ from portal.party.pages import entry
 from portal.party.sipport import saving
 from portal.party.sipport.fields import Fields
 from portal.programs import StaffCommand
+from publisher import database
 from publisher.results.ballot_file import load_ballot
 
 _SECOND = 1.0
@@ -89,6 +92,7 @@ _MAX_QUESTION = 32 << 20  # bytes; the longest has all sessions
 _MAX_AT_A_TIME = 128  # questions, among them the programs that run
 _ASKING_SECONDS = 10.0  # for a question to arrive
 _STOPS = (signal.SIGTERM, signal.SIGINT)
+_ADDRESS_SECONDS = 10.0
 _log = structlog.get_logger()
 
 
@@ -126,10 +130,11 @@ class Child:
             os.waitpid(self.pid, 0)
 
 
-def fork() -> Child | None:
+def fork(*, connects: bool = False) -> Child | None:
     """Fork the daemon's process, before this one reads a key; None in that process, when it begins.
 
-    It ends when this process does, and does not begin if this process ends before `begin`.
+    It ends when this process does, and does not begin if this process ends before `begin`. If it
+    `connects`, the broker can make its connections to PostgreSQL.
     """
     parent = os.getpid()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -143,6 +148,8 @@ def fork() -> Child | None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon has its own handler
     with suppress(ProcessLookupError, OSError):
         process.end_with_parent(parent)
+        if connects:
+            broker_client.keep_memory(connections.open_memory())
         if folder := theirs.recv(4096):
             tempfile.tempdir = os.environ["SQLITE_TMPDIR"] = os.fsdecode(folder)
             broker_client.use(theirs)
@@ -172,6 +179,7 @@ class Broker:
         self._room = threading.BoundedSemaphore(_MAX_AT_A_TIME)
         self._sessions_file = SessionsFile(settings.site, WEB_SESSIONS, settings.host)
         self._databases: dict[Path, tuple[int, sqlite3.Connection]] = {}
+        self._servers: tuple[frozenset[Target], float] = frozenset(), 0.0
         asked = (
             self.settings,
             self.users,
@@ -298,6 +306,9 @@ class Broker:
                 verb, words = question["verb"], question["words"]
                 if verb == "start":
                     answer = True, self._run(channel, files, *words)
+                elif verb == "make_connections":
+                    self._make_connections(*map(os.dup, files))
+                    answer = True, None
                 else:
                     answer = True, self._verbs[verb](*words)
             except Exception as error:
@@ -324,6 +335,21 @@ class Broker:
             return program.wait()
         finally:
             os.close(watched)
+
+    def _make_connections(self, listener: int, memory: int) -> None:
+        """Answer the calls of the confined daemon for sockets, as long as it lives."""
+        connections.Connector(listener, memory, self._database_servers).start()
+
+    def _database_servers(self) -> frozenset[Target]:
+        """Return the addresses of the databases of all sites, looked up every few seconds."""
+        found, until = self._servers
+        if time.monotonic() >= until:
+            stated = [load.catalog(site).for_reading.url for site in self._sites()]
+            urls = [sa.make_url(each) for each in stated if each]
+            servers = [each for url in urls for each in database.servers(url)]
+            found = frozenset(address for each in servers for address in database.addresses(each))
+            self._servers = found, time.monotonic() + _ADDRESS_SECONDS
+        return found
 
     # What the daemon asks.
 
@@ -440,6 +466,9 @@ class Broker:
 
     def database(self, site: str, schema: str) -> sa.URL:
         """Return where the catalog or the results of a site are."""
+        stated = load.catalog(self._site(site))
+        if stated.url and self._part == server_state.PORTAL:
+            return database.for_reading(stated, schema)
         return databases.url_of(self._site(site), schema)
 
     def keep_open(self, file: str) -> None:

@@ -15,6 +15,7 @@ A process that has no broker, such as a test, does everything itself.
 
 import base64
 import json
+import os
 import pickle
 import socket
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ class _Connection:
     """The socket to the broker of this process, None in a process that has no broker."""
 
     control: socket.socket | None = None
+    memory = -1  # this process's own, open to be read (keys/kernel/connections)
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,18 @@ class StartedProgram:
 def use(control: socket.socket) -> None:
     """Ask the broker at the other end of this socket from now on."""
     _Connection.control = control
+
+
+def keep_memory(descriptor: int) -> None:
+    """Keep this process's memory, open to be read, for `hand_over_connections`."""
+    _Connection.memory = descriptor
+
+
+def hand_over_connections(listener: int) -> None:
+    """Have the broker make and connect the sockets of this process from now on."""
+    with _send("make_connections", (), (listener, _Connection.memory)) as channel:
+        _answer(channel)
+    os.close(_Connection.memory)
 
 
 def in_use() -> bool:

@@ -11,6 +11,11 @@ the first connection is accepted and while there is one thread. It cannot be und
 - seccomp (keys/kernel/seccomp): no new socket, no program, no other process, no ptrace, no mount,
   no change of a file's mode, owner or times. Threads, and connections that come in, are allowed.
 
+If the catalog is in PostgreSQL, the broker makes the process's sockets and connects them, to the
+database and nothing else (keys/kernel/connections). The files that this needs, such as that of the
+password, can be read too. If the kernel has no such listener, the process is not confined at all,
+and a warning says so.
+
 What needs more, the broker does (portal/broker). The process that reads a snapshot's Parquet file
 (portal/data/numbers/parquet) is confined in the same way, to the folder of that file.
 """
@@ -18,7 +23,8 @@ What needs more, the broker does (portal/broker). The process that reads a snaps
 import os
 import sysconfig
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -26,7 +32,7 @@ import structlog
 import config
 import keys
 import publisher
-from keys.kernel import bpf, capabilities, landlock, process, seccomp
+from keys.kernel import bpf, capabilities, connections, landlock, process, seccomp
 
 _DAC_OVERRIDE = 1
 # XlsxWriter sets the time of its temporary files, and gives up if that fails.
@@ -36,8 +42,16 @@ _MACHINE = ("/usr/lib", "/lib", "/lib64", "/usr/share/zoneinfo")  # libraries an
 _log = structlog.get_logger()
 
 
-def confine(readable: Iterable[Path], writable: Iterable[Path] = ()) -> None:
-    """Let this process only read or write below these folders, for good.
+def confine(
+    readable: Iterable[Path],
+    writable: Iterable[Path] = (),
+    files: Iterable[Path] = (),
+    connect: Callable[[int], object] | None = None,
+) -> None:
+    """Let this process only read or write below these folders, and read `files`, for good.
+
+    `connect` gets the descriptor through which another process answers this one's calls for new
+    connections; without it there are none.
 
     A folder that is missing is left out. If the kernel lacks a part of the sandbox, the process
     goes on without it, and a warning says so. Raises OSError if the kernel refuses one that it has.
@@ -46,20 +60,35 @@ def confine(readable: Iterable[Path], writable: Iterable[Path] = ()) -> None:
         raise AssertionError("a thread that runs already would not be confined")
     time.localtime()  # reads the file of the time zone
     abi, filters = landlock.abi(), bpf.supported()
+    if connect and not filters:
+        _log.warning("portal-not-confined", cause="no seccomp, with which it reaches PostgreSQL")
+        return
     process.forbid_new_privileges()
     capabilities.limit_to(*([_DAC_OVERRIDE] if os.geteuid() == 0 else []))
-    if abi:
-        _allow_files([*_code(), *readable], writable, abi)
     if filters:
         denied = seccomp.NEVER + seccomp.SETUP
-        filtered = seccomp.program(denied, os.getpid(), threads=True, ignored=_IGNORED)
-        bpf.install(filtered)
+        asked = connections.CALLS if connect else ""
+        filtered = seccomp.program(denied, os.getpid(), threads=True, ignored=_IGNORED, asked=asked)
+        if connect is None:
+            bpf.install(filtered)
+        else:
+            try:
+                listener = bpf.install_with_listener(filtered)
+            except OSError as error:
+                _log.warning("portal-not-confined", cause=f"seccomp has no listener: {error}")
+                return
+            connect(listener)
+            os.close(listener)
+    if abi:
+        _allow_files([*_code(), *readable], writable, files, abi)
     if not (abi and filters):
         lacks = ", ".join(n for n, has in (("Landlock", abi), ("seccomp", filters)) if not has)
         _log.warning("sandbox-incomplete", kernel=f"no {lacks}")
 
 
-def _allow_files(readable: Iterable[Path], writable: Iterable[Path], abi: int) -> None:
+def _allow_files(
+    readable: Iterable[Path], writable: Iterable[Path], files: Iterable[Path], abi: int
+) -> None:
     rights = [*((path, landlock.READ) for path in readable)]
     rights += [(path, landlock.WRITE) for path in writable]
     opened: list[tuple[int, int]] = []
@@ -70,6 +99,9 @@ def _allow_files(readable: Iterable[Path], writable: Iterable[Path], abi: int) -
             except FileNotFoundError:
                 continue
             opened.append((descriptor, allowed))
+        for path in files:
+            with suppress(OSError):
+                opened.append((os.open(path, os.O_PATH | os.O_CLOEXEC), landlock.READ_FILE))
         landlock.deny_all_but(opened, abi)
     finally:
         for descriptor, _ in opened:

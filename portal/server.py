@@ -29,6 +29,7 @@ from config.site import (
     SNAPSHOTS,
     STATE,
     STORE,
+    ledger_name,
 )
 from keys.credentials.users import login_name
 from keys.ledger import writer
@@ -53,6 +54,7 @@ from portal.party.sipport.entrance import ROOT, RequestsEntrance
 from portal.pictures.pictures import Pictures
 from portal.service import problem
 from portal.service import site as service_site
+from publisher import database
 
 _PUBLISH_EVERY = 2.0  # seconds between two times that the sessions are published
 
@@ -99,16 +101,22 @@ def put_beside(portal: ASGIApp, entrance: Entrance, requests: RequestsEntrance) 
 def confine(settings: Settings) -> None:
     """Let this process read only what the web site shows, and write only its ledger.
 
-    If catalog and results are in PostgreSQL, it has to connect to it, and is not confined.
+    If catalog and results are in PostgreSQL, it may connect to it through the broker.
     """
     sites = [settings.site, *(rehearsal.folder for rehearsal in settings.rehearsals)]
-    if any(load.catalog(site).url for site in sites):
-        _log.warning("portal-not-confined", cause="catalog.url: it connects to PostgreSQL")
+    stated = [found for site in sites if (found := load.catalog(site)).url]
+    readable = [site / folder for site in sites for folder in (STATE, SNAPSHOTS, STORE)]
+    ledger = settings.site / LEDGERS / ledger_name(ACCESS, settings.host)
+    writable = [ledger, Path(tempfile.gettempdir())]
+    if not stated:
+        sandbox.confine(readable, writable)
         return
-    sandbox.confine(
-        [site / folder for site in sites for folder in (STATE, SNAPSHOTS, STORE)],
-        [settings.site / LEDGERS / ACCESS, Path(tempfile.gettempdir())],
-    )
+    import psycopg  # noqa: F401 - before there is a thread: it loads libraries
+
+    if not all(each.reader_url for each in stated):
+        _log.warning("portal-may-write-catalog", cause="catalog.reader_url is not stated")
+    files = [file for each in stated for file in database.files_to_connect(each.for_reading)]
+    sandbox.confine(readable, writable, files, broker_client.hand_over_connections)
 
 
 def serve(

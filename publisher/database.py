@@ -13,6 +13,7 @@ that cannot be read is. After it nothing is left to do but open again.
 """
 
 import os
+import socket
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -25,7 +26,9 @@ import sqlalchemy as sa
 
 from config import load
 from config.fault import Faults
+from config.settings import CatalogSettings
 from config.site import SITE_TOML
+from keys.kernel.connections import Target
 from publisher import migrations
 
 # The database or its disk does not work: what was asked is not to blame, and may be asked again.
@@ -33,6 +36,8 @@ UNAVAILABLE = (sa.exc.OperationalError, sa.exc.InternalError, sa.exc.PendingRoll
 SQLITE = "sqlite"
 _pools: dict[tuple[sa.URL, int], sa.Engine] = {}
 _ROWS_A_FETCH = 5000
+_PORT = 5432
+_SOCKET_FOLDERS = ("/run/postgresql", "/var/run/postgresql", "/tmp")  # noqa: S108 - those of libpq
 # A server that vanished without a word is given up after about half a minute.
 _CONNECTING = {
     "application_name": "ssps",
@@ -63,6 +68,62 @@ class Unreachable(OSError):
 def cause_of(error: Exception) -> str:
     """Return what the database or the disk said, without the statement that failed."""
     return str(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
+
+
+def servers(url: sa.URL) -> list[Target]:
+    """Return the servers that a URL names, in order: a host and a port, or a UNIX socket."""
+    _, options = url.get_dialect()().create_connect_args(url)
+    hosts = str(options.get("hostaddr") or options.get("host") or "").split(",")
+    ports = str(options.get("port") or _PORT).split(",")
+    found = []
+    for number, host in enumerate(hosts):
+        port = int(ports[number if len(ports) > 1 else 0] or _PORT)
+        if host and not host.startswith("/"):
+            found.append(Target(host, port))
+            continue
+        for folder in [host] if host else _SOCKET_FOLDERS:
+            found.append(Target(f"{folder}/.s.PGSQL.{port}", 0))
+    return found
+
+
+def addresses(server: Target) -> list[Target]:
+    """Return the addresses of a server; none if its name is not known now."""
+    if server.port == 0:
+        return [server]
+    try:
+        found = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
+    except OSError:
+        return []
+    return list(dict.fromkeys(Target(str(each[4][0]), server.port) for each in found))
+
+
+def for_reading(stated: CatalogSettings, schema: str) -> sa.URL:
+    """Return the URL with which a process reads a schema that has no other way to the network."""
+    reader = stated.for_reading
+    url = in_schema(reader.url, reader.password_file, schema)
+    found = [addresses(each) for each in servers(url)]
+    if not all(found):
+        return url  # libpq says which name it cannot look up
+    known = ["" if each[0].port == 0 else each[0].host for each in found]
+    return url.update_query_dict({"hostaddr": ",".join(known)}) if any(known) else url
+
+
+def files_to_connect(stated: CatalogSettings) -> list[Path]:
+    """Return the files that libpq reads to connect, which may not exist."""
+    home = Path.home()
+    query = sa.make_url(stated.url).query
+    named = [
+        query[key]
+        for key in ("passfile", "sslrootcert", "sslcert", "sslkey", "sslcrl")
+        if key in query
+    ]
+    password = stated.password_file or os.environ.get("PGPASSFILE") or home / ".pgpass"
+    usual = ("root.crt", "postgresql.crt", "postgresql.key", "root.crl")
+    return [
+        Path(password),
+        *(Path(str(each)) for each in named),
+        *(home / ".postgresql" / each for each in usual),
+    ]
 
 
 def location(site: Path, file: Path, schema: str) -> sa.URL:

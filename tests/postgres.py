@@ -183,6 +183,17 @@ def change(url: sa.URL, statement: str, *values: object) -> int:
         return connection.exec_driver_sql(statement, values).rowcount
 
 
+def create_reader(url: sa.URL, role: str) -> None:
+    """Create a role that may only read catalog and results, as docs/operate.md says."""
+    with changing(url) as connection:
+        for statement in (
+            f"CREATE ROLE {role} LOGIN",
+            f"GRANT USAGE ON SCHEMA catalog, results TO {role}",
+            f"GRANT SELECT ON ALL TABLES IN SCHEMA catalog, results TO {role}",
+        ):
+            connection.exec_driver_sql(statement)
+
+
 def close_pools() -> None:
     """Close the connections that readers of this process share."""
     for pool in database._pools.values():

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from config import load
 from config.fault import Fault, Faults
 from config.settings import Settings
 from config.site import ACCESS, SITE_TOML, ledger_name
@@ -60,7 +61,9 @@ def run_portal(settings: Settings, **how: Any) -> None:
     site = settings.site
     # Before the signer is asked: it would wait for the other portal's ledger.
     server_state.refuse_second(site, server_state.PORTAL, settings.host)
-    child = fork()  # before this process reads a key
+    sites = [site, *(each.folder for each in settings.rehearsals)]
+    connects = any(load.catalog(each).url for each in sites)
+    child = fork(connects=connects)  # before this process reads a key
     if child is None:
         run(settings, **how)
         return
