@@ -16,6 +16,7 @@ and no other ones:
     ballot, receipt, host_keys                what the web site shows of files that it cannot read
     anchor, publish, publish_sessions         what goes into the ledger, and into files in state/
     database, keep_open                       where a database is, and one made after the start
+    exchange, shared_session, use_code        what several portals agree on, in PostgreSQL
     start              a program; its descriptors come with the question
     make_connections   to PostgreSQL and nothing else, for the confined daemon
 
@@ -79,11 +80,13 @@ from keys.operations.live_sessions import LiveSession, SessionsFile
 from keys.operations.server_state import ServerState
 from portal import broker_client, programs, tls
 from portal.access import own_account
+from portal.access.sessions import MAX_SESSIONS
 from portal.data.queries import databases
 from portal.party.pages import entry
 from portal.party.sipport import saving
 from portal.party.sipport.fields import Fields
 from portal.programs import StaffCommand
+from portal.shared_state import News, SharedState, Stored
 from publisher import database
 from publisher.results.ballot_file import load_ballot
 
@@ -91,7 +94,9 @@ _SECOND = 1.0
 _MAX_QUESTION = 32 << 20  # bytes; the longest has all sessions
 _MAX_AT_A_TIME = 128  # questions, among them the programs that run
 _ASKING_SECONDS = 10.0  # for a question to arrive
-_STOPS = (signal.SIGTERM, signal.SIGINT)
+_STOPS, _PASSED_ON = (signal.SIGTERM, signal.SIGINT), (signal.SIGHUP, signal.SIGUSR1)
+_ENTRANCES = {server_state.PORTAL: ("portal", "requests"), server_state.STAFF: ("staff",)}
+_SHARED_ROWS = 2 * MAX_SESSIONS
 _ADDRESS_SECONDS = 10.0
 _log = structlog.get_logger()
 
@@ -145,7 +150,8 @@ def fork(*, connects: bool = False) -> Child | None:
         theirs.close()
         return Child(pid, ours)
     ours.close()
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon has its own handler
+    for number in _PASSED_ON:
+        signal.signal(number, signal.SIG_IGN)  # until the daemon has its own handler
     with suppress(ProcessLookupError, OSError):
         process.end_with_parent(parent)
         if connects:
@@ -180,6 +186,9 @@ class Broker:
         self._sessions_file = SessionsFile(settings.site, WEB_SESSIONS, settings.host)
         self._databases: dict[Path, tuple[int, sqlite3.Connection]] = {}
         self._servers: tuple[frozenset[Target], float] = frozenset(), 0.0
+        self._shared: SharedState | None = None
+        if settings.catalog.url:
+            self._shared = SharedState(settings.catalog, part, settings.host, _ENTRANCES[part])
         asked = (
             self.settings,
             self.users,
@@ -198,17 +207,20 @@ class Broker:
             self.keep_open,
             self.publish_sessions,
             self.database,
+            self.exchange,
+            self.shared_session,
+            self.use_code,
         )
         self._verbs: dict[str, Callable[..., object]] = {each.__name__: each for each in asked}
 
     def run(self, child: Child) -> int:
         """Let the daemon serve until it ends; return the exit status of this process.
 
-        SIGTERM and SIGINT stop the daemon, SIGHUP has it reload.
+        SIGTERM and SIGINT stop the daemon, SIGHUP has it reload, SIGUSR1 drain.
         """
         wake_reader, wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         received: set[int] = set()
-        for number in (*_STOPS, signal.SIGHUP, signal.SIGCHLD):
+        for number in (*_STOPS, *_PASSED_ON, signal.SIGCHLD):
             signal.signal(number, lambda got, _: received.add(got))
         signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
         stopping, asking, host = False, True, self._settings.host
@@ -226,8 +238,9 @@ class Broker:
                 if now.intersection(_STOPS):
                     stopping = True
                     os.kill(child.pid, signal.SIGTERM)
-                elif signal.SIGHUP in now:
-                    os.kill(child.pid, signal.SIGHUP)
+                else:
+                    for passed_on in now.intersection(_PASSED_ON):
+                        os.kill(child.pid, passed_on)
                 control = child.control.fileno()
                 wanted = [wake_reader, control] if asking else [wake_reader]
                 ready, _, _ = select.select(wanted, [], [], max(0, due - time.monotonic()))
@@ -471,12 +484,39 @@ class Broker:
             return database.for_reading(stated, schema)
         return databases.url_of(self._site(site), schema)
 
+    def exchange(
+        self,
+        instance: str,
+        since: int,
+        sessions: Sequence[Sequence[Any]],
+        spent: Sequence[Any],
+        connections: Any,
+    ) -> News:
+        """Store what has changed here, and return what has changed at the other portals."""
+        if len(sessions) > _SHARED_ROWS:
+            raise ValueError(f"{len(sessions)} changes of sessions at once")
+        held = [each for each in sessions if each[0] == "end" or self._has_users(each[4])]
+        return self._agreed().exchange(instance, int(since), held, spent, connections)
+
+    def shared_session(self, entrance: str, name: str) -> Stored | None:
+        """Return a session that may have begun at another portal a moment ago."""
+        return self._agreed().session(entrance, name)
+
+    def use_code(self, login: str, step: int) -> bool:
+        """Note that a user has used a code of the second factor; False if it was used before."""
+        return self._agreed().use_code(login, int(step))
+
     def keep_open(self, file: str) -> None:
         """Keep a database open that was made after the last look."""
         if Path(file) in self._database_files():
             self._keep_open(Path(file))
 
     # What it may ask about.
+
+    def _agreed(self) -> SharedState:
+        if self._shared is None:
+            raise ValueError("a site without PostgreSQL has one portal")
+        return self._shared
 
     def _web_of(self, settings: Settings) -> WebSettings | None:
         return settings.staff if self._part == server_state.STAFF else settings.portal

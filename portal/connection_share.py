@@ -11,12 +11,16 @@ at most STRANGER: each only gets a short refusal there, or the representatives' 
 
 A balancer is no client: its connections count in rule 1 only, and it limits its own clients.
 
+Several portals of a site share rules 2 and 3 (portal/access/exchange): an address has at most as
+many at all of them as it would have at one. Rule 1 is about what one process can hold.
+
 A reload may register an address, or its party may drop it, while it is connected. What `take`
 counted is given back as it was counted.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from config.party import Address
 from keys.credentials.penalties import Source, source_of
@@ -38,6 +42,9 @@ class ConnectionShare:
         self._registered, self._balancer, self._most = registered, balancer, most
         self._held: Counter[Source | None] = Counter()
         self._strangers: Counter[Source] = Counter()  # those of rule 3, by address
+        # The same at the other portals.
+        self._held_elsewhere: Counter[Source | None] = Counter()
+        self._strangers_elsewhere: Counter[Source] = Counter()
 
     def take(self, address: Address) -> Counted | None:
         """Count a new connection of `address`; return None if it has to be refused."""
@@ -48,10 +55,11 @@ class ConnectionShare:
         if not self._balancer(address):
             held = self._held[holder]
             free = self._most - (total - held)
-            if held >= (UNREGISTERED if holder is None else max(KEPT, free // 2)):
+            everywhere = held + self._held_elsewhere[holder]
+            if everywhere >= (UNREGISTERED if holder is None else max(KEPT, free // 2)):
                 return None
         if holder is None:
-            if self._strangers[source] >= STRANGER:
+            if self._strangers[source] + self._strangers_elsewhere[source] >= STRANGER:
                 return None
             self._strangers[source] += 1
         self._held[holder] += 1
@@ -65,6 +73,24 @@ class ConnectionShare:
             self._strangers[source] -= 1
         self._held += Counter()  # forgets addresses without a connection
         self._strangers += Counter()
+
+    def counts(self) -> dict[str, list[list[Any]]]:
+        """Return the connections by address, for the other portals."""
+        return {
+            "held": [[holder, number] for holder, number in self._held.items()],
+            "strangers": [[source, number] for source, number in self._strangers.items()],
+        }
+
+    def use_others(self, counts: Iterable[Mapping[str, Any] | None]) -> None:
+        """Count what the `counts` of all other portals say from now on."""
+        self._held_elsewhere, self._strangers_elsewhere = Counter(), Counter()
+        for found in counts:
+            if found is not None:
+                for holder, number in found["held"]:
+                    key = None if holder is None else (int(holder[0]), int(holder[1]))
+                    self._held_elsewhere[key] += number
+                for (version, address), number in found["strangers"]:
+                    self._strangers_elsewhere[int(version), int(address)] += number
 
     def _holder(self, address: Address) -> Source | None:
         known = self._registered(address) or self._balancer(address)

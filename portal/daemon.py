@@ -2,6 +2,8 @@
 
     SIGHUP             reload `site.toml`, `parties.toml` and the certificate; a file with a fault
                        changes nothing, and no connection is dropped
+    SIGUSR1            drain: go on, but let a balancer send its clients to other portals; streams
+                       end, and each connection is closed after its answer
     SIGTERM, SIGINT    finish the requests that are running, and stop
 
 It alone writes its ledger, which another process signs, and syncs it once a second. It is a child
@@ -31,7 +33,7 @@ from starlette.types import ASGIApp
 
 from config.fault import Faults
 from config.settings import Settings, WebSettings
-from config.site import LEDGERS
+from config.site import LEDGERS, ledger_name
 from keys.credentials.ring import Ring
 from keys.credentials.users import users_digest
 from keys.kernel import allocator
@@ -39,6 +41,7 @@ from keys.ledger import writer
 from keys.ledger.writer import Ledger, Unwritable
 from keys.operations import server_state
 from portal import broker_client, tls
+from portal.access.exchange import Exchange, Unavailable
 from portal.access.front import Front
 from portal.access.site_entrance import SiteEntrance
 from portal.connection_share import ConnectionShare
@@ -72,6 +75,11 @@ class Daemon(ABC):
         self._faults: tuple[str, ...] = ()
         self._published: Mapping[str, Any] | None = None
         self._context = tls.tls_context(entrance.web)
+
+    @property
+    def entrances(self) -> Sequence[SiteEntrance]:
+        """The entrances of the daemon."""
+        return (self.entrance,)
 
     @abstractmethod
     def create_app(self) -> FastAPI:
@@ -121,6 +129,11 @@ class Daemon(ABC):
         share = ConnectionShare(
             entrance.registered, lambda address: address in entrance.web.proxies
         )
+        exchanging: list[Coroutine[Any, Any, object]] = []
+        if entrance.exchange is not None:
+            entrance.exchange.follow_connections(share)
+            await entrance.exchange.exchange()
+            exchanging.append(entrance.exchange.run())
         front = Front(made, self.entrance)
         listener = Listener(
             listening, self._context, share, lambda: entrance.web, front.refuse_header
@@ -140,11 +153,13 @@ class Daemon(ABC):
         config.load()
         server = WebServer(config, listener)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._drain)
         tasks = [
             asyncio.create_task(every(INTERVAL, self._publish)),
             asyncio.create_task(every(SECOND, self._look_after)),
             asyncio.create_task(every(_TIDY, allocator.return_free_memory)),
             asyncio.create_task(every(INTERVAL, self._stop_streams(server))),
+            *map(asyncio.create_task, exchanging),
             *map(asyncio.create_task, self.tasks(made)),
         ]
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
@@ -160,7 +175,16 @@ class Daemon(ABC):
                 task.cancel()
             with suppress(OSError):
                 await self._recorder.sync()
+            if entrance.exchange is not None:
+                with suppress(Unavailable):
+                    await entrance.exchange.settle()
             self.entrance.sessions.close()
+
+    def _drain(self) -> None:
+        _log.info("draining")
+        for entrance in self.entrances:
+            entrance.draining = True
+            entrance.stopping.set()
 
     def _stop_streams(self, server: uvicorn.Server) -> Work:
         def check() -> None:
@@ -249,12 +273,18 @@ def opened(
 ) -> Iterator[tuple[Ledger, socket.socket]]:
     """Open the ledger and the socket of a daemon."""
     policy = writer.write_policy(settings.ledger)
+    folder = settings.site / LEDGERS / ledger_name(ledger, settings.host)
     with (
-        Ledger(settings.site / LEDGERS / ledger, clock, _LOCK_TIMEOUT, policy) as opened_ledger,
+        Ledger(folder, clock, _LOCK_TIMEOUT, policy) as opened_ledger,
         _listen(web) as listening,
     ):
         Ring("").by_password("", clock())  # makes a dummy hash, for users that do not exist
         yield opened_ledger, listening
+
+
+def exchange_of(settings: Settings) -> Exchange | None:
+    """Return the exchange with the other portals of a site, None if it can have no others."""
+    return Exchange() if settings.catalog.url else None
 
 
 async def every(seconds: float, work: Work) -> None:

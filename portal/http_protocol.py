@@ -75,16 +75,18 @@ class HttpProtocol(HttpToolsProtocol):
         *,
         accepted: bool,
         when_lost: Callable[[], object],
+        check: bool = False,
     ) -> None:
         """Say who the client is, and which balancer has said so; call it before the connection.
 
         The state of each request gets `via`, and `abort`, which breaks the connection: a client
         does not take an answer that is cut off for a whole one.
 
-        A connection that is not `accepted` gets 503 and is closed.
+        A connection that is not `accepted` gets 503 and is closed. `check` says that a balancer
+        has made it for itself.
         """
         self._source, self._accepted, self._when_lost = source, accepted, when_lost
-        self.app_state = {**self.app_state, "via": via, "abort": self._end}
+        self.app_state = {**self.app_state, "via": via, "check": check, "abort": self._end}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock of the first request."""

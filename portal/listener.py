@@ -11,7 +11,7 @@ uses its own share. With `proxy_protocol`, every connection from a balancer of `
 begin with a PROXY header, version 1 or 2 (keys/credentials/proxy_header): its text is not guessed
 from the first bytes, as the protocol demands. From then on the connection counts as the client's.
 The header comes before TLS, so a balancer may pass TLS through. A connection that a balancer makes
-for itself (LOCAL, UNKNOWN: a health check) is closed without a record.
+for itself (LOCAL, UNKNOWN) gets an answer to its health check only (portal/access/front).
 
 A connection beyond the share of its address is answered with 503. The answer needs a TLS handshake,
 so at most TOLD connections are answered at the same time; the others are closed at once.
@@ -31,7 +31,7 @@ import uvicorn
 from config.party import Address, parse_address
 from config.settings import WebSettings
 from keys.credentials import proxy_header
-from keys.credentials.proxy_header import Malformed
+from keys.credentials.proxy_header import Header, Malformed
 from portal.connection_share import ConnectionShare
 from portal.http_protocol import HttpProtocol
 
@@ -131,22 +131,25 @@ class Listener:
         place = Place(self._share, peer)
         handed_over = False
         try:
-            source, via = peer, None
+            source, via, check = peer, None, False
             if place.taken and self._web().proxy_protocol and peer in self._web().proxies:
-                stated = await self._source(accepted, peer)
-                if stated is None:
+                header = await self._header(accepted, peer)
+                if header is None:
                     return
-                source, via = stated, peer
-                place.give_back()
-                place = Place(self._share, source)
-            handed_over = await self._serve(accepted, place, source, via)
+                if header.source is None:
+                    check = True
+                else:
+                    source, via = header.source, peer
+                    place.give_back()
+                    place = Place(self._share, source)
+            handed_over = await self._serve(accepted, place, source, via, check=check)
         finally:
             if not handed_over:
                 place.give_back()
                 accepted.close()
 
-    async def _source(self, accepted: socket.socket, balancer: Address) -> Address | None:
-        """Return the client that a PROXY header states, None if there is none to serve."""
+    async def _header(self, accepted: socket.socket, balancer: Address) -> Header | None:
+        """Return a balancer's PROXY header, None if there is nobody to serve."""
         try:
             async with asyncio.timeout(self._header_seconds):
                 return await _read_header(accepted)
@@ -155,13 +158,21 @@ class Listener:
             return None
 
     async def _serve(
-        self, accepted: socket.socket, place: Place, source: Address, via: Address | None
+        self,
+        accepted: socket.socket,
+        place: Place,
+        source: Address,
+        via: Address | None,
+        *,
+        check: bool,
     ) -> bool:
         """Hand a connection over to its protocol; return False if it has to be closed."""
         if self._make is None or (not place.taken and self._told >= TOLD):
             return False
         protocol = self._make()
-        protocol.set_client(source, via, accepted=place.taken, when_lost=place.give_back)
+        protocol.set_client(
+            source, via, accepted=place.taken, when_lost=place.give_back, check=check
+        )
         with suppress(OSError):
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._told += not place.taken
@@ -199,8 +210,8 @@ class WebServer(uvicorn.Server):
         self.started = True
 
 
-async def _read_header(accepted: socket.socket) -> Address | None:
-    """Return the client's address; what follows the header stays in the socket."""
+async def _read_header(accepted: socket.socket) -> Header | None:
+    """Return the header; what follows it stays in the socket."""
     received = b""
     while True:
         try:
@@ -216,7 +227,7 @@ async def _read_header(accepted: socket.socket) -> Address | None:
         size = len(peeked) if header is None else header.length - len(received)
         received += accepted.recv(size)
         if header is not None:
-            return header.source
+            return header
 
 
 async def _readable(accepted: socket.socket) -> None:

@@ -44,6 +44,7 @@ from portal.access.gate import check_routes
 from portal.access.limits import Limits
 from portal.access.recorder import Recorder
 from portal.access.sessions import Session
+from portal.access.site_entrance import SiteEntrance
 from portal.daemon import Daemon
 from portal.data.sites import Sites
 from portal.party import site as party_site
@@ -133,7 +134,8 @@ def serve(
     if settings.portal is None:
         raise Faults([Fault(SITE_TOML, "portal.listen", "is missing: say where to listen")])
     with daemon.opened(settings, settings.portal, ACCESS, clock) as (ledger, listening):
-        entrance = Entrance(settings, Recorder(ledger), clock, limits=limits)
+        exchange = daemon.exchange_of(settings)
+        entrance = Entrance(settings, Recorder(ledger), clock, limits=limits, exchange=exchange)
         requests = RequestsEntrance(entrance)
         server = Server(entrance, requests)
         try:
@@ -152,8 +154,13 @@ class Server(Daemon):
         super().__init__(entrance)
         self._requests = requests
         site = entrance.settings.site
-        self._ended = EndedSessions(site)
+        self._ended = EndedSessions(site, None)
         self._sessions_published = float("-inf")
+
+    @property
+    def entrances(self) -> Sequence[SiteEntrance]:
+        """The entrances of the web site and of the representatives' pages."""
+        return (self.entrance, self._requests)
 
     def create_app(self) -> FastAPI:
         """Make the application."""
@@ -201,7 +208,10 @@ class Server(Daemon):
     async def _look_at_sessions(self) -> None:
         """End the sessions that an operator has ended, and publish who is logged in."""
         sessions, now = self.entrance.sessions, asyncio.get_running_loop().time()
-        ended = sessions.end_numbers(self._ended.numbers())
+        found, exchange = sessions.end_numbers(self._ended.numbers()), self.entrance.exchange
+        ended = list(found.values())
+        if ended and exchange is not None:
+            ended = await exchange.ended_here(found)
         for each in ended:
             detail: dict[str, Value] = {
                 "user": login_name(each.party, each.user),
@@ -214,7 +224,7 @@ class Server(Daemon):
             except Unwritable as error:
                 names = [str(event.event)]
                 _log.error("record-not-written", event_names=names, records=1, cause=str(error))
-        if ended or now >= self._sessions_published + _PUBLISH_EVERY:
+        if found or now >= self._sessions_published + _PUBLISH_EVERY:
             self._sessions_published = now
             await asyncio.to_thread(self._publish_sessions, sessions.live())
 

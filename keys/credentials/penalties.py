@@ -75,9 +75,12 @@ class Penalties:
 
     def charge(self, address: Address, cost: Cost) -> None:
         """Add a penalty."""
+        self.charge_source(source_of(address), cost.value)
+
+    def charge_source(self, source: Source, seconds: float) -> None:
+        """Add a penalty of so many seconds, which another server of the site has charged."""
         now = self._monotonic()
-        source = source_of(address)
-        free_at = max(self._free_at.pop(source, now), now) + cost.value
+        free_at = max(self._free_at.pop(source, now), now) + seconds
         if len(self._free_at) >= self._max_sources:
             del self._free_at[next(iter(self._free_at))]
         self._free_at[source] = min(free_at, now + self._tolerated + self._max_refusal)

@@ -135,7 +135,8 @@ def _read(site: Path, part: str, file: Path, host: str) -> tuple[LiveSession, ..
 class EndedSessions:
     """The numbers in `state/ended-sessions.json`, read again when the file has changed."""
 
-    def __init__(self, site: Path, host: str = "") -> None:
+    def __init__(self, site: Path, host: str | None = "") -> None:
+        """With None for `host` they are those of all hosts: a session of the web site moves."""
         self._site, self._host = site, host
         self._stamp: _Stamp = None
         self._numbers: frozenset[int] = frozenset()
@@ -148,9 +149,9 @@ class EndedSessions:
         return self._numbers
 
 
-def ended(site: Path, host: str = "") -> tuple[int, ...]:
-    """Return the sessions of a host that operators have ended, oldest first."""
-    return tuple(number for number, where in _ended(site) if where == host)
+def ended(site: Path, host: str | None = "") -> tuple[int, ...]:
+    """Return the sessions of a host, or of all, that operators have ended, oldest first."""
+    return tuple(number for number, where in _ended(site) if host in (where, None))
 
 
 def end(site: Path, number: int, host: str = "") -> None:

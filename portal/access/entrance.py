@@ -25,6 +25,7 @@ from config.site import PORTAL_SESSIONS
 from keys.credentials import admission
 from keys.credentials.admission import AdmittedUser, Reason, Refused
 from keys.credentials.users import Service, User, Users, split_login_name
+from portal.access.exchange import Exchange
 from portal.access.identity import Identity
 from portal.access.limits import Limits
 from portal.access.recorder import Recorder
@@ -53,7 +54,7 @@ class _Remembered:
 class Entrance(SiteEntrance):
     """The entrance of one portal; it belongs to one event loop."""
 
-    service = Service.WEB
+    name, service = "portal", Service.WEB
     cookie, form_cookie = "__Host-ssps", "__Host-ssps-form"
     refusal_text = (
         "Bu adresten SSPS'ye erişilemez. Erişim yalnız partinizin bildirdiği sabit adreslerden "
@@ -67,8 +68,9 @@ class Entrance(SiteEntrance):
         clock: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
         limits: Limits | None = None,
+        exchange: Exchange | None = None,
     ) -> None:
-        super().__init__(settings, recorder, clock, monotonic, limits, PORTAL_SESSIONS)
+        super().__init__(settings, recorder, clock, monotonic, limits, PORTAL_SESSIONS, exchange)
         self._monotonic = monotonic
         self._key = secrets.token_bytes(32)
         self._remembered: dict[bytes, _Remembered] = {}

@@ -36,6 +36,8 @@ def stream(
     entrance, token = entrance_of(request), request.state.token
 
     def is_live() -> bool:
+        if not entrance.knows_the_others():
+            return False
         if keeps_session:
             return entrance.sessions.find(token) is not None
         return entrance.sessions.is_live(token)

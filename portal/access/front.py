@@ -3,6 +3,9 @@
 It runs before any route, so it also covers pages that do not exist, and files such as the style
 sheet:
 
+0. HEALTH is for a balancer's checks: 200 if it may send clients here, else 503 and why. It is
+   answered on a connection that the balancer makes for itself (portal/listener), or to a request of
+   a balancer that names no client, and is not recorded.
 1. The client's address is that of its connection, or what a balancer's PROXY header says of it
    (portal/listener). If the connection is that of a balancer of `[portal] proxies`, it is the last
    address of X-Forwarded-For, which the balancer added; the header of anybody else is ignored.
@@ -31,6 +34,7 @@ from keys.ledger.writer import Unwritable
 from portal.access.site_entrance import SiteEntrance
 
 MAX_BODY = 64 * 1024  # bytes
+HEALTH = "/health"
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _MAX_SOURCES = 1024
 _CONTENT_POLICY = "; ".join(
@@ -79,6 +83,10 @@ class Front:
             await send({"type": "websocket.close", "code": 1008})
             return
         headers = Headers(scope=scope)
+        if self._is_check(scope, headers):
+            obstacle = self._entrance.obstacle() if scope["path"] == HEALTH else "no such page"
+            await _answer(send, 503 if obstacle else 200, f"{obstacle or 'ready'}\n")
+            return
         address, via = self._address(scope, headers)
         if address is None or not self._entrance.registered(address):
             await self._refusals.note(address, via)
@@ -92,8 +100,15 @@ class Front:
         if not (length.isascii() and length.isdecimal()) or int(length) > MAX_BODY:
             await _answer(send, 413, f"İstek en çok {MAX_BODY} bayt olabilir.\n")
             return
-        secure = scope["scheme"] == "https"
-        await self._app(scope, _limited(receive), _with_headers(send, secure=secure))
+        secure, closing = scope["scheme"] == "https", self._entrance.draining
+        sending = _with_headers(send, secure=secure, closing=closing)
+        await self._app(scope, _limited(receive), sending)
+
+    def _is_check(self, scope: MutableMapping[str, Any], headers: Headers) -> bool:
+        if scope.get("state", {}).get("check"):
+            return True
+        unnamed = scope["path"] == HEALTH and "x-forwarded-for" not in headers
+        return unnamed and parse_address(scope["client"][0]) in self._entrance.web.proxies
 
     async def refuse_header(self, balancer: Address) -> None:
         """Record a connection of a balancer that did not say who its client is."""
@@ -168,7 +183,7 @@ def _limited(receive: Receive) -> Receive:
     return limited
 
 
-def _with_headers(send: Send, *, secure: bool) -> Send:
+def _with_headers(send: Send, *, secure: bool, closing: bool = False) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
@@ -177,6 +192,8 @@ def _with_headers(send: Send, *, secure: bool) -> Send:
             headers.setdefault("cache-control", _NO_CACHE)
             if secure:
                 headers["strict-transport-security"] = _HSTS
+            if closing:
+                headers["connection"] = "close"  # the next request goes to another portal
         await send(message)
 
     return sending

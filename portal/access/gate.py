@@ -24,6 +24,9 @@ returns the Identity of the user, and calls `record` once for what it is about t
    function has recorded so far. So a function that does something writes the record of it first,
    with `record_now`.
 
+6. What an answer has changed of the sessions is stored for the other portals of the site, if there
+   are others, before the answer is recorded and sent; if it cannot be, the client gets 503.
+
 `public` marks the few routes that need no user, such as the page of the login. `check_routes` is
 called when the application is made: it refuses to start if a route has no gate, or was not added
 with `add_routes`.
@@ -50,6 +53,7 @@ from keys.credentials.admission import Reason, Refused
 from keys.credentials.users import Role, Service, login_name
 from keys.ledger.writer import Unwritable
 from portal.access.entrance import Entrance
+from portal.access.exchange import Unavailable
 from portal.access.identity import Identity
 from portal.access.sessions import Stage, is_form_token
 from portal.access.site_entrance import SiteEntrance, Wait
@@ -195,7 +199,7 @@ class GatedRoute(APIRoute):
             request.state.records, request.state.identity = [], None
             request.state.when_recorded, request.state.recorded = [], False
             try:
-                response = await answer(request)
+                response = await _settled(request, answer)
             except ToLogin:
                 raise
             except (HTTPException, RequestValidationError) as error:
@@ -252,6 +256,26 @@ def target_of(request: Request) -> str:
     return "".join(c if c.isprintable() else "\ufffd" for c in text[:_MAX_TARGET])
 
 
+async def _settled(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Return the answer when the other portals can know which sessions it has begun or ended."""
+    exchange = entrance_of(request).exchange
+    if exchange is None:
+        return await answer(request)
+    before = exchange.number
+    try:
+        response = await answer(request)
+        if exchange.number != before:
+            await exchange.settle()
+    except Unavailable:
+        raise _unavailable() from None
+    return response
+
+
+def _unavailable() -> Refusal:
+    told = "Oturumlara şu anda ulaşılamıyor. Biraz sonra yeniden deneyin."
+    return Refusal(503, "unavailable", told, {"Retry-After": "5"})
+
+
 def _stated(dependant: Dependant, name: str) -> Any:
     """Return what `signed_in` has noted under that name, wherever a route depends on it."""
     for inner in dependant.dependencies:
@@ -264,6 +288,10 @@ def _stated(dependant: Dependant, name: str) -> Any:
 async def _identify_session(request: Request, stage: Stage) -> Identity:
     entrance = entrance_of(request)
     token = request.cookies.get(entrance.cookie, "")
+    if entrance.exchange is not None and token:
+        if not entrance.knows_the_others():
+            raise _unavailable()
+        await entrance.exchange.fetch(entrance.name, token)
     session = entrance.sessions.find(token, *_seen(request)) if token else None
     if session is None:
         raise ToLogin(_login_page(request))

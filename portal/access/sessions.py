@@ -4,7 +4,8 @@ A session's token is a random text in a cookie. The server keeps only its SHA-25
 `state/portal-sessions.sqlite`, so that users stay logged in over a restart. A copy of the file
 opens nothing. A session ends a while after its last request, and at the latest some hours after the
 login (`[portal] idle_minutes`, `session_hours`). At each stage the token is replaced, so a token
-that somebody knew before the login is worth nothing afterwards.
+that somebody knew before the login is worth nothing afterwards. If the catalog is in PostgreSQL,
+the sessions are there too, and all portals of the site have the same ones (portal/access/exchange).
 
     CREATE TABLE session (token_sha256 TEXT PRIMARY KEY, number, party, user, credential, rehearsal,
                           stage, began, used, origin, client)
@@ -18,11 +19,13 @@ import hmac
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, closing
 from dataclasses import astuple, dataclass, fields, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
+from typing import Protocol
 
 _TOKEN_BYTES = 32
 _SAVE_AFTER = timedelta(seconds=60)  # how old the stored time of the last request may get
@@ -67,28 +70,86 @@ class Lifetimes:
     whole: timedelta
 
 
+class Storage(Protocol):
+    """Where sessions are kept, so that they outlive the process; a name is the hash of a token."""
+
+    save_after: timedelta  # how old the stored time of the last request may get
+
+    def add(self, name: str, session: Session) -> None:
+        """Keep a session that has begun."""
+
+    def update(self, name: str, session: Session) -> None:
+        """Keep what a request has changed in a session."""
+
+    def remove(self, name: str, session: Session | None, *, expired: bool) -> None:
+        """Forget a session that was ended, or that nobody has used for too long."""
+
+    def is_here(self, name: str) -> bool:
+        """Say whether this portal is the one that publishes a session."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+class SessionFile:
+    """Keeps the sessions of one portal in an SQLite file."""
+
+    save_after = _SAVE_AFTER
+
+    def __init__(self, file: Path) -> None:
+        """Open the file, or replace it if it cannot be used: then everybody logs in again."""
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self.database, self.found = _open(file)
+        except (sqlite3.DatabaseError, ValueError):
+            for path in file.parent.glob(f"{file.name}*"):
+                path.unlink()
+            self.database, self.found = _open(file)
+
+    def add(self, name: str, session: Session) -> None:
+        """Keep a session that has begun."""
+        values = (name, *fields_of(session))
+        marks = ", ".join("?" * len(values))
+        with self.database:
+            self.database.execute(f"REPLACE INTO session VALUES ({marks})", values)
+
+    update = add
+
+    def remove(self, name: str, session: Session | None, *, expired: bool) -> None:
+        """Forget a session."""
+        with self.database:
+            self.database.execute("DELETE FROM session WHERE token_sha256 = ?", (name,))
+
+    def is_here(self, name: str) -> bool:
+        """Say whether this portal is the one that publishes a session: it is the only one."""
+        return True
+
+    def close(self) -> None:
+        """Close the file."""
+        self.database.close()
+
+
 class Sessions:
     """All sessions of the portal."""
 
     def __init__(
         self,
-        file: Path,
+        storage: Path | Storage,
         clock: Callable[[], datetime],
         lifetimes: Callable[[], Lifetimes],
     ) -> None:
-        """Open the file, or replace it if it cannot be used: then everybody logs in again."""
+        """`storage` is the SQLite file, or what else keeps them."""
         self._clock, self._lifetimes = clock, lifetimes
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            self._database, self._live = _open(file)
-        except (sqlite3.DatabaseError, ValueError):
-            for path in file.parent.glob(f"{file.name}*"):
-                path.unlink()
-            self._database, self._live = _open(file)
+        self._live: dict[str, Session] = {}
+        self._saved: dict[str, datetime] = {}  # when the last request of a session was stored
+        if isinstance(storage, Path):
+            storage = SessionFile(storage)
+            self._live = storage.found
+        self._storage: Storage = storage
 
     def close(self) -> None:
-        """Close the file."""
-        self._database.close()
+        """Close what keeps them."""
+        self._storage.close()
 
     def begin(
         self,
@@ -116,60 +177,83 @@ class Sessions:
 
         `origin` and `client` are those of the request, if it is for one.
         """
-        name = _name(token)
+        name = name_of(token)
         session = self._live.get(name)
         if session is None:
             return None
         if self._has_ended(session):
-            self._remove(name)
+            self._remove(name, expired=True)
             return None
         now = self._clock()
         seen = (origin or session.origin, client or session.client)
         used = replace(session, used=now, origin=seen[0], client=seen[1])
         self._live[name] = used
-        if now >= session.used + _SAVE_AFTER or seen != (session.origin, session.client):
-            self._save(name, used)
+        due = self._saved.get(name, session.used) + self._storage.save_after
+        if now >= due or seen != (session.origin, session.client):
+            self._saved[name] = now
+            self._storage.update(name, used)
         return used
 
     def advance(self, token: str, stage: Stage, credential: str | None = None) -> str:
         """Move a session to its next stage under a new token, which is returned."""
-        session = self._live[_name(token)]
-        self._remove(_name(token))
+        session = self._live[name_of(token)]
+        self._remove(name_of(token))
         named = session.credential if credential is None else credential
         return self._store(replace(session, stage=stage, credential=named))
 
     def end(self, token: str) -> None:
         """End a session."""
-        self._remove(_name(token))
+        self._remove(name_of(token))
 
     def is_live(self, token: str) -> bool:
         """Say whether the session with that token goes on, without noting that it was used."""
-        session = self._live.get(_name(token))
+        session = self._live.get(name_of(token))
         return session is not None and not self._has_ended(session)
 
     def live(self) -> list[Session]:
-        """Return all sessions."""
-        return list(self._live.values())
+        """Return all sessions, of several portals those that this one publishes."""
+        return [session for name, session in self._live.items() if self._storage.is_here(name)]
 
-    def end_numbers(self, numbers: frozenset[int]) -> list[Session]:
-        """End the sessions with those numbers, and return them."""
-        found = [(name, s) for name, s in self._live.items() if s.number in numbers]
-        for name, _ in found:
+    def end_numbers(self, numbers: frozenset[int]) -> dict[str, Session]:
+        """End the sessions with those numbers, and return them with their names."""
+        found = {name: s for name, s in self._live.items() if s.number in numbers}
+        for name in found:
             self._remove(name)
-        return [session for _, session in found]
+        return found
+
+    def learn(self, name: str, session: Session | None) -> None:
+        """Note what another portal has stored of a session; None if it has ended."""
+        known = self._live.get(name)
+        if session is None:
+            self._forget(name)
+        elif known is None or known.used <= session.used:
+            self._live[name] = session
+            self._saved[name] = session.used
+
+    def keep_only(self, names: AbstractSet[str]) -> None:
+        """Forget all sessions but those with these names: the others have ended elsewhere."""
+        for name in self._live.keys() - names:
+            self._forget(name)
+
+    def knows(self, token: str) -> bool:
+        """Say whether there is a session with that token, ended or not."""
+        return name_of(token) in self._live
 
     def end_others(self, token: str) -> None:
         """End all other sessions of the session's user, for example after a new password."""
-        session = self._live[_name(token)]
+        session = self._live[name_of(token)]
         for name, other in list(self._live.items()):
-            if name != _name(token) and (other.party, other.user) == (session.party, session.user):
+            if name != name_of(token) and (other.party, other.user) == (
+                session.party,
+                session.user,
+            ):
                 self._remove(name)
 
     def remove_ended(self) -> None:
         """Forget the sessions that have ended."""
         for name, session in list(self._live.items()):
             if self._has_ended(session):
-                self._remove(name)
+                self._remove(name, expired=True)
 
     def __len__(self) -> int:
         return len(self._live)
@@ -182,20 +266,18 @@ class Sessions:
         if len(self._live) >= MAX_SESSIONS:
             self._remove(min(self._live, key=lambda name: self._live[name].used))
         token = secrets.token_urlsafe(_TOKEN_BYTES)
-        self._live[_name(token)] = session
-        self._save(_name(token), session)
+        self._live[name_of(token)] = session
+        self._saved[name_of(token)] = session.used
+        self._storage.add(name_of(token), session)
         return token
 
-    def _save(self, name: str, session: Session) -> None:
-        values = (name, *(_text(value) for value in astuple(session)))
-        marks = ", ".join("?" * len(values))
-        with self._database:
-            self._database.execute(f"REPLACE INTO session VALUES ({marks})", values)
+    def _remove(self, name: str, *, expired: bool = False) -> None:
+        self._storage.remove(name, self._live.get(name), expired=expired)
+        self._forget(name)
 
-    def _remove(self, name: str) -> None:
+    def _forget(self, name: str) -> None:
         self._live.pop(name, None)
-        with self._database:
-            self._database.execute("DELETE FROM session WHERE token_sha256 = ?", (name,))
+        self._saved.pop(name, None)
 
 
 def form_token(cookie: str) -> str:
@@ -231,26 +313,46 @@ def _open(file: Path) -> tuple[sqlite3.Connection, dict[str, Session]]:
 
 def _stored(database: sqlite3.Connection) -> Iterator[tuple[str, Session]]:
     with closing(database.execute("SELECT * FROM session")) as rows:
-        for name, number, party, user, credential, rehearsal, stage, began, used, *seen in rows:
-            yield (
-                name,
-                Session(
-                    int(number),
-                    party,
-                    user,
-                    credential,
-                    rehearsal,
-                    Stage(stage),
-                    datetime.fromisoformat(began),
-                    datetime.fromisoformat(used),
-                    *seen,
-                ),
-            )
+        for name, *stated in rows:
+            yield name, session_of(*stated)
+
+
+def fields_of(session: Session) -> list[object]:
+    """Return what is stored of a session, in the order of its fields."""
+    return [_text(value) for value in astuple(session)]
+
+
+def session_of(
+    number: object,
+    party: str,
+    user: str,
+    credential: str,
+    rehearsal: str,
+    stage: str,
+    began: str,
+    used: str,
+    origin: str,
+    client: str,
+) -> Session:
+    """Return the session with what `fields_of` has returned; ValueError if it is none."""
+    return Session(
+        int(str(number)),
+        party,
+        user,
+        credential,
+        rehearsal,
+        Stage(stage),
+        datetime.fromisoformat(began),
+        datetime.fromisoformat(used),
+        origin,
+        client,
+    )
 
 
 def _text(value: object) -> object:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def _name(token: str) -> str:
+def name_of(token: str) -> str:
+    """Return the name under which a session is kept, from which its token cannot be computed."""
     return hashlib.sha256(token.encode()).hexdigest()

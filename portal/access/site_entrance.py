@@ -23,6 +23,7 @@ from keys.credentials.admission import Reason, Refused
 from keys.credentials.ring import Credential
 from keys.credentials.users import Service, User, Users, login_name
 from portal.access.accounts import Accounts
+from portal.access.exchange import Exchange
 from portal.access.identity import Identity
 from portal.access.limits import Limits
 from portal.access.recorder import Recorder
@@ -54,6 +55,7 @@ class Entering:
 class SiteEntrance(ABC):
     """The entrance of one site; it belongs to one event loop."""
 
+    name: str  # among the entrances of a site
     service: Service
     cookie: str
     form_cookie: str
@@ -68,15 +70,22 @@ class SiteEntrance(ABC):
         monotonic: Callable[[], float],
         limits: Limits | None,
         sessions: Path,
+        exchange: Exchange | None = None,
     ) -> None:
+        """`exchange` is that with the other portals, None if there are no others."""
         self.settings = settings
         self.recorder = recorder
         self.clock = clock
         self.accounts = Accounts(settings.site)
         self.limits = Limits(monotonic) if limits is None else limits
-        self.sessions = Sessions(settings.site / sessions, clock, self._lifetimes)
-        self.codes = TotpCodes()
+        self.exchange = exchange
+        storage = settings.site / sessions if exchange is None else exchange.storage(self.name)
+        self.sessions = Sessions(storage, clock, self._lifetimes)
+        if exchange is not None:
+            exchange.follow(self.name, self.sessions, self.limits)
+        self.codes = TotpCodes(None if exchange is None else exchange.claim_code)
         self.stopping = asyncio.Event()  # answers without an end stop when it is set
+        self.draining = False
 
     @property
     @abstractmethod
@@ -110,6 +119,16 @@ class SiteEntrance(ABC):
     @abstractmethod
     def identity_of(self, session: Session, address: Address) -> Identity:
         """Return all that a route gets of an admitted user."""
+
+    def obstacle(self) -> str:
+        """Return why a balancer should send nobody here now, nothing if it may."""
+        if self.draining:
+            return "draining"
+        return "" if self.knows_the_others() else "no database"
+
+    def knows_the_others(self) -> bool:
+        """Say whether the sessions here are those of all portals now."""
+        return self.exchange is None or self.exchange.is_fresh()
 
     def recorded_party(self, login: str) -> str:
         """Return the `who` of a refused login's record."""

@@ -1,5 +1,6 @@
 """The second factor: a code of six digits that changes every 30 seconds (TOTP, RFC 6238)."""
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 import pyotp
@@ -19,12 +20,16 @@ def address(login: str, secret: str) -> str:
 
 
 class TotpCodes:
-    """Checks codes, and accepts each of them once."""
+    """Checks codes, and accepts each of them once.
 
-    def __init__(self) -> None:
+    `claim` says whether no other portal of the site has accepted the code of a step.
+    """
+
+    def __init__(self, claim: Callable[[str, int], Awaitable[bool]] | None = None) -> None:
+        self._claim = claim
         self._used: dict[str, int] = {}  # the newest step that each login has used
 
-    def accept(self, login: str, secret: str, code: str, now: datetime) -> bool:
+    async def accept(self, login: str, secret: str, code: str, now: datetime) -> bool:
         """Say whether `code` is right now and was not used before."""
         stated = "".join(code.split())
         if len(stated) != 6 or not (stated.isascii() and stated.isdecimal()):
@@ -39,7 +44,7 @@ class TotpCodes:
         if not right or max(right) <= self._used.get(login, -1):
             return False
         self._used[login] = max(right)
-        return True
+        return self._claim is None or await self._claim(login, max(right))
 
 
 def is_secret(text: str) -> bool:

@@ -16,6 +16,7 @@ from config.site import STAFF_SESSIONS
 from keys.credentials import admission
 from keys.credentials.admission import AdmittedOperator, Reason, Refused
 from keys.credentials.users import OPERATORS, Service, Users
+from portal.access.exchange import Exchange
 from portal.access.identity import Identity
 from portal.access.limits import Limits
 from portal.access.recorder import Recorder
@@ -26,7 +27,7 @@ from portal.access.site_entrance import Entering, SecondFactorEntrance, users_or
 class StaffEntrance(SecondFactorEntrance):
     """The entrance of one staff site; it belongs to one event loop."""
 
-    service = Service.STAFF
+    name, service = "staff", Service.STAFF
     cookie, form_cookie = "__Host-ssps-staff", "__Host-ssps-staff-form"
     refusal_text = "Bu adresten personel sitesine erişilemez.\n"
 
@@ -37,8 +38,9 @@ class StaffEntrance(SecondFactorEntrance):
         clock: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
         limits: Limits | None = None,
+        exchange: Exchange | None = None,
     ) -> None:
-        super().__init__(settings, recorder, clock, monotonic, limits, STAFF_SESSIONS)
+        super().__init__(settings, recorder, clock, monotonic, limits, STAFF_SESSIONS, exchange)
 
     @property
     def web(self) -> StaffSettings:

@@ -41,7 +41,9 @@ def serve(
     if settings.staff is None:
         raise Faults([Fault(SITE_TOML, "staff", "is missing: add the table [staff]")])
     with daemon.opened(settings, settings.staff, LEDGER, clock) as (ledger, listening):
-        entrance = StaffEntrance(settings, Recorder(ledger), clock, limits=limits)
+        exchange = daemon.exchange_of(settings)
+        recorder = Recorder(ledger)
+        entrance = StaffEntrance(settings, recorder, clock, limits=limits, exchange=exchange)
         server = Server(entrance, command_line)
         server.serve(listening, ready)
 

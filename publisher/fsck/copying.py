@@ -170,7 +170,7 @@ def _target(
     if place.url:
         engine = sa.create_engine(place.of("catalog"), poolclass=sa.NullPool)
         with engine.connect() as connection:
-            for schema in _TABLES:
+            for schema in migrations.SCHEMAS:
                 migrations.migrate(connection, schema, times.format_stored(now))
             with connection.begin() as transaction:
 

@@ -2,12 +2,13 @@
 
     catalog/0001-tables.sql     in the schema `catalog`
     results/0001-tables.sql     in the schema `results`
+    portal/0001-tables.sql      in the schema `portal`
 
-The tables are those of publisher/catalog/tables and publisher/results/tables, and a test compares
-them. Texts are compared byte by byte (`COLLATE "C"`), as in SQLite, whatever the server's language
-is. A file is never changed once a version with it was published: the next change is the next
-number. The table `schema_step` of a schema has the numbers that were applied; one file is one
-transaction. In SQLite the publisher makes what is missing when it opens the file.
+The tables are those of publisher/catalog/tables, publisher/results/tables and portal/shared_tables,
+and a test compares them. Texts are compared byte by byte (`COLLATE "C"`), as in SQLite, whatever
+the server's language is. A file is never changed once a version with it was published: the next
+change is the next number. The table `schema_step` of a schema has the numbers that were applied;
+one file is one transaction. In SQLite the publisher makes what is missing when it opens the file.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ import sqlalchemy as sa
 from config.fault import Fault, Faults
 from config.site import SITE_TOML
 
-SCHEMAS = ("catalog", "results")
+SCHEMAS = ("catalog", "results", "portal")
 _LOCK = 0x73737073  # an advisory lock: two commands never migrate at the same time
 _STEPS = """
 CREATE TABLE IF NOT EXISTS "{schema}".schema_step (

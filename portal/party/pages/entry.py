@@ -213,7 +213,7 @@ async def check_code(
     if seconds := entrance.limits.login_wait(who.address, f"{who.login} kod"):
         headers = {"Retry-After": str(max(1, round(seconds)))}
         raise Refusal(429, "too-many", "Çok fazla deneme yapıldı.", headers)
-    if user is None or not entrance.codes.accept(who.login, user.totp, kod, entrance.clock()):
+    if user is None or not await entrance.codes.accept(who.login, user.totp, kod, entrance.clock()):
         entrance.limits.login_failed(who.address, Reason.CREDENTIAL)
         record(request, AccessEvent.DENIED, reason="code")
         return page(request, "dogrulama.html", 403, wrong="Kod yanlış ya da süresi geçmiş.")
@@ -266,7 +266,7 @@ async def change_factor(
         wrong = "Temsilcinin ikinci adımı kapatılamaz: talep sayfaları onu ister."
         return _enrol_form(request, who, required=False, status=403, wrong=wrong)
     user = entrance.accounts.in_force(who.party).named(who.user)
-    if user is None or not entrance.codes.accept(who.login, user.totp, kod, entrance.clock()):
+    if user is None or not await entrance.codes.accept(who.login, user.totp, kod, entrance.clock()):
         record(request, AccessEvent.DENIED, reason="code")
         wrong = "Kod yanlış ya da süresi geçmiş."
         return _enrol_form(request, who, required=False, status=403, wrong=wrong)
@@ -521,7 +521,7 @@ async def _enrol(
         user is None
         or user.totp
         or not totp.is_secret(secret)
-        or not entrance.codes.accept(who.login, secret, code, entrance.clock())
+        or not await entrance.codes.accept(who.login, secret, code, entrance.clock())
     ):
         record(request, AccessEvent.DENIED, reason="code")
         wrong = "Kod yanlış. Telefonunuzun saatini denetleyip yeniden deneyin."

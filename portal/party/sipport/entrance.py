@@ -25,7 +25,7 @@ from keys.credentials.penalties import Source, source_of
 from keys.credentials.users import Service, Users, split_login_name
 from portal.access.entrance import Entrance
 from portal.access.identity import Identity
-from portal.access.limits import Buckets, Limits
+from portal.access.limits import Limits
 from portal.access.sessions import Session, Stage
 from portal.access.site_entrance import (
     Entering,
@@ -42,7 +42,7 @@ _MAX_KNOWN = 4096  # addresses
 class RequestsEntrance(SecondFactorEntrance):
     """The entrance of the representatives' pages; it belongs to the portal's event loop."""
 
-    service = Service.WEB
+    name, service = "requests", Service.WEB
     cookie, form_cookie = "__Host-ssps-talep", "__Host-ssps-talep-form"
     refusal_text = "Bu sayfalar kapalıdır.\n"
     root = ROOT
@@ -55,10 +55,15 @@ class RequestsEntrance(SecondFactorEntrance):
     ) -> None:
         made = Limits(monotonic, hashes=1) if limits is None else limits
         super().__init__(
-            portal.settings, portal.recorder, portal.clock, monotonic, made, REQUEST_SESSIONS
+            portal.settings,
+            portal.recorder,
+            portal.clock,
+            monotonic,
+            made,
+            REQUEST_SESSIONS,
+            portal.exchange,
         )
         self.codes = portal.codes  # a code is accepted once, here or on the web site
-        self._strangers = Buckets(monotonic)
         self._known: dict[Source, None] = {}  # where representatives have logged in, oldest first
 
     @property
@@ -92,7 +97,7 @@ class RequestsEntrance(SecondFactorEntrance):
         )
         if seconds or known:
             return seconds
-        return self.limits.address_wait(address) or self._strangers.wait(
+        return self.limits.address_wait(address) or self.limits.strangers.wait(
             "logins", _LOGINS_PER_SECOND, _LOGINS
         )
 

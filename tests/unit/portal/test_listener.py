@@ -39,6 +39,14 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": text})
 
 
+async def says_if_check(scope: Scope, receive: Receive, send: Send) -> None:
+    """Say whether a balancer made the connection for itself."""
+    text = str(scope["state"]["check"]).encode()
+    headers = [(b"content-length", str(len(text)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": text})
+
+
 @dataclass
 class Listening:
     """A listener that runs."""
@@ -120,13 +128,23 @@ def test_a_balancers_header_says_who_the_client_is(header: bytes) -> None:
     assert run(story) == [b"192.0.2.7 127.0.0.1"] * 2
 
 
-def test_a_balancer_without_a_header_is_refused_and_a_health_check_is_closed() -> None:
+def test_a_balancer_without_a_header_is_refused() -> None:
     async def story() -> tuple[list[bytes], int]:
         async with listening(BEHIND_BALANCER, header_seconds=0.2) as server:
-            answers = [await server.answer(sent) for sent in (REQUEST, b"", LINE[:20], LOCAL)]
+            answers = [await server.answer(sent) for sent in (REQUEST, b"", LINE[:20])]
             return answers, len(server.refused)
 
-    assert run(story) == ([b"", b"", b"", b""], 3)
+    assert run(story) == ([b"", b"", b""], 3)
+
+
+@pytest.mark.parametrize("header", [LOCAL, b"PROXY UNKNOWN\r\n"])
+def test_a_connection_of_the_balancer_itself_is_marked_as_its_health_check(header: bytes) -> None:
+    async def story() -> tuple[list[bytes], int]:
+        async with listening(BEHIND_BALANCER, application=says_if_check) as server:
+            answers = [await server.answer(sent + REQUEST) for sent in (header, LINE)]
+            return answers, len(server.refused)
+
+    assert run(story) == ([b"True", b"False"], 0)
 
 
 def test_a_header_counts_only_from_a_balancer_and_only_where_it_is_expected() -> None:

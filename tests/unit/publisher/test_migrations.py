@@ -7,12 +7,17 @@ import pytest
 import sqlalchemy as sa
 
 from config.fault import Faults
+from portal import shared_tables
 from publisher import migrations
 from publisher.catalog import tables as catalog_tables
 from publisher.catalog.catalog import Catalog
 from publisher.results import tables as results_tables
 
-TABLES = {"catalog": catalog_tables.METADATA, "results": results_tables.METADATA}
+TABLES = {
+    "catalog": catalog_tables.METADATA,
+    "results": results_tables.METADATA,
+    "portal": shared_tables.METADATA,
+}
 NOW = "2023-05-14T00:00:00+00:00"
 
 

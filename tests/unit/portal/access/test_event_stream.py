@@ -23,11 +23,14 @@ class Site:
         lifetimes = Lifetimes(timedelta(minutes=30), timedelta(hours=12))
         self.sessions = Sessions(folder / "s.sqlite", lambda: self.now, lambda: lifetimes)
         self.token, _ = self.sessions.begin("parti-a", "ayse", "c", "", Stage.FULL)
-        self.admitted, self.stopping = True, asyncio.Event()
+        self.admitted, self.stopping, self.in_step = True, asyncio.Event(), True
         self.news: list[str] = []
 
     def still_admitted(self, who: object) -> bool:
         return self.admitted
+
+    def knows_the_others(self) -> bool:
+        return self.in_step
 
     def at_look(self, number: int) -> None:
         """Do something in the meantime."""
@@ -83,7 +86,9 @@ def test_requests_keep_it_and_its_stream(site: Site) -> None:
     assert site.looks == 50
 
 
-@pytest.mark.parametrize("what", ["log out", "is excluded", "stops"])
+@pytest.mark.parametrize(
+    "what", ["log out", "is excluded", "does not know the other portals", "stops"]
+)
 def test_nothing_is_sent_after_the_end(site: Site, what: str) -> None:
     site.news = [NEWS]
 
@@ -94,6 +99,8 @@ def test_nothing_is_sent_after_the_end(site: Site, what: str) -> None:
                     site.sessions.end(site.token)
                 case "is excluded":
                     site.admitted = False
+                case "does not know the other portals":
+                    site.in_step = False
                 case "stops":
                     site.stopping.set()
 

@@ -78,6 +78,27 @@ def test_forwarded_addresses_count_only_from_the_balancer(tmp_path: Path) -> Non
         assert own.status_code == 200
 
 
+def test_a_balancer_learns_whether_to_send_clients_here(tmp_path: Path) -> None:
+    toml = f'{web_site.SITE_TOML}proxies = ["{BALANCER}"]\n'
+    with web_site.running(web_site.make(tmp_path / "site", toml)) as portal:
+        balancer, browser = portal.client(BALANCER), portal.signed_in()
+        ready = balancer.get("/health")
+        assert (ready.status_code, ready.text) == (200, "ready\n")
+        assert balancer.get("/health", headers={"x-forwarded-for": HOME}).status_code == 404
+        assert portal.client(AWAY).get("/health").status_code == 403
+        assert "connection" not in browser.get("/hesap").headers
+
+        portal.entrance.draining = True
+
+        drained = balancer.get("/health")
+        assert (drained.status_code, drained.text) == (503, "draining\n")
+        assert browser.get("/hesap").headers["connection"] == "close"
+        assert browser.get("/hesap").status_code == 200  # nobody is turned away
+    assert [event for event in portal.events() if event == "connection-refused"] == [
+        "connection-refused"
+    ]
+
+
 def test_a_form_that_another_site_sends_is_refused(portal: Portal) -> None:
     browser = portal.signed_in()
     for headers in (

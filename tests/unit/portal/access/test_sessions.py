@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from portal.access.sessions import Lifetimes, Sessions, Stage
+from portal.access.sessions import Lifetimes, SessionFile, Sessions, Stage
 
 NOW = datetime(2023, 5, 14, 18, 0, tzinfo=UTC)
 LIFETIMES = Lifetimes(timedelta(minutes=30), timedelta(hours=12))
@@ -12,6 +12,11 @@ LIFETIMES = Lifetimes(timedelta(minutes=30), timedelta(hours=12))
 
 def opened(file: Path) -> Sessions:
     return Sessions(file, lambda: NOW, lambda: LIFETIMES)
+
+
+def database_of(sessions: Sessions) -> sqlite3.Connection:
+    assert isinstance(sessions._storage, SessionFile)
+    return sessions._storage.database
 
 
 @pytest.mark.parametrize("damage", ["no database", "a stage that does not exist"])
@@ -25,7 +30,7 @@ def test_a_damaged_file_is_replaced_and_leaves_no_connection_open(
         sessions.close()
         file.write_bytes(b"no database" * 100)
     else:
-        with sessions._database as database:
+        with database_of(sessions) as database:
             database.execute("UPDATE session SET stage = 'other'")
         sessions.close()
     connections: list[sqlite3.Connection] = []
@@ -50,7 +55,7 @@ def test_sessions_in_a_file_of_an_earlier_version_go_on(tmp_path: Path) -> None:
     file = tmp_path / "sessions.sqlite"
     sessions = opened(file)
     token, before = sessions.begin("parti-a", "ayse", "c", "", Stage.FULL)
-    with sessions._database as database:
+    with database_of(sessions) as database:
         for column in ("origin", "client"):
             database.execute(f"ALTER TABLE session DROP COLUMN {column}")
     sessions.close()
@@ -63,4 +68,20 @@ def test_sessions_in_a_file_of_an_earlier_version_go_on(tmp_path: Path) -> None:
     sessions = opened(file)
     assert sessions.find(token) == seen
     assert seen is not None and (seen.origin, seen.client) == ("192.0.2.7", "Firefox")
+    sessions.close()
+
+
+def test_a_session_that_is_used_all_the_time_is_stored_all_the_time(tmp_path: Path) -> None:
+    file, now = tmp_path / "sessions.sqlite", [NOW]
+    sessions = Sessions(file, lambda: now[0], lambda: LIFETIMES)
+    token, _ = sessions.begin("parti-a", "ayse", "c", "", Stage.FULL)
+    for minute in range(40):
+        for second in (0, 30):
+            now[0] = NOW + timedelta(minutes=minute, seconds=second)
+            assert sessions.find(token)
+    sessions.close()
+
+    sessions = Sessions(file, lambda: now[0], lambda: LIFETIMES)
+
+    assert sessions.find(token) is not None
     sessions.close()
