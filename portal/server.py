@@ -46,6 +46,7 @@ from portal.access.recorder import Recorder
 from portal.access.sessions import Session
 from portal.access.site_entrance import SiteEntrance
 from portal.daemon import Daemon
+from portal.data.queries import databases
 from portal.data.sites import Sites
 from portal.party import site as party_site
 from portal.party.errors import answer_error
@@ -133,7 +134,10 @@ def serve(
     """
     if settings.portal is None:
         raise Faults([Fault(SITE_TOML, "portal.listen", "is missing: say where to listen")])
-    with daemon.opened(settings, settings.portal, ACCESS, clock) as (ledger, listening):
+    with (
+        daemon.opened(settings, settings.portal, ACCESS, clock) as (ledger, listening),
+        databases.kept_open(),
+    ):
         exchange = daemon.exchange_of(settings)
         entrance = Entrance(settings, Recorder(ledger), clock, limits=limits, exchange=exchange)
         requests = RequestsEntrance(entrance)

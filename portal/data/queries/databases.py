@@ -1,9 +1,15 @@
-"""Opens the publisher's databases to read them beside the processes that write."""
+"""Opens the publisher's databases to read them beside the processes that write.
+
+To open an SQLite file and to read its schema takes longer than most questions, so a daemon keeps
+its connections open between questions (`kept_open`). If the file was replaced since, a connection
+to the new one is opened.
+"""
 
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,12 +18,14 @@ import sqlalchemy as sa
 from config.site import SITE_TOML
 from portal import broker_client
 from publisher.catalog import catalog
-from publisher.database import Reader, open_reader
+from publisher.database import SQLITE, Reader, open_reader
 from publisher.results import store
 
 CATALOG_SCHEMA, RESULTS_SCHEMA = "catalog", "results"
 _ADDRESS_SECONDS = 30
 Connection = Reader | None  # None: the database does not exist yet
+_MAX_IDLE = 16  # connections of one database that wait for the next question
+_File = tuple[str, int, int]  # name, device, inode
 
 
 def open_catalog(site: Path) -> AbstractContextManager[Connection]:
@@ -53,12 +61,79 @@ def _asked_url(site: Path, schema: str, *_stamp: int) -> sa.URL:
     return found
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """A connection that is kept open, and the tables that it found when it was opened."""
+
+    file: _File
+    reader: Reader
+    tables: frozenset[str]
+    opened: ExitStack
+
+
+class _Pool:
+    """The connections that wait for the next question; None in a process that keeps none."""
+
+    idle: dict[_File, list[_Kept]] | None = None
+
+
+@contextmanager
+def kept_open() -> Iterator[None]:
+    """Keep connections to SQLite open from one question to the next, during a `with` statement."""
+    _Pool.idle = {}
+    try:
+        yield
+    finally:
+        idle, _Pool.idle = _Pool.idle, None
+        for waiting in idle.values():
+            _close(waiting)
+
+
 @contextmanager
 def _opened(url: sa.URL, needed: set[str]) -> Iterator[Connection]:
-    with open_reader(url) as reader:
-        found = frozenset() if reader is None else _tables(url, reader)
-        # Another process may be creating the tables at this moment.
-        yield reader if needed <= found else None
+    idle = _Pool.idle
+    if idle is None or url.drivername != SQLITE:
+        with open_reader(url) as reader:
+            found = frozenset() if reader is None else _tables(url, reader)
+            # Another process may be creating the tables at this moment.
+            yield reader if needed <= found else None
+        return
+    kept = _take(idle, url)
+    if kept is None:
+        yield None
+        return
+    with ExitStack() as closing:  # after an error it is not used again
+        closing.push(kept.opened)
+        yield kept.reader if needed <= kept.tables else None
+        if needed <= kept.tables and len(idle.setdefault(kept.file, [])) < _MAX_IDLE:
+            closing.pop_all()
+            idle[kept.file].append(kept)
+
+
+def _take(idle: dict[_File, list[_Kept]], url: sa.URL) -> _Kept | None:
+    """Return a connection that no other thread uses; None if the database does not exist yet."""
+    name = url.database or ""
+    try:
+        found = Path(name).stat()
+    except FileNotFoundError:
+        return None
+    file = name, found.st_dev, found.st_ino
+    if waiting := idle.get(file):
+        with suppress(IndexError):  # another thread has taken the last one
+            return waiting.pop()
+    for other in list(idle):
+        if other[0] == name and other != file:  # it was replaced
+            _close(idle.pop(other, []))
+    with ExitStack() as opened:
+        reader = opened.enter_context(open_reader(url))
+        if reader is None:
+            return None
+        return _Kept(file, reader, _tables(url, reader), opened.pop_all())
+
+
+def _close(waiting: list[_Kept]) -> None:
+    while waiting:
+        waiting.pop().opened.close()
 
 
 def _tables(url: sa.URL, reader: Reader) -> frozenset[str]:

@@ -139,26 +139,20 @@ def _grouped(
     yield from database.execute(query, values)
 
 
-def of_box(site: Path, place: str) -> list[Finding]:
+def of_box(database: Reader, place: str) -> list[Finding]:
     """Return the findings that name a box; the caller has checked the scope."""
-    with open_results(site) as database:
-        if database is None:
-            return []
-        query = (
-            f"{_SELECT} WHERE EXISTS (SELECT 1 FROM {database.elements('places')} WHERE value = ?) "
-            "ORDER BY check_name, secim"
-        )
-        # The subject's index finds nearly all of them; statistical ones are kept by board.
-        board = place.rpartition("/")[0]
-        subjects = [f"contests {place}"]
-        subjects += [
-            f"{kind} {secim} {at}"
-            for secim in Secim
-            for kind, at in (("box", place), ("board", board))
-        ]
-        marks = ", ".join("?" * len(subjects))
-        query = query.replace("WHERE", f"WHERE subject IN ({marks}) AND", 1)
-        return [_finding(*row) for row in database.execute(query, (*subjects, place))]
+    # The subject's index finds nearly all of them; statistical ones are kept by board.
+    board = place.rpartition("/")[0]
+    subjects = [f"contests {place}"]
+    subjects += [
+        f"{kind} {secim} {at}" for secim in Secim for kind, at in (("box", place), ("board", board))
+    ]
+    query = (
+        f"{_SELECT} WHERE subject IN ({', '.join('?' * len(subjects))}) "
+        f"AND EXISTS (SELECT 1 FROM {database.elements('places')} WHERE value = ?) "
+        "ORDER BY check_name, secim"
+    )
+    return [_finding(*row) for row in database.execute(query, (*subjects, place))]
 
 
 def _all_of(database: Reader, wanted: _Wanted, part: _Condition, check: Check | None) -> _Condition:

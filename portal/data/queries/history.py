@@ -17,6 +17,7 @@ from portal.data.queries import findings as finding_queries
 from portal.data.queries import sheets as sheet_queries
 from portal.data.queries.databases import open_catalog, open_results
 from portal.data.queries.sheets import SheetFile
+from publisher.database import Reader
 from publisher.results.checks.finding import Finding
 
 
@@ -53,22 +54,24 @@ def box_history(site: Path, place: BoxPlace) -> BoxHistory:
     """Return what is known of a box."""
     with open_catalog(site) as catalog:
         sheets = tuple(sheet_queries.of_place(catalog, *place))
-    found = tuple(finding_queries.of_box(site, str(place)))
-    return BoxHistory(place, tuple(_versions(site, place)), sheets, found)
-
-
-def _versions(site: Path, place: BoxPlace) -> list[ResultVersion]:
-    numbers = ", ".join(NUMBER_COLUMNS)
-    query = (
-        "SELECT secim, version, reason, time, accepted_at, votes, newest, digest, seq, sheet, "
-        "sheet_sha256, (SELECT min(number) FROM snapshot WHERE last_result >= r.id), "
-        f"{numbers} FROM result r WHERE cevre = ? AND kurul = ? AND sandik = ? AND belge = ? "
-        "AND seq IS NOT NULL ORDER BY secim, version"
-    )
     with open_results(site) as database:
         if database is None:
-            return []
-        rows = database.execute(query, (*place, BOX_SHEET.value)).fetchall()
+            return BoxHistory(place, (), sheets, ())
+        found = tuple(finding_queries.of_box(database, str(place)))
+        return BoxHistory(place, tuple(_versions(database, place)), sheets, found)
+
+
+_VERSIONS = (
+    "SELECT secim, version, reason, time, accepted_at, votes, newest, digest, seq, sheet, "
+    "sheet_sha256, (SELECT min(number) FROM snapshot WHERE last_result >= r.id), "
+    f"{', '.join(NUMBER_COLUMNS)} FROM result r "
+    "WHERE cevre = ? AND kurul = ? AND sandik = ? AND belge = ? "
+    "AND seq IS NOT NULL ORDER BY secim, version"
+)
+
+
+def _versions(database: Reader, place: BoxPlace) -> list[ResultVersion]:
+    rows = database.execute(_VERSIONS, (*place, BOX_SHEET.value)).fetchall()
     return [
         ResultVersion(
             Secim(secim),
