@@ -24,7 +24,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from config.event import AccessEvent, Event, Outcome, Value
@@ -49,7 +49,7 @@ _CONTENT_POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-_HEADERS = {
+_STATED = {
     "content-security-policy": _CONTENT_POLICY,
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -57,9 +57,10 @@ _HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=()",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
 }
-_HSTS = "max-age=31536000"
-_NO_CACHE = "no-store"
+_HEADERS = [(name.encode(), value.encode()) for name, value in _STATED.items()]
+_HSTS = (b"strict-transport-security", b"max-age=31536000")
 
 _log = structlog.get_logger()
 
@@ -186,14 +187,13 @@ def _limited(receive: Receive) -> Receive:
 def _with_headers(send: Send, *, secure: bool, closing: bool = False) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in _HEADERS.items():
-                headers.setdefault(name, value)
-            headers.setdefault("cache-control", _NO_CACHE)
+            headers = message["headers"] = list(message.get("headers", ()))
+            stated = {name.lower() for name, _ in headers}
+            headers += [each for each in _HEADERS if each[0] not in stated]
             if secure:
-                headers["strict-transport-security"] = _HSTS
-            if closing:
-                headers["connection"] = "close"  # the next request goes to another portal
+                headers.append(_HSTS)
+            if closing and b"connection" not in stated:
+                headers.append((b"connection", b"close"))  # the next one goes to another portal
         await send(message)
 
     return sending
