@@ -54,6 +54,8 @@ HOST_VARIABLE = "SSPS_HOST"
 _SITE_FOLDERS = (KEYS, STORE, TREES, FEED, QUARANTINE, LEDGERS, STATE, REHEARSALS)
 M = TypeVar("M", bound=BaseModel)
 
+_kept_catalogs: dict[Path, CatalogSettings] = {}
+
 
 def load(site: Path) -> Settings:
     """Read the site's settings; raise Faults with every fault found in both files."""
@@ -148,11 +150,19 @@ def catalog(site: Path) -> CatalogSettings:
     The file is read again when it has changed; of the rest of it, faults do not matter. Raises
     Faults if the file cannot be read, so that no other database is taken by mistake.
     """
+    if (kept := _kept_catalogs.get(site)) is not None:
+        return kept
     try:
         found = (site / SITE_TOML).stat()
     except FileNotFoundError:
         return CatalogSettings()
     return _stated_catalog(site, found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+def keep_catalog(site: Path) -> CatalogSettings:
+    """Return what `catalog` does, now and from now on: a confined process cannot read the file."""
+    kept = _kept_catalogs[site] = catalog(site)
+    return kept
 
 
 @lru_cache(maxsize=64)

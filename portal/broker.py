@@ -17,6 +17,8 @@ and no other ones:
     anchor, publish, publish_sessions         what goes into the ledger, and into files in state/
     database, keep_open                       where a database is, and one made after the start
     exchange, shared_session, use_code        what several portals agree on, in PostgreSQL
+    submit_errand, finish_errand, compare     only of the staff site: requests of the desk to the
+                                              publisher, and a request form beside what is in force
     start              a program; its descriptors come with the question
     make_connections   to PostgreSQL and nothing else, for the confined daemon
 
@@ -31,6 +33,7 @@ import base64
 import json
 import os
 import pickle
+import re
 import select
 import signal
 import socket
@@ -52,7 +55,7 @@ import structlog
 
 from config import load
 from config.ballot import Ballot
-from config.event import Event
+from config.event import Event, Value
 from config.fault import Fault, Faults
 from config.settings import Settings, WebSettings
 from config.site import (
@@ -67,6 +70,7 @@ from config.site import (
     WEB_SESSIONS,
 )
 from keys.access_requests import store
+from keys.access_requests.comparison import Comparison
 from keys.access_requests.store import AccessRequest, Draft
 from keys.credentials.users import OPERATORS, Users, login_name
 from keys.kernel import connections, process
@@ -75,6 +79,7 @@ from keys.ledger import writer
 from keys.ledger.anchors import AnchorWriter
 from keys.ledger.receipt import Receipt, make_receipt
 from keys.operations import live_sessions, server_state, site_keys, user_files
+from keys.operations.change_record import account
 from keys.operations.key_files import KeyFilesOnRecord
 from keys.operations.live_sessions import LiveSession, SessionsFile
 from keys.operations.server_state import ServerState
@@ -87,7 +92,11 @@ from portal.party.sipport import saving
 from portal.party.sipport.fields import Fields
 from portal.programs import StaffCommand
 from portal.shared_state import News, SharedState, Stored
+from portal.staff import compared
+from portal.staff.desk import requests as desk_requests
 from publisher import database
+from publisher.requests import queue
+from publisher.requests.queue import Request
 from publisher.results.ballot_file import load_ballot
 
 _SECOND = 1.0
@@ -98,6 +107,7 @@ _STOPS, _PASSED_ON = (signal.SIGTERM, signal.SIGINT), (signal.SIGHUP, signal.SIG
 _ENTRANCES = {server_state.PORTAL: ("portal", "requests"), server_state.STAFF: ("staff",)}
 _SHARED_ROWS = 2 * MAX_SESSIONS
 _ADDRESS_SECONDS = 10.0
+_ERRAND = re.compile(r"[0-9]{8}T[0-9]{12}-[0-9a-f]{8}")
 _log = structlog.get_logger()
 
 
@@ -212,6 +222,9 @@ class Broker:
             self.use_code,
         )
         self._verbs: dict[str, Callable[..., object]] = {each.__name__: each for each in asked}
+        if part == server_state.STAFF:
+            staff = self.submit_errand, self.finish_errand, self.compare
+            self._verbs |= {each.__name__: each for each in staff}
 
     def run(self, child: Child) -> int:
         """Let the daemon serve until it ends; return the exit status of this process.
@@ -510,6 +523,53 @@ class Broker:
         """Keep a database open that was made after the last look."""
         if Path(file) in self._database_files():
             self._keep_open(Path(file))
+
+    # What the staff site asks.
+
+    def submit_errand(
+        self,
+        identity: str,
+        kind: str,
+        who: str,
+        origin: str,
+        why: str,
+        detail: Mapping[str, Value],
+        before: Value,
+    ) -> None:
+        """Record a request of the desk to the publisher, and write it."""
+        asked = self._errand(identity, kind, who, origin, why, detail)
+        desk_requests.record_and_submit(self._settings.site, writer.utc_now, asked, before)
+
+    def finish_errand(self, *words: Any) -> None:
+        """Record the publisher's answer to such a request, and remove it."""
+        asked, site = self._errand(*words), self._settings.site
+        if (answer := queue.read_answer(site, asked.id)) is None:
+            raise ValueError(f"{asked.id} has no answer")
+        desk_requests.record_answer(site, writer.utc_now, asked, answer)
+
+    def compare(self, party: str, number: int) -> Comparison:
+        """Return a party's request form beside what is in force."""
+        site = self._settings.site
+        if self._settings.party(party) is None:
+            raise ValueError(f"{party!r} is no party")
+        if (found := store.request(site, party, int(number))) is None:
+            raise ValueError(f"{party} has no request {number}")
+        return compared.compare(site, found, writer.utc_now())
+
+    def _errand(
+        self,
+        identity: str,
+        kind: str,
+        who: str,
+        origin: str,
+        why: str,
+        detail: Mapping[str, Value],
+    ) -> Request:
+        if not _ERRAND.fullmatch(identity) or kind not in desk_requests.COMMANDS:
+            raise ValueError(f"{identity!r}, {kind!r} is no request of the desk")
+        if who not in [account(user.name) for user in self.users(OPERATORS).users]:
+            raise ValueError(f"{who!r} is no operator")
+        return Request(identity, kind, (who,), str(ip_address(origin)), why, detail)
 
     # What it may ask about.
 

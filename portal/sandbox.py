@@ -47,11 +47,13 @@ def confine(
     writable: Iterable[Path] = (),
     files: Iterable[Path] = (),
     connect: Callable[[int], object] | None = None,
+    listed: Iterable[Path] = (),
 ) -> None:
     """Let this process only read or write below these folders, and read `files`, for good.
 
     `connect` gets the descriptor through which another process answers this one's calls for new
-    connections; without it there are none.
+    connections; without it there are none. Below the folders that are `listed` it sees the names
+    of the files.
 
     A folder that is missing is left out. If the kernel lacks a part of the sandbox, the process
     goes on without it, and a warning says so. Raises OSError if the kernel refuses one that it has.
@@ -80,16 +82,21 @@ def confine(
             connect(listener)
             os.close(listener)
     if abi:
-        _allow_files([*_code(), *readable], writable, files, abi)
+        _allow_files([*_code(), *readable], writable, files, listed, abi)
     if not (abi and filters):
         lacks = ", ".join(n for n, has in (("Landlock", abi), ("seccomp", filters)) if not has)
         _log.warning("sandbox-incomplete", kernel=f"no {lacks}")
 
 
 def _allow_files(
-    readable: Iterable[Path], writable: Iterable[Path], files: Iterable[Path], abi: int
+    readable: Iterable[Path],
+    writable: Iterable[Path],
+    files: Iterable[Path],
+    listed: Iterable[Path],
+    abi: int,
 ) -> None:
     rights = [*((path, landlock.READ) for path in readable)]
+    rights += [(path, landlock.READ_DIR) for path in listed]
     rights += [(path, landlock.WRITE) for path in writable]
     opened: list[tuple[int, int]] = []
     try:

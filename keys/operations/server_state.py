@@ -220,7 +220,7 @@ def holder(site: Path, part: str, host: str = "") -> int | None:
     if _own.get(path) == os.getpid():
         return os.getpid()
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # F_GETLK needs no more
     except FileNotFoundError:
         return None
     try:

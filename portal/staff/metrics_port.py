@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import socket
 
 import structlog
 
 from config.party import parse_address
+from config.settings import StaffSettings
 from keys import prometheus
 from portal.staff.entrance import StaffEntrance
 from portal.staff.watch import Watch
@@ -13,18 +15,33 @@ from publisher.status import metrics
 
 _TIMEOUT = 5.0  # seconds for a request and its answer
 _MAX_CLIENTS = 16
+_PAUSE = 0.5  # seconds, after a connection could not be accepted
 
 _log = structlog.get_logger()
 
 
-async def serve(entrance: StaffEntrance, watch: Watch) -> None:
-    """Answer until the task is cancelled; without the setting, return at once."""
-    stated = entrance.web.metrics
-    if stated is None:
-        return
-    host, port = stated
-    if not parse_address(host).is_loopback:
+def listen(web: StaffSettings) -> socket.socket | None:
+    """Open the port; None without the setting, or if it cannot be opened."""
+    if web.metrics is None:
+        return None
+    host, port = web.metrics
+    address = parse_address(host)
+    if not address.is_loopback:
         _log.warning("metrics-exposed", address=host)
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family)
+    except OSError as error:
+        # Operators can work without metrics.
+        _log.error("metrics-unavailable", address=host, port=port, cause=str(error))
+        return None
+    listening.setblocking(False)
+    _log.info("metrics-listening", address=host, port=listening.getsockname()[1])
+    return listening
+
+
+async def serve(listening: socket.socket, entrance: StaffEntrance, watch: Watch) -> None:
+    """Answer until the task is cancelled."""
     clients = 0
 
     def page() -> bytes:
@@ -52,12 +69,15 @@ async def serve(entrance: StaffEntrance, watch: Watch) -> None:
             clients -= 1
             writer.close()
 
-    try:
-        server = await asyncio.start_server(answer, host, port)
-    except OSError as error:
-        # Operators can work without metrics.
-        _log.error("metrics-unavailable", address=host, port=port, cause=str(error))
-        return
-    _log.info("metrics-listening", address=host, port=server.sockets[0].getsockname()[1])
-    async with server:
-        await server.serve_forever()
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            accepted, _ = await loop.sock_accept(listening)
+        except OSError as error:
+            _log.error("accept-paused", seconds=_PAUSE, cause=str(error))
+            await asyncio.sleep(_PAUSE)
+            continue
+        # A confined process may not call listen(2), as a server of asyncio would again.
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader, answer)
+        await loop.connect_accepted_socket(lambda made=protocol: made, accepted)

@@ -60,6 +60,7 @@ _AT_ABSENCES = (
     "AND a.kurul = one.kurul AND a.sandik = one.sandik)"
 )
 _Kind = tuple[str, str, str, str]  # cevre, kurul, secim, belge
+_not_written: dict[Path, str] = {}  # what accounts.json would have, by site
 
 
 class CoverageLine(NamedTuple):
@@ -319,8 +320,10 @@ class Coverage:
         found.update(_kind(row) for row in self._database.execute(query, (first, last)))
         kept = [[*kind, number] for kind, number in sorted(found.items())]
         content = json.dumps({"registry": sha256, "filing": last, "strangers": kept})
-        with suppress(OSError):  # a user who may only read has to count each time
+        try:
             replace(self._site / COVERAGE_CACHE, content.encode() + b"\n")
+        except OSError:  # a process that may only read remembers it for itself
+            _not_written[self._site] = content
         return found
 
     def unexpected(self) -> int:
@@ -344,7 +347,8 @@ class Coverage:
 
     def _load_cache(self, sha256: str) -> tuple[int, Counter[_Kind]]:
         with suppress(OSError, ValueError, KeyError, TypeError):
-            kept = json.loads((self._site / COVERAGE_CACHE).read_bytes())
+            file = self._site / COVERAGE_CACHE
+            kept = json.loads(_not_written.get(self._site) or file.read_bytes())
             if kept["registry"] == sha256:
                 found = Counter({_kind(kind): number for *kind, number in kept["strangers"]})
                 return int(kept["filing"]), found

@@ -123,7 +123,8 @@ def pending(site: Path) -> Iterator[Request]:
         except FileNotFoundError:
             continue
         except (ValueError, TypeError) as error:
-            write_answer(site, identity, Answer(False, str(error)))
+            with suppress(PermissionError):  # the publisher does, if this process may not
+                write_answer(site, identity, Answer(False, str(error)))
 
 
 def write_answer(site: Path, identity: str, answer: Answer) -> None:

@@ -76,6 +76,20 @@ def test_the_accounts_of_a_rehearsal_log_in_and_every_view_is_on_record(
     assert len(found.splitlines()) == 4
 
 
+def test_the_process_that_serves_is_confined(night: RunningSite) -> None:
+    broker = server_state.holder(night.site, server_state.STAFF)
+    children = Path(f"/proc/{broker}/task/{broker}/children").read_text().split()
+    (serving,) = (
+        pid
+        for pid in children
+        if b"signer_process" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    )
+    status = Path(f"/proc/{serving}/status").read_text()
+    assert "NoNewPrivs:\t1\n" in status
+    assert "Seccomp:\t2\n" in status
+    assert int(status.partition("CapEff:")[2].split()[0], 16) & ~0b10 == 0  # root reads the site
+
+
 def test_an_operator_who_is_suspended_is_out_while_the_site_runs(night: RunningSite) -> None:
     account = kit(night)["operators"][1]
     with browser(night) as client:

@@ -9,14 +9,14 @@ operator need not wait for it:
    the operator sees it among his latest actions.
 
 If no publisher runs, requests wait, and the pages of the desk say so. If this process is killed,
-the next one goes on with step 3.
+the next one goes on with step 3. A confined process has its broker write records and requests.
 """
 
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +28,8 @@ from config.site import LEDGERS, OPERATIONS
 from keys.ledger import segments
 from keys.ledger.writer import Ledger, LedgerBusy, Unwritable
 from keys.operations import server_state
-from keys.operations.change_record import ASKED, record_change
+from keys.operations.change_record import ASKED, ChangeRecord, record_change
+from portal import broker_client
 from publisher.catalog import review
 from publisher.page import ID_LENGTH, arrival_id
 from publisher.reading.protocol import parse_result
@@ -99,15 +100,11 @@ class Requests:
     ) -> Sent:
         """Record a request and send it; raises LedgerBusy, Unwritable and OSError."""
         sent = Sent(Request(identity, kind, (who,), origin, why, detail), self.clock())
-        command = COMMANDS[kind]
-        with (
-            self._lock,
-            Ledger(self.site / LEDGERS / OPERATIONS, self.clock, _LOCK_SECONDS) as operations,
-            record_change(operations, command, who, origin, sent.file, why) as record,
-        ):
-            record.before = before
-            record.requested({**detail, "errand": identity})
-            queue.submit(self.site, sent.request)
+        with self._lock:
+            if broker_client.in_use():
+                broker_client.ask("submit_errand", *_words(sent.request), before)
+            else:
+                record_and_submit(self.site, self.clock, sent.request, before)
             self._open[identity] = sent
         return sent
 
@@ -183,21 +180,10 @@ class Requests:
 
     def _finish(self, sent: Sent, answer: Answer) -> None:
         request = sent.request
-        command = COMMANDS[request.kind]
-        detail: dict[str, Value] = {"errand": request.id, "cause": answer.cause or None}
-        with (
-            Ledger(self.site / LEDGERS / OPERATIONS, self.clock, _LOCK_SECONDS) as operations,
-            record_change(
-                operations, command, sent.who, request.origin, sent.file, request.why
-            ) as record,
-        ):
-            if answer.done:
-                record.done(_recorded(request, answer), detail)
-            elif answer.cause == queue.UNREADABLE:
-                record.failed(answer.message, detail)
-            else:
-                record.refused(answer.message, detail)
-        queue.forget_answer(self.site, request.id)
+        if broker_client.in_use():
+            broker_client.ask("finish_errand", *_words(request))
+        else:
+            record_answer(self.site, self.clock, request, answer)
         del self._open[request.id]
         self._latest.setdefault(sent.who, deque(maxlen=_KEPT)).appendleft(sent)
         if request.kind == queue.REREAD:
@@ -205,6 +191,49 @@ class Requests:
             self._rereads[sent.file] = sent
             while len(self._rereads) > 1000:
                 del self._rereads[next(iter(self._rereads))]
+
+
+def record_and_submit(
+    site: Path, clock: Callable[[], datetime], request: Request, before: Value
+) -> None:
+    """Record a request, and write it for the publisher."""
+    with _recording(site, clock, request) as record:
+        record.before = before
+        record.requested({**request.detail, "errand": request.id})
+        queue.submit(site, request)
+
+
+def record_answer(
+    site: Path, clock: Callable[[], datetime], request: Request, answer: Answer
+) -> None:
+    """Record what became of a request, and remove the answer."""
+    detail: dict[str, Value] = {"errand": request.id, "cause": answer.cause or None}
+    with _recording(site, clock, request) as record:
+        if answer.done:
+            record.done(_recorded(request, answer), detail)
+        elif answer.cause == queue.UNREADABLE:
+            record.failed(answer.message, detail)
+        else:
+            record.refused(answer.message, detail)
+    queue.forget_answer(site, request.id)
+
+
+@contextmanager
+def _recording(
+    site: Path, clock: Callable[[], datetime], request: Request
+) -> Iterator[ChangeRecord]:
+    command, (who,) = COMMANDS[request.kind], request.by
+    file = str(request.detail.get("file", ""))
+    with (
+        Ledger(site / LEDGERS / OPERATIONS, clock, _LOCK_SECONDS) as operations,
+        record_change(operations, command, who, request.origin, file, request.why) as record,
+    ):
+        yield record
+
+
+def _words(request: Request) -> tuple[str, str, str, str, str, Mapping[str, Value]]:
+    """Return the request as a confined staff site sends it to its broker."""
+    return request.id, request.kind, request.by[0], request.origin, request.why, request.detail
 
 
 def _recorded(request: Request, answer: Answer) -> Value:

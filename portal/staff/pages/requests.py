@@ -17,13 +17,12 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 
-from config import load
 from config.event import AccessEvent
 from config.fault import Faults
-from keys.access_requests import comparison, store
+from keys.access_requests import store
 from keys.access_requests.comparison import Comparison, Topic
 from keys.access_requests.store import AccessRequest, State
-from keys.operations import ring_files, user_files
+from portal import broker_client
 from portal.access.gate import Refusal, entrance_of, gated_router, record, record_now
 from portal.access.identity import Identity
 from portal.data import titles
@@ -31,6 +30,7 @@ from portal.exports.csv_file import write_csv
 from portal.exports.tables import Cell, ExportTable
 from portal.party.rendering import page
 from portal.staff.commands import Commands
+from portal.staff.compared import compare
 from portal.staff.roles import ANYONE, DESK, Anyone, Desk
 
 ROLES = ANYONE
@@ -257,12 +257,10 @@ def _show(
 
 def _compared(request: Request, found: AccessRequest) -> tuple[Comparison | None, str]:
     entrance = entrance_of(request)
-    site = entrance.settings.site
     try:
-        users, held = user_files.load(site, found.party), ring_files.load(site, found.party)
-        return comparison.compare(
-            load.load(site), found, users, held, "temsilci, irtibat", entrance.clock()
-        ), ""
+        if broker_client.in_use():
+            return broker_client.ask("compare", found.party, found.number), ""
+        return compare(entrance.settings.site, found, entrance.clock()), ""
     except Faults as faults:
         return None, str(faults)
 

@@ -74,17 +74,19 @@ def outcome(question: Question) -> object:
 
 
 def test_it_answers_for_parties_only(asked: Callable[..., list[Any]]) -> None:
-    users, operators, unknown, verb = asked(
+    users, operators, unknown, verb, errand = asked(
         lambda: broker_client.ask("users", "parti-a"),
         lambda: broker_client.ask("users", OPERATORS),
         lambda: broker_client.ask("users", "../signing/x"),
         lambda: broker_client.ask("run", "/bin/sh"),
+        lambda: broker_client.ask("submit_errand"),
     )
 
     assert [user.name for user in users.users] == ["ayse", "temsilci", "servis"]
     assert operators == ("ValueError", "'' has no users here")
     assert unknown == ("ValueError", "'../signing/x' has no users here")
     assert verb == ("KeyError", "'run'")
+    assert errand == ("KeyError", "'submit_errand'")
 
 
 def test_a_user_sets_its_own_password_on_record(

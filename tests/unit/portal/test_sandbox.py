@@ -1,6 +1,5 @@
 """What code in the portal's process can do: the portal's own policy, in a forked child."""
 
-import ctypes
 import io
 import os
 import signal
@@ -9,10 +8,11 @@ import sqlite3
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import confined
 import pytest
 import web_site
 
@@ -26,9 +26,6 @@ from portal.data.numbers.snapshots import NO_SNAPSHOT
 from portal.exports.file_name import Saved
 from portal.exports.tables import ExportTable
 from portal.exports.xlsx_file import write_xlsx
-
-Action = Callable[[], object]
-_libc = ctypes.CDLL(None, use_errno=True)
 
 pytestmark = pytest.mark.skipif(
     not (landlock.abi() and bpf.supported()), reason="the kernel has no Landlock or no seccomp"
@@ -49,44 +46,10 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture
 def answers(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., list[str]]]:
+) -> Callable[..., list[str]]:
     """Run actions in a confined child; for each, its result as text, or "denied"."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-
-    def run(*actions: Action) -> list[str]:
-        answer, telling = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                server.confine(settings)
-                for action in actions:
-                    os.write(telling, f"{outcome(action)}\n".encode())
-            finally:
-                os._exit(0)
-        os.close(telling)
-        with os.fdopen(answer) as file:
-            found = file.read().splitlines()
-        os.waitpid(pid, 0)
-        return found
-
-    yield run
-
-
-def outcome(action: Action) -> str:
-    try:
-        return str(action())
-    except PermissionError:
-        return "denied"
-    except Exception as error:
-        return repr(error)
-
-
-def call(name: str, *arguments: object) -> int:
-    """Call the C library; PermissionError if the kernel says so."""
-    found = int(getattr(_libc, name)(*arguments))
-    if found < 0:
-        raise OSError(ctypes.get_errno(), name)
-    return found
+    return lambda *actions: confined.answers(lambda: server.confine(settings), *actions)
 
 
 def test_no_secret_and_no_other_file_can_be_read(
@@ -193,9 +156,9 @@ def test_no_program_is_started_and_no_other_process_or_machine_reached(
             lambda: outgoing.bind(("127.0.0.1", 0)),
             lambda: os.kill(parent, signal.SIGTERM),
             lambda: os.setpriority(os.PRIO_PROCESS, parent, 5),
-            lambda: call("ptrace", 16, parent, 0, 0),  # PTRACE_ATTACH
-            lambda: call("mount", b"none", b"/mnt", b"tmpfs", 0, None),
-            lambda: call("unshare", 0x10000000),  # CLONE_NEWUSER
+            lambda: confined.call("ptrace", 16, parent, 0, 0),  # PTRACE_ATTACH
+            lambda: confined.call("mount", b"none", b"/mnt", b"tmpfs", 0, None),
+            lambda: confined.call("unshare", 0x10000000),  # CLONE_NEWUSER
             lambda: os.setuid(1),
         )
 

@@ -1,7 +1,9 @@
 import sqlite3
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import office
+import pytest
 from unit.publisher.filing.test_filer import ANKARA, CB, KONAK, MV, drop, run
 
 from config import registry
@@ -65,6 +67,25 @@ def test_a_filed_sheet_that_the_registry_lacks_does_not_count_as_filed(settings:
     assert lines(settings) == [CoverageLine("all", 1, 1, 0)], "the same when it is remembered"
     (settings.site / COVERAGE_CACHE).write_text("rubbish")
     assert lines(settings) == [CoverageLine("all", 1, 1, 0)]
+
+
+def test_a_process_that_may_not_write_remembers_what_it_has_searched(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop(settings, {"a.png": CB, "b.png": MV})
+    run(settings)
+
+    def denied(path: Path, content: bytes) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(coverage, "replace", denied)
+    with coverage.open_coverage(settings.site) as opened:
+        assert opened.unexpected() == 0
+        statements: list[str] = []
+        opened._database.set_trace_callback(statements.append)
+        assert opened.unexpected() == 0
+
+    assert not any("registry.sheet" in statement for statement in statements)
 
 
 def test_a_site_without_catalog_or_registry_has_zero_coverage(settings: Settings) -> None:

@@ -1,6 +1,7 @@
 """What operators send, on its way to the publisher and back."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,13 @@ import desk_site
 import pytest
 from desk_site import SERIALS, DeskSite, act
 
-from config.site import LEDGERS, OPERATIONS, REQUESTS
+from config.site import LEDGERS, OPERATIONS, REQUESTS, STAFF
+from keys.ledger import writer
 from keys.ledger.segments import read_records
 from keys.ledger.writer import Ledger, Unwritable
+from keys.operations import server_state
+from portal import broker_client
+from portal.broker import Broker
 from portal.staff.desk.desk import Desk
 from portal.staff.desk.requests import Requests
 from publisher.fsck.verify import verify
@@ -71,6 +76,54 @@ def test_what_a_killed_process_had_sent_is_followed_by_the_next(desk: DeskSite) 
     done = [event for event, *_ in operations(desk)]
     assert done == ["asked", "desk identify", "asked", "desk reject"]
     assert list((desk.settings.site / REQUESTS).iterdir()) == []
+
+
+def test_the_broker_of_a_confined_process_writes_records_and_requests(
+    desk: DeskSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = desk.settings
+    broker = Broker(settings, server_state.STAFF, STAFF, lambda: None, lambda new: None)
+
+    def ask(verb: str, *words: object) -> object:
+        return broker._verbs[verb](*json.loads(json.dumps(words)))
+
+    monkeypatch.setattr(broker_client, "in_use", lambda: True)
+    monkeypatch.setattr(broker_client, "ask", ask)
+    monkeypatch.setattr(writer, "utc_now", lambda: desk.staff.now)
+    ayse, file = desk.staff.signed_in("ayse"), desk.file("003.png")
+    act(ayse, file, "tanimla", secim=f"1:{WANTED}", gerekce="imzalar okundu")
+    desk.handle()
+    ayse.get("/masa")
+
+    asked, done = operations(desk)
+    assert asked[:2] == ("asked", "staff:ayse")
+    assert done[:4] == ("desk identify", "staff:ayse", "127.0.0.1", "ok")
+    assert done[4]["errand"] == asked[4]["errand"]
+    assert list((settings.site / REQUESTS).iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("identity", "kind", "who", "origin"),
+    [
+        ("../../parties", "identify", "staff:ayse", "127.0.0.1"),
+        ("20230514T140003000041-9f3c21ab", "rebuild", "staff:ayse", "127.0.0.1"),
+        ("20230514T140003000041-9f3c21ab", "identify", "ayse", "127.0.0.1"),
+        ("20230514T140003000041-9f3c21ab", "identify", "staff:nobody", "127.0.0.1"),
+        ("20230514T140003000041-9f3c21ab", "identify", "staff:ayse", "console"),
+    ],
+)
+def test_the_broker_writes_only_requests_of_the_desk(
+    desk: DeskSite, identity: str, kind: str, who: str, origin: str
+) -> None:
+    broker = Broker(desk.settings, server_state.STAFF, STAFF, lambda: None, lambda new: None)
+
+    with pytest.raises(ValueError, match=r"no request of the desk|no operator|appear to be"):
+        broker.submit_errand(identity, kind, who, origin, "why", {}, None)
+    with pytest.raises(ValueError, match=r"no request of the desk|no operator|appear to be"):
+        broker.finish_errand(identity, kind, who, origin, "why", {})
+
+    assert operations(desk) == []
+    assert not list((desk.settings.site / REQUESTS).glob("*"))
 
 
 def test_nothing_is_sent_while_another_command_holds_the_operations_ledger(
