@@ -159,10 +159,9 @@ def catalog(site: Path) -> CatalogSettings:
     return _stated_catalog(site, found.st_ino, found.st_mtime_ns, found.st_size)
 
 
-def keep_catalog(site: Path) -> CatalogSettings:
-    """Return what `catalog` does, now and from now on: a confined process cannot read the file."""
-    kept = _kept_catalogs[site] = catalog(site)
-    return kept
+def keep_catalog(site: Path) -> None:
+    """Let `catalog` go on with what it returns now: a confined process cannot read the file."""
+    _kept_catalogs[site] = catalog(site)
 
 
 @lru_cache(maxsize=64)

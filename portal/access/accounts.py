@@ -36,6 +36,7 @@ class Accounts:
         self._site = site
         self._on_record: KeyFilesOnRecord | None = None
         self._cache: dict[str, _Cached] = {}
+        self._paths: dict[str, Path] = {}
 
     def in_force(self, party: str) -> Users:
         """Return the users of `party`; raise Faults if there never were good ones."""
@@ -50,7 +51,9 @@ class Accounts:
         return cached.users, cached.faults is not None
 
     def _load(self, party: str) -> _Cached:
-        path = self._site / users_file(party)
+        path = self._paths.get(party)
+        if path is None:
+            path = self._paths[party] = self._site / users_file(party)
         cached, stamp = self._cache.get(party), _stamp(path)
         if cached is None or cached.stamp != stamp:
             try:

@@ -48,7 +48,7 @@ from portal.data.numbers.snapshots import (
 )
 from portal.data.numbers.sums import Group, Selection, Sum
 from portal.data.queries import sheets as sheet_queries
-from portal.data.queries.databases import Connection, open_catalog
+from portal.data.queries.databases import Connection, in_files, open_catalog
 from portal.data.queries.findings import FindingPage
 from portal.data.queries.history import BoxHistory, box_history
 from portal.data.queries.sheets import SheetFile
@@ -522,11 +522,12 @@ class ScopedData:
 
     def summary(self, criteria: Criteria) -> Summary:
         """Return how many boxes of a search are opened, and their sum with the shares."""
-        return self._kept("summary", criteria, lambda: self._summary(criteria))
+        return self._kept(
+            "summary", criteria, lambda: self._summary(criteria, self._rows(criteria))
+        )
 
-    def _summary(self, criteria: Criteria) -> Summary:
+    def _summary(self, criteria: Criteria, rows: Selection) -> Summary:
         columns = self._view.contests.get(criteria.secim)
-        rows = self._rows(criteria)
         opened = int((columns.version[rows] > 0).sum()) if columns is not None else 0
         total = self._sum(criteria, rows)
         return Summary(len(rows), opened, total.numbers["secmen"], total)
@@ -590,7 +591,7 @@ class ScopedData:
         """
         rows = self._rows(criteria)
         chosen = self._sorted(criteria.secim, rows, sort, descending, offset, limit)
-        total = self.summary(criteria).total
+        total = self._kept("summary", criteria, lambda: self._summary(criteria, rows)).total
         return Table(tuple(self._box_rows(criteria.secim, chosen)), len(rows), total)
 
     def rows(
@@ -728,6 +729,11 @@ class ScopedData:
         if not self._covers(place.cevre, place.kurul) or self._view.boxes.row_of(place) is None:
             return None
         return box_history(self._view.site, place)
+
+    @property
+    def in_files(self) -> bool:
+        """Whether catalog and results are files of SQLite."""
+        return in_files(self._view.site)
 
     def neighbours(
         self, criteria: Criteria, place: BoxPlace

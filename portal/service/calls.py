@@ -10,7 +10,8 @@ from typing import Annotated, Any, NoReturn
 
 import orjson
 from fastapi import Depends, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from config.event import AccessEvent
 from config.sheet import SandikTuru, Secim
@@ -38,8 +39,8 @@ async def _live(request: Request, who: Caller) -> LiveData:
 Live = Annotated[LiveData, Depends(_live)]
 
 
-async def _scoped(who: Caller, live: Live) -> ScopedData:
-    return live.scoped(who.scope)
+async def _scoped(request: Request, who: Caller) -> ScopedData:
+    return (await _live(request, who)).scoped(who.scope)
 
 
 Data = Annotated[ScopedData, Depends(_scoped)]
@@ -75,6 +76,35 @@ class Search(BaseModel):
             return parse({name: str(value) for name, value in self.model_dump().items()}, default)
         except BadCriterion as error:
             refuse(400, "bad-criterion", str(error))
+
+
+def query_of(model: type[BaseModel]) -> Any:
+    """Return the dependency that reads the query of a call; other parameters are refused.
+
+    It does what FastAPI does for a model as `Query()`, in a third of the time: no look at each
+    field before the model itself is validated. The route gets `documented` too.
+    """
+
+    async def read(request: Request) -> BaseModel:
+        try:
+            return model.model_validate(dict(request.query_params))
+        except ValidationError as error:
+            wrong = error.errors(include_url=False)
+            raise RequestValidationError(
+                [{**each, "loc": ("query", *each["loc"])} for each in wrong]
+            ) from None
+
+    return Depends(read)
+
+
+def documented(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the options of a route that describe the query that `query_of` reads."""
+    parameters = []
+    for name, schema in model.model_json_schema()["properties"].items():
+        about = {"description": schema["description"]} if "description" in schema else {}
+        stated = {"name": name, "in": "query", "required": False, "schema": schema, **about}
+        parameters.append(stated)
+    return {"openapi_extra": {"parameters": parameters}}
 
 
 def refuse(status: int, slug: str, detail: str, headers: dict[str, str] | None = None) -> NoReturn:

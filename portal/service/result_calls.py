@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import Path as InPath
 from fastapi import Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from config.sheet import Secim
@@ -17,8 +18,10 @@ from portal.service.calls import (
     Caller,
     Data,
     Search,
+    documented,
     json_answer,
     missing,
+    query_of,
     raw_answer,
     refuse,
 )
@@ -105,8 +108,10 @@ async def elections(request: Request, who: Caller, data: Data) -> Response:
     return json_answer(request, data, content)
 
 
-@router.get("/ballots")
-async def ballots(request: Request, data: Data, query: Annotated[Search, Query()]) -> Response:
+@router.get("/ballots", **documented(Search))
+async def ballots(
+    request: Request, data: Data, query: Annotated[Search, query_of(Search)]
+) -> Response:
     """Return what a vote can go to: in every district, and in each district what it has besides."""
     wanted = [query.criteria(data).secim] if query.secim else list(data.contests)
     found = []
@@ -122,8 +127,10 @@ async def ballots(request: Request, data: Data, query: Annotated[Search, Query()
     return json_answer(request, data, {"ballots": found}, len(found))
 
 
-@router.get("/places")
-async def places(request: Request, data: Data, query: Annotated[Search, Query()]) -> Response:
+@router.get("/places", **documented(Search))
+async def places(
+    request: Request, data: Data, query: Annotated[Search, query_of(Search)]
+) -> Response:
     """Return the districts, their boards, and with `cevre` the mahalles of each board."""
     criteria = query.criteria(data)
     found = []
@@ -145,8 +152,10 @@ async def places(request: Request, data: Data, query: Annotated[Search, Query()]
     return json_answer(request, data, content, len(found))
 
 
-@router.get("/summary")
-async def summary(request: Request, data: Data, query: Annotated[Search, Query()]) -> Response:
+@router.get("/summary", **documented(Search))
+async def summary(
+    request: Request, data: Data, query: Annotated[Search, query_of(Search)]
+) -> Response:
     """Return how many boxes of a search are opened, and their sums with the shares of md. 18."""
     criteria = query.criteria(data)
 
@@ -161,27 +170,38 @@ async def summary(request: Request, data: Data, query: Annotated[Search, Query()
     return raw_answer(request, data, data.remembered(("summary", criteria), content))
 
 
-@router.get("/results")
-def results(request: Request, data: Data, query: Annotated[Sorted, Query()]) -> Response:
+@router.get("/results", **documented(Sorted))
+async def results(
+    request: Request, data: Data, query: Annotated[Sorted, query_of(Sorted)]
+) -> Response:
     """Return the boxes of a search with their newest results, and the sum of all of them."""
     criteria = query.criteria(data)
-    try:
-        table = data.table(criteria, query.sirala, query.azalan, query.offset, query.limit)
-    except ValueError:
-        refuse(400, "bad-criterion", f"sirala: {', '.join(SORTS)} veya {VOTE}<seçenek> yazın.")
-    content = {
-        **answers.head(data.snapshot),
-        "count": table.count,
-        "toplam": answers.total(table.total),
-        "results": [answers.box(criteria.secim, row) for row in table.rows],
-    }
-    return json_answer(request, data, content, len(table.rows))
+
+    def answer() -> Response:
+        try:
+            table = data.table(criteria, query.sirala, query.azalan, query.offset, query.limit)
+        except ValueError:
+            refuse(400, "bad-criterion", f"sirala: {', '.join(SORTS)} veya {VOTE}<seçenek> yazın.")
+        content = {
+            **answers.head(data.snapshot),
+            "count": table.count,
+            "toplam": answers.total(table.total),
+            "results": [answers.box(criteria.secim, row) for row in table.rows],
+        }
+        return json_answer(request, data, content, len(table.rows))
+
+    # To find one box takes less time than to hand the work to a thread.
+    is_one = criteria.cevre and criteria.kurul and criteria.first == criteria.last is not None
+    return answer() if is_one else await run_in_threadpool(answer)
 
 
 @router.get("/boxes/{cevre}/{kurul}/{sandik}")
-def box(request: Request, data: Data, cevre: Place, kurul: Place, sandik: Place) -> Response:
+async def box(request: Request, data: Data, cevre: Place, kurul: Place, sandik: Place) -> Response:
     """Return every version of a box's numbers and sheets, the findings, and the proofs."""
-    found = data.box(BoxPlace(cevre, kurul, sandik))
+    place = BoxPlace(cevre, kurul, sandik)
+    # Of files this takes less time than to hand the work to a thread, and the record of each call
+    # is written from the event loop too.
+    found = data.box(place) if data.in_files else await run_in_threadpool(data.box, place)
     if found is None:
         missing("Bu sandık")
     rows = len(found.results)
@@ -190,8 +210,10 @@ def box(request: Request, data: Data, cevre: Place, kurul: Place, sandik: Place)
     )
 
 
-@router.get("/aggregates")
-def aggregates(request: Request, data: Data, query: Annotated[Search, Query()]) -> Response:
+@router.get("/aggregates", **documented(Search))
+def aggregates(
+    request: Request, data: Data, query: Annotated[Search, query_of(Search)]
+) -> Response:
     """Return the aggregate sheets beside the sums of their boxes.
 
     Without a place: of districts and of the election; with `cevre`: its own and its boards'.
@@ -202,8 +224,8 @@ def aggregates(request: Request, data: Data, query: Annotated[Search, Query()]) 
     return json_answer(request, data, content, len(found))
 
 
-@router.get("/coverage")
-def coverage(request: Request, data: Data, query: Annotated[Search, Query()]) -> Response:
+@router.get("/coverage", **documented(Search))
+def coverage(request: Request, data: Data, query: Annotated[Search, query_of(Search)]) -> Response:
     """Return how much of each district is here; with `cevre`, of each of its boards."""
     criteria = query.criteria(data)
     found = data.coverage(criteria.secim, criteria.cevre)
@@ -211,8 +233,8 @@ def coverage(request: Request, data: Data, query: Annotated[Search, Query()]) ->
     return json_answer(request, data, content, len(found))
 
 
-@router.get("/gaps")
-def gaps(request: Request, data: Data, query: Annotated[Gaps, Query()]) -> Response:
+@router.get("/gaps", **documented(Gaps))
+def gaps(request: Request, data: Data, query: Annotated[Gaps, query_of(Gaps)]) -> Response:
     """Return the boxes without a result, or without a sheet, with the recorded reason."""
     if query.eksik not in ("sonuc", "tutanak"):
         refuse(400, "bad-criterion", "eksik: sonuc veya tutanak yazın.")
@@ -226,8 +248,10 @@ def gaps(request: Request, data: Data, query: Annotated[Gaps, Query()]) -> Respo
     return json_answer(request, data, content, len(found))
 
 
-@router.get("/findings")
-def findings(request: Request, data: Data, query: Annotated[Findings, Query()]) -> Response:
+@router.get("/findings", **documented(Findings))
+def findings(
+    request: Request, data: Data, query: Annotated[Findings, query_of(Findings)]
+) -> Response:
     """Return what the checks found; a finding never blocks a number."""
     check = None
     if query.kontrol:

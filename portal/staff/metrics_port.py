@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -18,6 +19,7 @@ _MAX_CLIENTS = 16
 _PAUSE = 0.5  # seconds, after a connection could not be accepted
 
 _log = structlog.get_logger()
+_Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 def listen(web: StaffSettings) -> socket.socket | None:
@@ -78,6 +80,8 @@ async def serve(listening: socket.socket, entrance: StaffEntrance, watch: Watch)
             await asyncio.sleep(_PAUSE)
             continue
         # A confined process may not call listen(2), as a server of asyncio would again.
-        reader = asyncio.StreamReader()
-        protocol = asyncio.StreamReaderProtocol(reader, answer)
-        await loop.connect_accepted_socket(lambda made=protocol: made, accepted)
+        await loop.connect_accepted_socket(lambda: _protocol(answer), accepted)
+
+
+def _protocol(answer: _Answer) -> asyncio.StreamReaderProtocol:
+    return asyncio.StreamReaderProtocol(asyncio.StreamReader(), answer)

@@ -71,9 +71,10 @@ def confine(settings: Settings) -> None:
     If catalog and results are in PostgreSQL, it has to connect to it, and is not confined.
     """
     site = settings.site
-    if load.keep_catalog(site).url:
+    if load.catalog(site).url:
         _log.warning("staff-not-confined", cause="catalog.url: it connects to PostgreSQL")
         return
+    load.keep_catalog(site)
     shown = (STATE, LEDGERS, SNAPSHOTS, STORE, QUARANTINE)
     sandbox.confine(
         [*(site / folder for folder in shown), Path("/proc")],

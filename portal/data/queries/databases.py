@@ -38,6 +38,11 @@ def open_results(site: Path) -> AbstractContextManager[Connection]:
     return _opened(_url(site, RESULTS_SCHEMA), {"finding", "result", "snapshot"})
 
 
+def in_files(site: Path) -> bool:
+    """Say whether catalog and results of a site are files of SQLite."""
+    return _url(site, CATALOG_SCHEMA).drivername == SQLITE
+
+
 def url_of(site: Path, schema: str) -> sa.URL:
     """Return where the catalog or the results of a site are."""
     return catalog.url(site) if schema == CATALOG_SCHEMA else store.url(site)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import orjson
+
 from config.scope import Scope
 from config.sheet import Secim
 from portal.data.queries.databases import open_results
@@ -223,7 +225,7 @@ def _finding(check: str, secim: str, places: str, numbers: str, sheets: str) -> 
     return Finding(
         Check(check),
         Secim(secim),
-        tuple(json.loads(places)),
-        json.loads(numbers),
-        tuple(json.loads(sheets)),
+        tuple(orjson.loads(places)),
+        orjson.loads(numbers),
+        tuple(orjson.loads(sheets)),
     )

@@ -4,11 +4,12 @@ Each version of the numbers and each scan has the number of its ledger record, f
 `ScopedData.receipt` makes the proof. The callers have checked the scope.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+import orjson
 
 from config.result import BOX_SHEET, NUMBER_COLUMNS
 from config.sheet import Secim
@@ -80,7 +81,7 @@ def _versions(database: Reader, place: BoxPlace) -> list[ResultVersion]:
             datetime.fromisoformat(time),
             datetime.fromisoformat(accepted_at),
             dict(zip(NUMBER_COLUMNS, stated, strict=True)),
-            json.loads(votes),
+            orjson.loads(votes),
             bool(newest),
             digest,
             seq,

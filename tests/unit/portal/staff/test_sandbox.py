@@ -153,7 +153,7 @@ def test_the_figures_of_the_site_are_those_of_a_process_that_is_not_confined(
     ):
         writer.execute("PRAGMA journal_mode = WAL")  # as the publisher or the broker has it open
         port = listening.getsockname()[1]
-        asked = (
+        asked: tuple[confined.Action, ...] = (
             in_intake,
             lambda: port in health.listening_ports(),
             lambda: server_state.holder(site, server_state.PUBLISH),

@@ -2,14 +2,16 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from config.site import CATALOG
 from portal.data.queries import databases
 from portal.data.queries.databases import open_catalog
+from publisher.database import Reader, open_reader
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +44,12 @@ def paths(site: Path) -> list[str]:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Return a list that gets an entry for each connection that is opened from now on."""
     found: list[object] = []
-    real = databases.open_reader
-    monkeypatch.setattr(databases, "open_reader", lambda url: found.append(url) or real(url))
+
+    def counted(url: sa.URL) -> AbstractContextManager[Reader | None]:
+        found.append(url)
+        return open_reader(url)
+
+    monkeypatch.setattr(databases, "open_reader", counted)
     return found
 
 
