@@ -18,16 +18,21 @@ of options that only some districts have, and everything else:
 `lines` writes each row as a line of a batch, after its district and board:
 
     34-istanbul-1 TAB kadikoy-2 TAB {"secim":"mv",...}
+
+A process that writes nothing for a minute, or does not end after its last line, is killed, and the
+file counts as one that cannot be read.
 """
 
+import io
 import json
 import os
+import select
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,10 +42,14 @@ from config.snapshot import PARQUET, VOTES
 from keys.kernel.process import end_with_parent
 from portal import programs, sandbox
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 VERSION, TIME = "surum", "zaman"
 # DuckDB looks there how much memory it may use.
 _OF_DUCKDB = (Path("/proc/self"), Path("/sys/fs/cgroup"))
 _STORED = np.dtype("<i8")
+_SILENT_SECONDS = 60.0  # which a process may need until it writes something more, or ends
 
 
 @dataclass(frozen=True)
@@ -109,12 +118,28 @@ def lines(parquet: Path, condition: str = "true") -> Iterator[tuple[str, str, by
             yield cevre.decode(), kurul.decode(), text
 
 
+class _Output(io.FileIO):
+    """The end of a pipe from which a process is read that must not be silent for long."""
+
+    def __init__(self, descriptor: int, silent_seconds: float) -> None:
+        super().__init__(descriptor)
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLIN)
+        self._silent = silent_seconds
+
+    def readinto(self, buffer: "WriteableBuffer") -> int | None:
+        """Read what there is; raise TimeoutError if nothing comes in time."""
+        if not self._poll.poll(self._silent * 1000):
+            raise TimeoutError(f"the process that reads a Parquet file is silent: {self._silent} s")
+        return super().readinto(buffer)
+
+
 @contextmanager
 def _process(*words: str) -> Iterator[IO[bytes]]:
     nothing, closed = os.pipe2(os.O_CLOEXEC)
     os.close(closed)
     reading, writing = os.pipe2(os.O_CLOEXEC)
-    with os.fdopen(reading, "rb") as output:
+    with _Output(reading, _SILENT_SECONDS) as raw, io.BufferedReader(raw) as output:
         try:
             process = programs.start(programs.PARQUET, words, nothing, writing)
         finally:
@@ -122,7 +147,7 @@ def _process(*words: str) -> Iterator[IO[bytes]]:
             os.close(writing)
         try:
             yield output
-            if process.wait():
+            if process.wait(_SILENT_SECONDS):
                 raise OSError(f"{words[1]}: cannot be read, see the log")
         finally:
             process.kill()

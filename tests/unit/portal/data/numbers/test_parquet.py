@@ -1,5 +1,6 @@
 """The process that reads Parquet files for the portal; the other tests read without it."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ import pytest
 from unit.portal.portal_site import PortalSite, result
 
 from config.site import SNAPSHOTS
+from portal import programs
 from portal.data.numbers import parquet
 
 KONAK = ("35-izmir-2", "konak", "1001")
@@ -58,6 +60,41 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         parquet.open_columns(tmp_path / "mv.parquet", []),
     ):
         pass
+
+
+def shell(monkeypatch: pytest.MonkeyPatch, script: str) -> list[programs.Child]:
+    """Let a shell script take the place of the process; return what is started."""
+    started: list[programs.Child] = []
+
+    def start(_: str, __: object, stdin: int, stdout: int) -> programs.Child:
+        started.append(programs.Child(["/bin/sh", "-c", script], stdin=stdin, stdout=stdout))
+        return started[-1]
+
+    monkeypatch.setattr(programs, "start", start)
+    monkeypatch.setattr(parquet, "_SILENT_SECONDS", 0.5)
+    return started
+
+
+def test_a_process_that_is_silent_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = shell(monkeypatch, "printf 'a\tb\t{}\n'; exec sleep 900")
+
+    with pytest.raises(TimeoutError, match="is silent"):
+        list(parquet.lines(tmp_path / "mv.parquet"))
+
+    assert started[0].returncode == -signal.SIGKILL
+
+
+def test_a_process_that_does_not_end_after_its_last_line_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = shell(monkeypatch, "printf 'a\tb\t{}\n'; exec sleep 900 >&-")
+
+    with pytest.raises(TimeoutError, match="sleep"):
+        list(parquet.lines(tmp_path / "mv.parquet"))
+
+    assert started[0].returncode == -signal.SIGKILL
 
 
 def test_the_process_does_not_import_sqlalchemy(file: Path) -> None:
