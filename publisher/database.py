@@ -322,6 +322,21 @@ def read_only_engine(url: sa.URL) -> sa.Engine:
     )
 
 
+@contextmanager
+def changing_tables(url: sa.URL) -> Iterator[sa.Connection]:
+    """Connect to PostgreSQL once, to make or fill tables; raises Unreachable if it goes away."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    sa.event.listen(engine, "handle_error", _name_a_lost_server)
+    with _connect(engine) as connection:
+        yield connection
+
+
+def lost(connection: sa.Connection, error: Exception) -> Unreachable | None:
+    """Return what to raise if the driver itself, without SQLAlchemy, found the server gone."""
+    driver: Any = None if connection.invalidated else connection.connection.driver_connection
+    return Unreachable(_one_line(error)) if getattr(driver, "closed", False) else None
+
+
 def table_names(connection: sa.Connection) -> set[str]:
     """Return the names of the tables that exist."""
     return set(sa.inspect(connection).get_table_names())
@@ -340,6 +355,8 @@ def _name_a_lost_server(context: sa.ExceptionContext) -> None:
     """Raise Unreachable if a statement found that the server, or the way to it, is gone."""
     # The pool itself replaces an idle connection that was lost.
     if context.is_disconnect and not context.is_pre_ping:
+        if context.execution_context is not None and context.execution_context.cursor is not None:
+            context.execution_context.cursor.close()  # SQLAlchemy leaves it open
         raise Unreachable(_one_line(context.original_exception))
 
 

@@ -11,10 +11,10 @@ Step 4  Every table is read from both databases in the order of its key; the num
         SHA-256 of all values must be the same.
 Step 5  Only then the copy is committed, or in SQLite renamed to its final name.
 
-If it is interrupted, the target is as it was; in SQLite there may be the new results without a
-catalog. The source is never changed. PostgreSQL cannot keep the character NUL in a text, which only
-a row of a batch that was not accepted may have: it becomes U+FFFD there, and the copy is compared
-with that.
+If it is interrupted, or PostgreSQL goes away, the target is as it was; in SQLite there may be the
+new results without a catalog. The source is never changed. PostgreSQL cannot keep the character NUL
+in a text, which only a row of a batch that was not accepted may have: it becomes U+FFFD there, and
+the copy is compared with that.
 """
 
 import fcntl
@@ -36,9 +36,12 @@ from publisher import migrations
 from publisher.catalog import tables as catalog_tables
 from publisher.database import (
     SQLITE,
+    Unreachable,
+    changing_tables,
     exists,
     in_schema,
     logs_of,
+    lost,
     reading,
     table_names,
     writing_engine,
@@ -124,7 +127,8 @@ def copy(
 ) -> list[TableCopy]:
     """Copy both databases and return what was copied; the caller holds `no_publisher`.
 
-    Raises Faults if the target has rows, or if the copy differs.
+    Raises Faults if the target has rows, or if the copy differs, and Unreachable if PostgreSQL goes
+    away.
     """
     check_empty(target)
     copied = []
@@ -168,8 +172,7 @@ def _target(
 ) -> Iterator[tuple[Callable[[str], Any], Callable[[], None]]]:
     """Open a target: yield what opens one of its databases, and what makes the copy final."""
     if place.url:
-        engine = sa.create_engine(place.of("catalog"), poolclass=sa.NullPool)
-        with engine.connect() as connection:
+        with changing_tables(place.of("catalog")) as connection:
             for schema in migrations.SCHEMAS:
                 migrations.migrate(connection, schema, times.format_stored(now))
             with connection.begin() as transaction:
@@ -179,7 +182,17 @@ def _target(
                     connection.execute(sa.text(f'SET LOCAL search_path = "{schema}"'))
                     yield connection
 
-                yield in_transaction, transaction.commit
+                def commit() -> None:
+                    try:
+                        transaction.commit()
+                    except Unreachable as error:
+                        wrong = (
+                            f"{error.strerror}, while the copy was made final: it has all rows, "
+                        )
+                        advice = "or none. Give the command again: it says which"
+                        raise Faults([Fault("copy", "", wrong + advice)]) from error
+
+                yield in_transaction, commit
         return
 
     @contextmanager
@@ -214,7 +227,11 @@ def _fill(old: sa.Connection, new: sa.Connection, table: sa.Table, progress: Pro
                 new.execute(sa.insert(table), [row._asdict() for row in part])
             else:
                 _write(new, table, part)
+        except OSError:
+            raise
         except Exception as error:  # of the driver, which has no class that this module may import
+            if gone := lost(new, error):
+                raise gone from error
             cause = getattr(error, "orig", error)
             raise Faults([Fault("copy", table.name, " ".join(str(cause).split()))]) from error
         done += len(part)

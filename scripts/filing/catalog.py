@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import click
-import sqlalchemy as sa
 from pydantic import ValidationError
 from rich.progress import Progress, TaskID
 
@@ -14,7 +13,7 @@ from config.settings import Settings
 from config.site import SITE_TOML
 from keys.ledger.writer import utc_now
 from publisher import migrations
-from publisher.database import Unreachable
+from publisher.database import Unreachable, changing_tables
 from publisher.fsck import copying
 from publisher.fsck.copying import Place, TableCopy
 from scripts.shared import change, console
@@ -84,8 +83,13 @@ def copy_(source: str, target: str, mode: change.Mode, why: str, site: Path) -> 
     if str(places[0]) == str(places[1]):
         raise click.UsageError("FROM and TO are the same database")
     with copying.no_publisher(site):
-        if change.carry_out(site, _Copy(settings, why, *places), mode) is None:
-            return
+        try:
+            done = change.carry_out(site, _Copy(settings, why, *places), mode)
+        except Unreachable as error:
+            wrong = f"{error.strerror}: {target} is as it was, give the command again"
+            raise console.fault("catalog copy", "", wrong) from error
+    if done is None:
+        return
     if places[1] != _stated(settings):
         line = f'url = "{places[1]}"' if places[1].url else "no url"
         click.echo(f"copied: now write under [catalog] of {SITE_TOML}: {line}", err=True)
@@ -115,7 +119,7 @@ class _Migration(change.Change[list[str]]):
 
     def read(self) -> list[str]:
         """Return the steps that are missing."""
-        with self._connect() as connection:
+        with changing_tables(self._place.of("catalog")) as connection:
             return [
                 f"{name}/{step.name}"
                 for name in migrations.SCHEMAS
@@ -133,17 +137,9 @@ class _Migration(change.Change[list[str]]):
         return change.Plan([], preview, list, self._apply)
 
     def _apply(self) -> None:
-        with self._connect() as connection:
-            connection.rollback()
+        with changing_tables(self._place.of("catalog")) as connection:
             for name in migrations.SCHEMAS:
                 migrations.migrate(connection, name, times.format_stored(utc_now()))
-
-    def _connect(self) -> sa.Connection:
-        engine = sa.create_engine(self._place.of("catalog"), poolclass=sa.NullPool)
-        try:
-            return engine.connect()
-        except sa.exc.OperationalError as error:
-            raise Unreachable(" ".join(str(error.orig).split())) from None
 
 
 class _Copy(change.Change[dict[str, int]]):

@@ -17,10 +17,12 @@ from config.site import CATALOG, FILING, LEDGERS
 from keys.ledger.writer import Ledger
 from publisher.catalog import catalog
 from publisher.catalog import tables as t
+from publisher.database import Unreachable
 from publisher.fsck import copying
 from publisher.fsck.copying import Place
 from publisher.results import tables as results_tables
 
+LOST = "terminating connection|the connection is lost"
 NOW = datetime(2023, 5, 14, 20, 0, tzinfo=UTC)
 SHEET = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "9", 1)
 
@@ -119,6 +121,82 @@ def test_a_copy_that_differs_is_not_kept(
 
     with pytest.raises(Faults, match=r"catalog\.filing was not copied: 1 rows, then 0"):
         copying.copy(Place(settings.site), target, NOW)
+
+    assert sum(copying.count(target).values()) == 0
+
+
+def sessions_end_before(
+    function: str, table: sa.Table, target: Place, patched: pytest.MonkeyPatch
+) -> None:
+    """End all sessions of the target once, before a function of the copy works on a table."""
+    original = getattr(copying, function)
+
+    def ends_sessions(connection: sa.Connection, of: sa.Table, *rest: object) -> object:
+        if of is table and connection.dialect.name != "sqlite":
+            end_sessions(target)
+        return original(connection, of, *rest)
+
+    patched.setattr(copying, function, ends_sessions)
+
+
+def end_sessions(place: Place) -> None:
+    ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+    with postgres.changing(place.of("catalog")) as connection:
+        connection.exec_driver_sql(f"{ended} AND datname = current_database()")
+
+
+@pytest.mark.parametrize("function", ["_write", "_digest"])
+def test_a_copy_whose_database_goes_away_leaves_nothing(
+    function: str, settings: Settings, target: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PageFiler(settings).file(SHEET, "a page")
+
+    with monkeypatch.context() as patched:
+        sessions_end_before(function, t.filing, target, patched)
+        with pytest.raises(Unreachable, match=LOST):
+            copying.copy(Place(settings.site), target, NOW)
+    assert sum(copying.count(target).values()) == 0
+
+    copying.copy(Place(settings.site), target, NOW)
+    assert copying.count(target)["catalog.filing"] == 1
+
+
+@pytest.mark.parametrize("function", ["_parts", "_digest"])
+def test_a_copy_into_files_whose_source_goes_away_leaves_no_catalog(
+    function: str,
+    settings: Settings,
+    target: Place,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    PageFiler(settings).file(SHEET, "a page")
+    copying.copy(Place(settings.site), target, NOW)
+    (tmp_path / "other" / "state").mkdir(parents=True)
+    sessions_end_before(function, t.filing, target, monkeypatch)
+
+    with pytest.raises(Unreachable, match=LOST):
+        copying.copy(target, Place(tmp_path / "other"), NOW)
+
+    assert not (tmp_path / "other" / CATALOG).exists()
+
+
+def test_a_copy_whose_commit_is_not_answered_says_so(
+    settings: Settings, postgres_server: postgres.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PageFiler(settings).file(SHEET, "a page")
+    target = Place(settings.site, postgres_server.new_database().render_as_string())
+    commit = sa.RootTransaction.commit
+
+    def ended(transaction: sa.RootTransaction) -> None:
+        if transaction.connection.scalar(sa.text("SELECT count(*) FROM catalog.arrival")):
+            end_sessions(target)
+        commit(transaction)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sa.RootTransaction, "commit", ended)
+
+        with pytest.raises(Faults, match="it has all rows, or none"):
+            copying.copy(Place(settings.site), target, NOW)
 
     assert sum(copying.count(target).values()) == 0
 

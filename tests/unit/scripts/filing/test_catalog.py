@@ -5,6 +5,7 @@ from pathlib import Path
 
 import postgres
 import pytest
+import sqlalchemy as sa
 from office import Ssps
 from unit.publisher.filed_site import PageFiler
 
@@ -13,6 +14,7 @@ from config.sheet import Belge, Secim, Sheet
 from config.site import FILING, LEDGERS, OPERATIONS, SITE_TOML
 from keys.ledger.segments import read_records
 from keys.ledger.writer import Ledger
+from publisher.fsck import copying
 
 SHEET = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "9", 1)
 
@@ -96,3 +98,27 @@ def test_a_server_that_does_not_answer_is_named(site: Path, ssps: Ssps, tmp_path
         refused = ssps(*command.split(), "--site", site)
         assert refused.exit_code == 1, command
         assert "site.toml: catalog.url: connection" in refused.output, command
+
+
+def test_a_copy_whose_database_goes_away_can_be_given_again(
+    site: Path, ssps: Ssps, postgres_server: postgres.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PageFiler(load.load(site)).file(SHEET, "a page")
+    place = postgres_server.new_database(empty=True)
+    words = ("catalog", "copy", "sqlite", place.render_as_string(), "--site", site, "--why", "x")
+    digest = copying._digest
+
+    def ended(connection: sa.Connection, table: sa.Table) -> tuple[int, str]:
+        if connection.dialect.name != "sqlite":
+            connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+        return digest(connection, table)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(copying, "_digest", ended)
+        lost = ssps(*words)
+    again = ssps(*words)
+
+    assert lost.exit_code == 1
+    assert "catalog copy: terminating connection" in lost.output
+    assert "is as it was, give the command again" in lost.output
+    assert again.exit_code == 0, again.output
