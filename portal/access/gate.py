@@ -23,6 +23,8 @@ returns the Identity of the user, and calls `record` once for what it is about t
 5. A request that a function refuses is recorded as `denied`, with the status, instead of what the
    function has recorded so far. So a function that does something writes the record of it first,
    with `record_now`.
+6. If PostgreSQL does not answer, the client gets 503 and is asked to try again in ten seconds; that
+   too is recorded as `denied`.
 
 6. What an answer has changed of the sessions is stored for the other portals of the site, if there
    are others, before the answer is recorded and sent; if it cannot be, the client gets 503.
@@ -59,6 +61,7 @@ from portal.access.exchange import Unavailable
 from portal.access.identity import Identity
 from portal.access.sessions import Stage, is_form_token
 from portal.access.site_entrance import SiteEntrance, Wait
+from publisher.database import Unreachable
 
 FORM_FIELD = "form"
 LOGIN_PAGE = "/giris"
@@ -70,6 +73,7 @@ STAGE_PAGES = {
 }
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _MAX_TARGET = 2000  # characters of a path and query in a record
+_UNAVAILABLE = "Şu anda yanıt verilemiyor. Biraz sonra yeniden deneyin."
 _MAX_CLIENT = 300  # characters of what a browser says it is
 # What the page of the login says of a session that ended for that reason.
 _TOLD = {Reason.NOT_YET_OPEN: "erken", Reason.CLOSED: "kapali", Reason.REHEARSAL: "prova"}
@@ -219,6 +223,12 @@ class GatedRoute(APIRoute):
                 request.state.when_recorded = []
                 await _record_denial(request, error)
                 raise
+            except Unreachable as error:
+                request.state.when_recorded = []
+                _log.error("database-unreachable", path=request.url.path, cause=error.strerror)
+                refusal = Refusal(503, "unavailable", _UNAVAILABLE, {"Retry-After": "10"})
+                await _record_denial(request, refusal)
+                raise refusal from None
             finally:
                 await request.close()  # files that were uploaded
             recorded = request.state.records or request.state.recorded

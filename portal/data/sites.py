@@ -13,6 +13,7 @@ import structlog
 
 from config.settings import ShareLevel
 from portal.data.live import LiveData
+from publisher.database import Unreachable
 
 INTERVAL = 0.25  # seconds between two looks
 
@@ -53,7 +54,8 @@ class Sites:
                 changed = await asyncio.to_thread(live.refresh)
             except Exception as error:
                 if site not in self._failed:
-                    log.exception("portal-data-stale", site=str(site), cause=str(error))
+                    trace = not isinstance(error, Unreachable)
+                    log.error("portal-data-stale", site=str(site), cause=str(error), exc_info=trace)
                 self._failed.add(site)
                 continue
             self._failed.discard(site)

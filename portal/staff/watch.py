@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from config.settings import Settings
+from publisher.database import Unreachable
 from publisher.status import figures
 from publisher.status.figures import Figures
 from publisher.status.pace import Pace
@@ -81,7 +82,8 @@ class Watch:
                 failed = False
             except Exception as error:
                 if not failed:
-                    _log.exception("figures-not-taken", cause=str(error))
+                    trace = not isinstance(error, Unreachable)
+                    _log.error("figures-not-taken", cause=str(error), exc_info=trace)
                 failed = True
             await asyncio.sleep(max(self._max_age, self._next - self._monotonic()))
 

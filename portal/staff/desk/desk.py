@@ -17,6 +17,7 @@ from portal.staff.desk.queue import Board, Queue
 from portal.staff.desk.requests import Requests
 from portal.staff.desk.sheets import SheetFacts, sheet_facts
 from portal.staff.desk.suggestions import Suggestion, suggest
+from publisher.database import Unreachable
 from publisher.page import Reading, ReadResult
 from publisher.reading.protocol import parse_result
 from publisher.reading.reread_task import parse_settings
@@ -69,7 +70,8 @@ class Desk:
                 await asyncio.to_thread(self._work)
                 wait = _INTERVAL
             except Exception as error:
-                _log.exception("desk-task-failed", cause=str(error))
+                trace = not isinstance(error, Unreachable)
+                _log.error("desk-task-failed", cause=str(error), exc_info=trace)
                 wait = _LOOK_AGAIN
             await asyncio.sleep(wait)
 

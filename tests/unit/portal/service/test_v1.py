@@ -15,7 +15,9 @@ from config.sheet import Secim
 from keys.credentials import ring, user_changes
 from keys.credentials.users import Role, State, User, Users
 from keys.ledger.receipt import parse_receipt
+from portal.data.live import LiveData
 from portal.service import snapshot_calls
+from publisher.database import Unreachable
 
 ISTANBUL = "secim=mv&cevre=34-istanbul-1"
 
@@ -47,6 +49,23 @@ def test_every_call_is_on_record_before_it_is_answered(calls: ServiceCalls) -> N
         "ok",
     )
     assert (detail["user"], detail["rows"], detail["snapshot"]) == ("parti-a.servis", 2, 1)
+
+
+def test_a_call_without_its_database_may_be_repeated_and_is_on_record(
+    calls: ServiceCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object) -> None:
+        raise Unreachable("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(LiveData, "scoped", lost)
+
+    answer = calls.get(f"/v1/summary?{ISTANBUL}")
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
+    assert answer.json()["code"] == "unavailable"
+    event, who, what, outcome, detail = calls.portal.records()[-1]
+    assert (event, who, outcome, detail["status"]) == ("denied", "parti-a", "refused", 503)
+    assert what == f"/v1/summary?{ISTANBUL}"
 
 
 def test_a_summary_has_the_boxes_opened_of_all_and_their_sum(calls: ServiceCalls) -> None:
