@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -45,15 +45,17 @@ class Server:
     folder: Path
     _binaries: Path
     _user: str | None
+    durable: bool = False  # syncs what is committed, as a server of a site does
     _numbers: "count[int]" = field(default_factory=count)
     _process: "subprocess.Popen[bytes] | None" = None
 
     def start(self) -> None:
         """Start it, and wait until it answers; after a crash it recovers first."""
-        options = (
-            "listen_addresses=", f"unix_socket_directories={self.folder}", "fsync=off",
-            "full_page_writes=off", "autovacuum=off", "max_connections=300",
-        )  # fmt: skip
+        options = [
+            "listen_addresses=", f"unix_socket_directories={self.folder}", "max_connections=300",
+        ]  # fmt: skip
+        if not self.durable:
+            options += ["fsync=off", "full_page_writes=off", "autovacuum=off"]
         deadline = time.monotonic() + 30
         while self._process is None:
             with (self.folder / "log").open("wb") as log:
@@ -76,6 +78,32 @@ class Server:
                 return False
             time.sleep(0.05)
         return True
+
+    @property
+    def pid(self) -> int:
+        """The server's first process, whose children the others are."""
+        assert self._process is not None
+        return self._process.pid
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop every process of the server, as a frozen machine does, until the end of `with`."""
+        stopped: list[int] = []
+        try:
+            # The first process first, so that it starts no other one meanwhile.
+            pids = [self.pid]
+            while pids:
+                for pid in pids:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGSTOP)
+                    stopped.append(pid)
+                children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+                pids = [pid for pid in map(int, children.split()) if pid not in stopped]
+            yield
+        finally:
+            for pid in stopped:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         """End it: by default a "fast" shutdown, which ends open sessions."""
@@ -206,7 +234,7 @@ def in_schema(url: sa.URL, schema: str) -> sa.URL:
 
 
 @contextmanager
-def running(binaries: Path) -> Iterator[Server]:
+def running(binaries: Path, *, durable: bool = False) -> Iterator[Server]:
     """Run a server until the end of the `with` block."""
     # The path of a socket may have 107 bytes at most, so not below pytest's long names.
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
@@ -218,7 +246,7 @@ def running(binaries: Path) -> Iterator[Server]:
             [binaries / "initdb", "-D", folder / "data", "-U", USER, "-A", "trust", "--no-sync"],
             check=True, capture_output=True, user=user, cwd=folder,
         )  # fmt: skip
-        server = Server(folder, binaries, user)
+        server = Server(folder, binaries, user, durable)
         server.start()
         try:
             yield server

@@ -6,6 +6,8 @@ import signal
 import ssl
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -20,8 +22,8 @@ pytestmark = pytest.mark.skipif(postgres.EVERYTHING, reason="has a database of i
 
 
 @pytest.fixture
-def night(tmp_path: Path, postgres_server: postgres.Server) -> Iterator[RunningSite]:
-    """A running site with a portal; the catalog is in an empty database of its own."""
+def stopped(tmp_path: Path, postgres_server: postgres.Server) -> RunningSite:
+    """A site with a portal that does not run; the catalog is in an empty database of its own."""
     site, port = tmp_path / "site", free_port()
     words = ["--boxes", "4", "--parties", "2", "--port", str(port)]
     words += ["--web-port", str(free_port())]
@@ -29,17 +31,48 @@ def night(tmp_path: Path, postgres_server: postgres.Server) -> Iterator[RunningS
     url = postgres_server.new_database(empty=True).render_as_string()
     with (site / SITE_TOML).open("a") as file:
         file.write(f'\n[catalog]\nurl = "{url}"\n')
-    RunningSite(site, port, tmp_path).ssps("catalog", "migrate", "--why", "a new site")
-    with running(site, port, tmp_path / "log.jsonl") as found:
+    found = RunningSite(site, port, tmp_path / "log.jsonl")
+    found.ssps("catalog", "migrate", "--why", "a new site")
+    return found
+
+
+@pytest.fixture
+def night(stopped: RunningSite) -> Iterator[RunningSite]:
+    with running(stopped.site, stopped.port, stopped.log) as found:
         yield found
+
+
+def scanned(night: RunningSite) -> int:
+    """Return how many pages were scanned."""
+    return len((night.site / "scanned.csv").read_text().splitlines())
+
+
+@contextmanager
+def scanning(night: RunningSite) -> Iterator[subprocess.Popen[bytes]]:
+    """Scan all pages in a process of its own."""
+    command = [*SSPS, "rehearse", "scan", "--site", str(night.site)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        yield process
+
+
+def check_that_every_page_is_there_once(night: RunningSite) -> int:
+    """Wait until all scanned pages are filed, check the ledger, return how many pages there are."""
+    number = scanned(night)
+    until(lambda: night.done() >= number, f"{number} pages filed, {night.status()}")
+    events = [record.event for record in night.records(FILING)]
+    delivered = [e.origin for e in events if e.event in ("filed", "duplicate", "quarantined")]
+    assert len(delivered) == len(set(delivered)) == number
+    assert night.ssps("verify") == ""  # it prints findings only
+    return number
 
 
 def logged(night: RunningSite, event: str) -> bool:
     return f'"event": "{event}"' in night.log.read_text()
 
 
-def logged_in(night: RunningSite, path: str) -> str:
-    """Return a page of the web site, as a user of a party sees it."""
+@contextmanager
+def logged_in(night: RunningSite) -> Iterator[httpx.Client]:
+    """Log in to the web site as a user of a party."""
     stated = kit(night)
     user, trusted = stated["users"][0], ssl.create_default_context(cafile=stated["ca"])
     with httpx.Client(base_url=stated["site"], verify=trusted, timeout=60) as client:
@@ -47,35 +80,75 @@ def logged_in(night: RunningSite, path: str) -> str:
         assert form is not None
         fields = {"kullanici": user["name"], "parola": user["password"], "form": form[1]}
         assert client.post("/giris", data=fields).status_code == 303
-        answer = client.get(path, follow_redirects=True)
-        assert answer.status_code == 200
-        return answer.text
+        yield client
 
 
 def test_nothing_is_lost_or_filed_twice_when_postgresql_is_killed(
     night: RunningSite, postgres_server: postgres.Server
 ) -> None:
-    command = [*SSPS, "rehearse", "scan", "--site", str(night.site)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as scanning:
+    with scanning(night) as scanner:
         until(lambda: len(night.records(FILING)) >= 5, "pages are filed")
         postgres_server.stop(signal.SIGKILL)
         until(lambda: logged(night, "publisher-halted"), "the publisher waits")
         postgres_server.start()
         filed = len(night.records(FILING))
         until(lambda: len(night.records(FILING)) > filed, "the publisher goes on")
-        assert scanning.wait(300) == 0
-    pages = len((night.site / "scanned.csv").read_text().splitlines())
-    until(lambda: night.done() >= pages, f"{pages} pages filed, {night.status()}")
+        assert scanner.wait(300) == 0
+    pages = check_that_every_page_is_there_once(night)
     until(lambda: any((night.site / "snapshots").glob("0*")), "a snapshot is closed")
 
-    events = [record.event for record in night.records(FILING)]
-    delivered = [e.origin for e in events if e.event in ("filed", "duplicate", "quarantined")]
-    assert len(delivered) == len(set(delivered)) == pages
     results = [e.what for e in (r.event for r in night.records(RESULTS_LEDGER))]
     assert results
     assert not (night.site / CATALOG).exists() and not (night.site / RESULTS_DATABASE).exists()
-    assert night.ssps("verify") == ""  # it prints findings only
     shown = json.loads(night.ssps("catalog", "show", "--json"))["rows"]
     assert shown["catalog.arrival"] == pages and shown["results.result"] > 0
-    page = logged_in(night, "/arama")
-    assert "Sandık" in page
+    with logged_in(night) as client:
+        assert "Sandık" in client.get("/arama", follow_redirects=True).text
+
+
+def test_everybody_waits_for_a_database_that_pauses(
+    night: RunningSite, postgres_server: postgres.Server
+) -> None:
+    with logged_in(night) as client, scanning(night) as scanner, ThreadPoolExecutor() as pool:
+        until(lambda: len(night.records(FILING)) >= 5, "pages are filed")
+        with postgres_server.paused():
+            page = pool.submit(client.get, "/arama", follow_redirects=True)
+            assert scanner.wait(300) == 0
+            assert len(night.records(FILING)) < scanned(night)
+        # A new connection is given up after ten seconds; one that was there before waits.
+        assert page.result().status_code in (200, 503)
+        assert client.get("/arama", follow_redirects=True).status_code == 200
+
+    check_that_every_page_is_there_once(night)
+    assert not logged(night, "publisher-halted")
+    assert "Traceback" not in night.log.read_text()
+
+
+def test_a_site_that_is_started_before_its_database_works_when_the_database_does(
+    stopped: RunningSite, postgres_server: postgres.Server
+) -> None:
+    postgres_server.stop()
+    try:
+        with running(stopped.site, stopped.port, stopped.log) as night, logged_in(night) as client:
+            until(lambda: logged(night, "publisher-halted"), "the publisher waits")
+            until(lambda: logged(night, "results-halted"), "the results process waits")
+            refused = client.get("/arama", follow_redirects=True)
+            for words in ("status", "verify", "catalog show", "desk list"):
+                said = night.ssps(*words.split(), code=1)
+                assert said.startswith("site.toml: catalog.url: connection"), said
+                assert said.count("\n") == 1, said
+
+            postgres_server.start()
+            night.scan("--count", "20")
+            answered = client.get("/arama", follow_redirects=True)
+            postgres_server.stop()
+            postgres_server.start()
+            night.scan()
+            check_that_every_page_is_there_once(night)
+    finally:
+        postgres_server.start()
+
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
+    assert answered.status_code == 200
+    assert logged(night, "database-unreachable")
+    assert "Traceback" not in night.log.read_text()
