@@ -34,6 +34,26 @@ if postgres.EVERYTHING:
         yield
         postgres.close_pools()
 
+else:
+
+    def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+        """Run the tests of a module that is marked `both_databases` with each of the two."""
+        if metafunc.definition.get_closest_marker("both_databases"):
+            places = ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
+            metafunc.parametrize("catalog_of_sites", places, indirect=True)
+
+    @pytest.fixture(autouse=True)
+    def catalog_of_sites(request: pytest.FixtureRequest) -> Iterator[None]:
+        """Keep the catalog of the test's sites in the database that the test is run with."""
+        if getattr(request, "param", "sqlite") == "sqlite":
+            yield
+            return
+        server: postgres.Server = request.getfixturevalue("postgres_server")
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(load, "catalog", postgres.Sites(server).catalog)
+            yield
+        postgres.close_pools()
+
 
 @pytest.fixture(scope="session")
 def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:

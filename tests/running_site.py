@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from config import layout
+from config import layout, load
 from config.site import LEDGERS, TRANSFER
 from keys.ledger import segments
 from keys.ledger.record import Record
@@ -148,6 +148,7 @@ def running_rehearsal(
 def running(site: Path, port: int, logged: Path) -> Iterator[RunningSite]:
     """Run an existing site; at the end all daemons must stop without an error."""
     found = RunningSite(site, port, logged)
+    load.catalog(site)  # states a database in site.toml in a run with all sites on PostgreSQL
     with found.log.open("ab") as log:
         process = subprocess.Popen([*SSPS, "run", "--site", str(site)], stdout=log, stderr=log)
     try:
