@@ -50,6 +50,7 @@ import damaged_pages
 import office
 
 from config import layout, load, registry
+from config.load import HOST_VARIABLE
 from config.registry import COLUMNS, RegistryEntry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
 from config.site import CATALOG, REGISTRY_INDEX
@@ -157,13 +158,15 @@ _SIMULATED = Alone(simulated=1)
 
 
 @contextmanager
-def publishing(site: Path, alone: Alone | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a publisher on a site until the end of the `with` block."""
+def publishing(
+    site: Path, alone: Alone | None = None, host: str = ""
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a publisher on a site until the end of the `with` block; `host` names its host."""
     command = [sys.executable, "-m", "scripts.ssps", "publish", "--site", str(site)]
     if alone is not None:
         command = [sys.executable, __file__, "--publish", str(site), *map(str, alone)]
-    with (site / "publisher.log").open("ab") as log:
-        process = subprocess.Popen(command, stderr=log)
+    with (site / f"publisher{host}.log").open("ab") as log:
+        process = subprocess.Popen(command, stderr=log, env={**os.environ, HOST_VARIABLE: host})
         try:
             yield process
         finally:
@@ -198,12 +201,12 @@ def _is_settled(site: Path, pages: int) -> bool:
     return settled(site) >= pages
 
 
-def cpu_of(process: subprocess.Popen[bytes]) -> float:
+def cpu_of(first: int) -> float:
     """Return the CPU seconds of a process and of its workers, running or ended."""
     ticks = 0
-    for pid in process_tree(process.pid):
+    for pid in process_tree(first):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += sum(map(int, fields[11:15] if pid == process.pid else fields[11:13]))
+        ticks += sum(map(int, fields[11:15] if pid == first else fields[11:13]))
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
@@ -268,14 +271,14 @@ def rate(pages: list[Drawn], parties: int, folder: Path, alone: Alone | None = N
         for page in rest:
             shutil.copyfile(page.path, site / "outside" / page.path.name)
         os.sync()
-        before, cpu = catalog_counts.counts(site), cpu_of(process)
+        before, cpu = catalog_counts.counts(site), cpu_of(process.pid)
         began = time.monotonic()
         for page in rest:
             (site / "outside" / page.path.name).rename(site / "intake" / page.path.name)
         until(lambda: settled(site) >= len(pages), process)
         seconds = time.monotonic() - began
         counts = catalog_counts.counts(site)
-        return Rate(len(rest), seconds, counts.filed - before.filed, cpu_of(process) - cpu)
+        return Rate(len(rest), seconds, counts.filed - before.filed, cpu_of(process.pid) - cpu)
 
 
 def latency(pages: list[Drawn], parties: int, speed: float, folder: Path) -> list[float]:
@@ -337,7 +340,7 @@ def page_cost(before: int, parties: int, pages: int, folder: Path, steps: int = 
     memory: list[float] = []
     with publishing(site, _SIMULATED) as process:
         until(lambda: "tree-complete" in (site / "publisher.log").read_text(), process)
-        cpu, began = cpu_of(process), time.monotonic()
+        cpu, began = cpu_of(process.pid), time.monotonic()
         done = settled(site)
         for start in range(0, pages, step := max(pages // steps, 1)):
             for number, one in enumerate(islice(entries, before + start, before + start + step)):
@@ -355,7 +358,7 @@ def page_cost(before: int, parties: int, pages: int, folder: Path, steps: int = 
             parties,
             pages,
             seconds / pages * 1000,
-            (cpu_of(process) - cpu) / pages * 1000,
+            (cpu_of(process.pid) - cpu) / pages * 1000,
             memory,
         )
 

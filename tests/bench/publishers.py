@@ -1,0 +1,227 @@
+"""Measure how fast pages are filed with the catalog in SQLite, in PostgreSQL, and by several hosts.
+
+The same pages are filed into a new site for each row, one row after the other. This is repeated,
+each time in the other order. A publisher is the real `ssps publish` with workers, sandbox, feed and
+fsync. PostgreSQL is a server of its own on the same machine, with the defaults of Debian: it syncs
+every commit. Medians.
+
+    pages a second    from the rename into the intake until the catalog has all of them
+    CPU               of the publishers and their workers, for each page
+    server            CPU of PostgreSQL, for each page
+    overhead          how much longer a page takes than in SQLite: the median of the pairs
+
+`read` are drawn pages. `simulated` are pages for the simulated reader of the rehearsal, which takes
+no time to read one: what is left is the work of the filer alone. Several publishers share the cores
+of this one machine, so their rows show what it costs to share the work, not what they gain by it.
+
+filing.py says why a run may wait until creating folders is fast.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
+
+import filing  # noqa: E402 - from the folders above
+import postgres  # noqa: E402
+import sqlalchemy as sa  # noqa: E402
+
+from config import load  # noqa: E402
+from config.site import SITE_TOML  # noqa: E402
+from scripts.rehearsal import simulated_reader  # noqa: E402
+from scripts.rehearsal.synthetic.scanner import PlannedScan  # noqa: E402
+
+_MOST_OVERHEAD = 0.15
+_WARM_UP = 16  # pages that are filed before the clock starts
+_SIMULATED = filing.Alone(simulated=1)
+
+
+class Setup(NamedTuple):
+    """A row of the table: where the catalog is, and how many publishers there are."""
+
+    name: str
+    postgresql: bool
+    publishers: int = 1
+
+
+SQLITE = Setup("SQLite", postgresql=False)
+
+
+class Run(NamedTuple):
+    """One run: seconds, CPU seconds of publishers and server, each for one page."""
+
+    seconds: float
+    cpu: float
+    server_cpu: float
+
+
+def main() -> None:
+    """Print the parts that are asked for, and one JSON object."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench publishers",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--pages", type=int, default=400, help="pages of each run (400)")
+    parser.add_argument("--simulated", type=int, default=2000, help="simulated pages (2000)")
+    parser.add_argument("--repeats", type=int, default=5, help="how often each row is run (5)")
+    parser.add_argument("--parties", type=int, default=10, help="number of parties (10)")
+    parser.add_argument(
+        "--publishers", type=int, nargs="*", default=[1], help="with PostgreSQL (1)"
+    )
+    parser.add_argument("--only", choices=list(_PARTS), help="only this part")
+    parser.add_argument("--drawn", type=Path, metavar="DIR", help="keep and reuse drawn pages here")
+    options = parser.parse_args()
+    binaries = postgres.programs()
+    if binaries is None:
+        raise SystemExit("PostgreSQL is not installed: apt-get install postgresql")
+    found = {}
+    with (
+        tempfile.TemporaryDirectory(prefix="ssps-publishers-") as name,
+        postgres.running(binaries, durable=True) as server,
+    ):
+        for part in [options.only] if options.only else _PARTS:
+            found[part] = _PARTS[part](options, server, Path(name) / part)
+    print(json.dumps(found))
+
+
+# Rates.
+
+
+def read(options: argparse.Namespace, server: postgres.Server, work: Path) -> dict[str, float]:
+    """Compare the rates at which drawn pages are filed."""
+    pages = filing.draw(options.drawn or work / "drawn", ("clean",), options.pages, 1)
+    return compare("read", pages, options, server, work)
+
+
+def simulated(options: argparse.Namespace, server: postgres.Server, work: Path) -> dict[str, float]:
+    """Compare the rates at which pages are filed that take no time to read."""
+    pages = simulated_pages(options.simulated, work / "pages")
+    return compare("simulated", pages, options, server, work, _SIMULATED)
+
+
+def simulated_pages(count: int, folder: Path) -> list[filing.Drawn]:
+    """Make pages for the simulated reader; all have the bytes of one page and a mark."""
+    folder.mkdir(parents=True)
+    pages = []
+    entries = [filing.entry(n, f"{1_000_000_000 + n}") for n in range(count)]
+    election = load.load(filing.make_site(folder / "site", 1, entries[:1])).election
+    shared = simulated_reader.shared_scan(entries[0], election, 1)
+    for number, one in enumerate(entries):
+        path = folder / f"{one.karekod}.jpg"
+        plan = PlannedScan(number, one, one.karekod)
+        path.write_bytes(simulated_reader.mark_page(shared, plan))
+        pages.append(filing.Drawn(path, one.karekod))
+    return pages
+
+
+def compare(
+    what: str,
+    pages: list[filing.Drawn],
+    options: argparse.Namespace,
+    server: postgres.Server,
+    work: Path,
+    alone: filing.Alone | None = None,
+) -> dict[str, float]:
+    """Run each row in turn, and print the medians."""
+    setups = [SQLITE] + [Setup(_name(n), True, n) for n in options.publishers]
+    runs: dict[Setup, list[Run]] = {setup: [] for setup in setups}
+    for number in range(options.repeats):
+        for setup in setups if number % 2 == 0 else reversed(setups):
+            filing.wait_for_fast_mkdir(work)
+            place = work / f"{len(runs[setup])}-{setup.name}"
+            runs[setup].append(run(setup, pages, options.parties, place, server, alone))
+    print(f"{what}: {len(pages) - _WARM_UP} pages, {options.repeats} times, medians")
+    found: dict[str, float] = {}
+    for setup, of_setup in runs.items():
+        seconds, cpu, server_cpu = map(statistics.median, zip(*of_setup, strict=True))
+        pairs = zip(runs[SQLITE], of_setup, strict=True)
+        each = [there.seconds / here.seconds - 1 for here, there in pairs]
+        line = f"  {setup.name:<28}{1 / seconds:6.1f} pages a second, {cpu * 1000:5.1f} ms of CPU"
+        found[setup.name] = 1 / seconds
+        if setup.postgresql:
+            overhead = found[f"overhead, {setup.name}"] = statistics.median(each)
+            line += f", {server_cpu * 1000:4.1f} of the server, overhead {overhead:+.1%}"
+            line += f" ({', '.join(f'{one:+.1%}' for one in each)})"
+            if setup.publishers == 1 and overhead > _MOST_OVERHEAD:
+                line += f": MORE THAN {_MOST_OVERHEAD:.0%}"
+        print(line, flush=True)
+    return found
+
+
+def _name(publishers: int) -> str:
+    return f"PostgreSQL, {publishers} publisher{'s' * (publishers > 1)}"
+
+
+def run(
+    setup: Setup,
+    pages: list[filing.Drawn],
+    parties: int,
+    place: Path,
+    server: postgres.Server,
+    alone: filing.Alone | None,
+) -> Run:
+    """File all pages once."""
+    site = make_site(pages, parties, place, server if setup.postgresql else None)
+    first, rest = pages[:_WARM_UP], pages[_WARM_UP:]
+    hosts = names(setup.publishers) if setup.publishers > 1 else [""]
+    with ExitStack() as stack:
+        running = [stack.enter_context(filing.publishing(site, alone, host)) for host in hosts]
+        filing.warm_up(site, running[0], first)
+        if setup.publishers > 1:
+            filing.until(lambda: len(readers(site)) == setup.publishers - 1, running[0])
+        (site / "outside").mkdir()
+        for page in rest:
+            (site / "outside" / page.path.name).write_bytes(page.path.read_bytes())
+        os.sync()
+        pids = [process.pid for process in running]
+        cpu, server_cpu = sum(map(filing.cpu_of, pids)), filing.cpu_of(server.pid)
+        began = time.monotonic()
+        for page in rest:
+            (site / "outside" / page.path.name).rename(site / "intake" / page.path.name)
+        filing.until(lambda: filing.settled(site) >= len(pages), running[0])
+        seconds = time.monotonic() - began
+        used = sum(map(filing.cpu_of, pids)) - cpu, filing.cpu_of(server.pid) - server_cpu
+    return Run(*(one / len(rest) for one in (seconds, *used)))
+
+
+def make_site(
+    pages: list[filing.Drawn], parties: int, place: Path, server: postgres.Server | None
+) -> Path:
+    """Make a site for pages; its catalog is in a new database if there is a server."""
+    entries = [filing.entry(n, page.karekod) for n, page in enumerate(pages)]
+    site = filing.make_site(place, parties, entries)
+    if server is not None:
+        with (site / SITE_TOML).open("a", encoding="utf-8") as file:
+            file.write(f'\n[catalog]\nurl = "{server.new_database().render_as_string()}"\n')
+    return site
+
+
+def names(publishers: int) -> list[str]:
+    """Return the names of the hosts."""
+    return [f"pub{number}" for number in range(1, publishers + 1)]
+
+
+def readers(site: Path) -> list[str]:
+    """Return the hosts that read pages for the one that files."""
+    query = "SELECT host FROM publishers.reader WHERE seen_at > 0"
+    with postgres.changing(sa.make_url(load.catalog(site).url)) as connection:
+        return list(connection.scalars(sa.text(query)))
+
+
+_PARTS: dict[str, Callable[[argparse.Namespace, postgres.Server, Path], dict[str, float]]] = {
+    "read": read,
+    "simulated": simulated,
+}
+
+if __name__ == "__main__":
+    main()
