@@ -120,6 +120,9 @@ def try_install(debian: Debian, package: Path) -> None:
     shared = ("man/man1/ssps.1.gz", "bash-completion/completions/ssps", "doc/ssps/sbom.cdx.json")
     there = all((root / "usr/share" / name).is_file() for name in shared)
     held("man page, completion and SBOM are there", there)
+    parts = json.loads((root / "usr/share/doc/ssps/sbom.cdx.json").read_text())["components"]
+    drivers = {part["name"] for part in parts} & {"psycopg", "psycopg-binary"}
+    held("the SBOM has the driver of PostgreSQL", len(drivers) == 2)
 
     debian.run("ssps", "init", "--system", "--why", "package test", f"/{_SITE}")
     unit = (root / _UNITS / "ssps-serve.service").read_text()
@@ -154,6 +157,10 @@ def try_install(debian: Debian, package: Path) -> None:
         f"as the user ssps, {filed} of {expected} pages were read and filed",
         filed > 0 and filed >= expected,
     )
+    with (root / "srv/prova/r/site.toml").open("a") as file:
+        file.write('[catalog]\nurl = "postgresql+psycopg://ssps@/ssps?host=/srv/no-server"\n')
+    said = debian.run(*rehearsal, "catalog", "show", user="ssps", ok=False)
+    held("the driver is used", said.startswith("site.toml: catalog.url: connection"))
 
 
 def try_upgrade(debian: Debian, package: Path, folder: Path) -> None:
