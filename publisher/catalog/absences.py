@@ -10,7 +10,7 @@ The filing ledger records each absence and each withdrawal of one. The table is 
 crash between the two, the next start reads the ledger and brings the table up to date.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -143,13 +143,25 @@ def _timestamp(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds")
 
 
-def absence_of_sheet(
-    connection: sa.Connection, sheet: Sheet, karekod: str
-) -> RecordedAbsence | None:
-    """Return the current absence that covers a sheet, if there is one."""
-    place = AbsentPlace(sheet.cevre or "", sheet.kurul or "", sheet.sandik or "", karekod)
-    row = connection.execute(statements.ABSENCE_OF_SHEET, place._asdict()).one_or_none()
-    return _absence(row) if row else None
+def absences_of_sheets(
+    connection: sa.Connection, sheets: Iterable[tuple[Sheet, str]]
+) -> dict[str, RecordedAbsence]:
+    """Return the current absences that cover sheets, by karekod; each sheet is given with its own.
+
+    If both the sheet and its whole box are absent, it is the absence of the box.
+    """
+    boxes = {karekod: (s.cevre or "", s.kurul or "", s.sandik or "") for s, karekod in sheets}
+    if not boxes:
+        return {}
+    values = {"boxes": sorted(set(boxes.values()))}
+    found: dict[tuple[str, ...], RecordedAbsence] = {}
+    for row in connection.execute(statements.ABSENCES_OF_BOXES, values):
+        found.setdefault((row.cevre, row.kurul, row.sandik, row.karekod), _absence(row))
+    covering = {
+        karekod: found.get((*box, "")) or found.get((*box, karekod))
+        for karekod, box in boxes.items()
+    }
+    return {karekod: absence for karekod, absence in covering.items() if absence}
 
 
 def find_absence(connection: sa.Connection, place: AbsentPlace) -> RecordedAbsence | None:

@@ -22,7 +22,8 @@ processes only read (publisher/catalog/counts).
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -30,12 +31,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from config import times
+from config import layout, times
 from config.event import Value
 from config.sheet import Belge, Sheet
 from config.site import CATALOG, QUARANTINE, original_file
-from publisher.catalog import forms, statements
+from publisher.catalog import statements
 from publisher.catalog import tables as t
+from publisher.catalog.forms import Extents, UsualExtent
 from publisher.catalog.print_maps import PrintMaps
 from publisher.catalog.rows import (
     ArrivalState,
@@ -46,6 +48,7 @@ from publisher.catalog.rows import (
     as_unrecorded_decision,
 )
 from publisher.catalog.tables import CLAIMED, READ, RECEIVED, STORED
+from publisher.catalog.unwritten import Unwritten
 from publisher.database import Database, location, writing_engine
 from publisher.outcome import Duplicate, Filed, Quarantined
 from publisher.page import ID_LENGTH, Arrival, Page, Reason
@@ -67,8 +70,26 @@ class Catalog(Database):
         known = set(self._connection.scalars(sa.select(t.total.c.name)))
         if missing := [{"name": name, "number": 0} for name in names if name not in known]:
             self._connection.execute(sa.insert(t.total), missing)
-        self.commit()
         self.print_maps = PrintMaps(self._connection)
+        self.extents = Extents(self._connection)
+        self._unwritten = Unwritten(self._connection)
+        # Of the pages that are decided now: digests of bytes and of pixels that nothing filed has.
+        self._new_bytes: set[str] = set()
+        self._new_pixels: set[str] = set()
+        self.commit()
+
+    @property
+    def connection(self) -> sa.Connection:
+        """The connection, for queries of other modules; they see everything that was added."""
+        self._unwritten.write()
+        return self._connection
+
+    def commit(self) -> None:
+        """Make all changes since the last commit durable."""
+        self._unwritten.write()
+        self.extents.write()
+        super().commit()
+        self._new_bytes, self._new_pixels = set(), set()
 
     # Arrivals.
 
@@ -86,17 +107,17 @@ class Catalog(Database):
             for arrival in arrivals
         ]
         if rows:
-            self._connection.execute(sa.insert(t.arrival), rows)
+            self.connection.execute(sa.insert(t.arrival), rows)
 
     def mark_claimed(self, ids: Sequence[str]) -> None:
         """Set the state of arrivals that are in the spool now."""
         condition = t.arrival.c.id.in_(ids) & (t.arrival.c.state == RECEIVED)
-        self._connection.execute(sa.update(t.arrival).where(condition).values(state=CLAIMED))
+        self.connection.execute(sa.update(t.arrival).where(condition).values(state=CLAIMED))
 
     def remove_arrivals(self, ids: Sequence[str]) -> None:
         """Remove arrivals that could not be claimed; their files are still in the intake."""
         condition = t.arrival.c.id.in_(ids) & t.arrival.c.state.in_((RECEIVED, CLAIMED))
-        self._connection.execute(sa.delete(t.arrival).where(condition))
+        self.connection.execute(sa.delete(t.arrival).where(condition))
 
     def undecided(self) -> list[tuple[Arrival, str]]:
         """Return the arrivals whose state is received or claimed, with that state, oldest first."""
@@ -105,18 +126,18 @@ class Catalog(Database):
             .where(t.arrival.c.seq.is_(None), t.arrival.c.state.in_((RECEIVED, CLAIMED)))
             .order_by(t.arrival.c.id)
         )
-        return [(as_arrival(row), row.state) for row in self._connection.execute(query)]
+        return [(as_arrival(row), row.state) for row in self.connection.execute(query)]
 
     def note_left_behind(self, arrival: Arrival) -> None:
         """Note that a source was copied but could not be removed from the intake."""
         source = bytes(arrival.source)
-        self._connection.execute(sa.delete(t.left_behind).where(t.left_behind.c.source == source))
+        self.connection.execute(sa.delete(t.left_behind).where(t.left_behind.c.source == source))
         row = {"source": source, "stamp": str(arrival.stamp)}
-        self._connection.execute(sa.insert(t.left_behind), [row])
+        self.connection.execute(sa.insert(t.left_behind), [row])
 
     def left_behind(self) -> dict[bytes, str]:
         """Return the sources that could not be removed, with the stamps they were copied with."""
-        rows = self._connection.execute(sa.select(t.left_behind))
+        rows = self.connection.execute(sa.select(t.left_behind))
         return {row.source: row.stamp for row in rows}
 
     def forget_left_behind(self, sources: Sequence[Source]) -> None:
@@ -124,29 +145,52 @@ class Catalog(Database):
         condition = t.left_behind.c.source == sa.bindparam("gone")
         rows = [{"gone": bytes(source)} for source in sources]
         if rows:
-            self._connection.execute(sa.delete(t.left_behind).where(condition), rows)
+            self.connection.execute(sa.delete(t.left_behind).where(condition), rows)
 
     def arrival_state(self, arrival: str) -> ArrivalState | None:
         """Return an arrival and its progress, or None if there is no arrival with that id."""
-        row = self._connection.execute(
+        row = self.connection.execute(
             sa.select(t.arrival).where(t.arrival.c.id == arrival)
         ).one_or_none()
         return as_arrival_state(row) if row else None
 
     # Facts that a decision needs (publisher/filing/decide).
 
+    def look_up(self, pages: Sequence[Page]) -> None:
+        """Ask at once about the bytes and pixels of pages that are decided before the next commit.
+
+        Most are new, and then `path_of_bytes` and `path_of_pixels` need not ask again.
+        """
+        found = []
+        for query, digests in (
+            (statements.FILED_DIGESTS, {page.sha256 for page in pages if page.sha256}),
+            (statements.KNOWN_PIXELS, {page.result.pixels for page in pages if page.result.pixels}),
+        ):
+            values = {"digests": sorted(digests)}
+            known = self.connection.scalars(query, values) if digests else ()
+            found.append(digests.difference(known))
+        self._new_bytes, self._new_pixels = found
+
     def path_of_bytes(self, sha256: str) -> str | None:
         """Return the path at which these bytes are filed: the path of their first sheet."""
+        if sha256 in self._new_bytes:
+            return None
+        if sha256 in self._unwritten.digests:
+            self._unwritten.write()
         return self._connection.scalar(statements.PATH_OF_BYTES, {"sha256": sha256})
 
     def path_of_pixels(self, digest: str, sheet: Sheet) -> str | None:
         """Return the path at which a sheet is filed with the same pixels."""
+        if digest in self._new_pixels:
+            return None
+        if digest in self._unwritten.pixels:
+            self._unwritten.write()
         values = {"digest": digest, **sheet_columns(sheet)}
         return self._connection.scalar(statements.PATH_OF_PIXELS, values)
 
-    def usual_extent(self, belge: Belge, copy: str) -> forms.UsualExtent | None:
+    def usual_extent(self, belge: Belge, copy: str) -> UsualExtent | None:
         """Return how far print reaches from one copy of the karekod on pages of a sheet type."""
-        return forms.usual_extent(self._connection, belge, copy)
+        return self.extents.of(belge, copy)
 
     def usual_print(self, election: str, sheet: Sheet) -> UsualPrint | None:
         """Return where print usually is on pages like this sheet, None if that is not known."""
@@ -158,16 +202,20 @@ class Catalog(Database):
 
     def digest_at(self, path: str) -> str | None:
         """Return the digest of the original that is filed at a path."""
-        return self._connection.scalar(sa.select(t.filing.c.sha256).where(t.filing.c.path == path))
+        return self.connection.scalar(sa.select(t.filing.c.sha256).where(t.filing.c.path == path))
 
     def quarantined_path(self, sha256: str, reason: Reason) -> str | None:
         """Return the path of the quarantined file with these bytes and this reason."""
+        if sha256 in self._unwritten.digests:
+            self._unwritten.write()
         values = {"sha256": sha256, "outcome": QUARANTINED, "reason": reason.value}
         found = self._connection.scalar(statements.QUARANTINED_FILE, values)
         return f"{QUARANTINE}/{found}" if found else None
 
     def latest_version(self, sheet: Sheet) -> int:
         """Return the number of the latest version of a sheet, 0 if none is filed."""
+        if sheet in self._unwritten.sheets:
+            self._unwritten.write()
         return self._connection.scalar(statements.LATEST_VERSION, sheet_columns(sheet)) or 0
 
     # Decisions.
@@ -198,10 +246,13 @@ class Catalog(Database):
             }
             for one in filed.sheets
         ]
-        self._connection.execute(sa.insert(t.filing), rows)
+        self._unwritten.add(statements.ADD_FILING, rows)
+        self._unwritten.sheets.update(one.entry.sheet for one in filed.sheets)
         if page.result.pixels:
             row = {"sha256": page.sha256, "digest": page.result.pixels}
-            self._connection.execute(sa.insert(t.pixels), [row])
+            self._unwritten.add(statements.ADD_PIXELS, [row])
+            self._unwritten.pixels.add(page.result.pixels)
+            self._new_pixels.discard(page.result.pixels)
         self._decide(
             page,
             now,
@@ -252,17 +303,11 @@ class Catalog(Database):
             }
             for number, one in enumerate(pages, start=1)
         ]
-        self._connection.execute(sa.insert(t.extract), rows)
+        self.connection.execute(sa.insert(t.extract), rows)
         now = datetime.fromtimestamp(kept_at, UTC)
         what = str(original_file(page.sha256))
         evidence = {"extracts": list(digests)}
         self._decide(page, now, state=READ, outcome=SPLIT, what=what, evidence=evidence)
-
-    def origin_of_extract(self, arrival: str) -> tuple[str, int] | None:
-        """Return the digest of the file and the page that an arrival was copied from, if any."""
-        query = sa.select(t.extract.c.original, t.extract.c.number)
-        row = self._connection.execute(query.where(t.extract.c.arrival == arrival)).one_or_none()
-        return (row.original, row.number) if row else None
 
     def _decide(
         self,
@@ -297,14 +342,17 @@ class Catalog(Database):
             "what": what,
             "reason": reason,
         }
-        self._connection.execute(statements.SET_DECISION, values)
+        self._unwritten.add(statements.SET_DECISION, [values])
+        if page.sha256 is not None:
+            self._unwritten.digests.add(page.sha256)
+            self._new_bytes.discard(page.sha256)
 
     def unrecorded_decisions(self) -> list[UnrecordedDecision]:
         """Return the decisions that have no ledger record yet, oldest first.
 
         There is one for each filing, and one for each arrival that is not filed.
         """
-        rows = self._connection.execute(statements.UNRECORDED_DECISIONS)
+        rows = self.connection.execute(statements.UNRECORDED_DECISIONS)
         return [as_unrecorded_decision(row) for row in rows]
 
     def mark_recorded(self, arrival: str, seq: int, frame: int = 1) -> bool:
@@ -314,63 +362,92 @@ class Catalog(Database):
         Returns False if this was noted before, or if nothing was decided.
         """
         values: dict[str, str | int] = {"arrival_id": arrival, "number": seq}
-        outcome = self._connection.scalar(statements.OUTCOME_OF_ARRIVAL, values)
+        outcome = self.connection.scalar(statements.OUTCOME_OF_ARRIVAL, values)
         if outcome is None:
             return False
         total_name, unrecorded = outcome, 0
         if outcome == FILED:
             rows = {
                 row.frame: row
-                for row in self._connection.execute(statements.UNRECORDED_FILINGS, values)
+                for row in self.connection.execute(statements.UNRECORDED_FILINGS, values)
             }
             if frame not in rows:
                 return False
-            self._connection.execute(statements.SET_FILING_SEQ, {**values, "of_frame": frame})
+            self.connection.execute(statements.SET_FILING_SEQ, {**values, "of_frame": frame})
             if rows[frame].version == 1:
-                self._add_to_tally(rows[frame])
+                kind = {name: getattr(rows[frame], name) for name in statements.TALLY_COLUMNS}
+                self.connection.execute(statements.ADD_TO_TALLY, {**kind, "number": 1})
             else:
                 total_name = VERSIONS
             unrecorded = len(rows) - 1
         if not unrecorded:
-            self._connection.execute(statements.SET_ARRIVAL_DONE, {**values, "new_state": outcome})
-        self._connection.execute(statements.INCREMENT_TOTAL, {"total_name": total_name})
+            self.connection.execute(statements.SET_ARRIVAL_DONE, {**values, "new_state": outcome})
+        self.connection.execute(statements.ADD_TO_TOTAL, {"total_name": total_name, "more": 1})
         return True
 
-    def _add_to_tally(self, filing: Any) -> None:
-        kind = {name: getattr(filing, name) for name in statements.TALLY_COLUMNS}
-        values = {f"of_{name}": value for name, value in kind.items()}
-        if not self._connection.execute(statements.INCREMENT_TALLY, values).rowcount:
-            self._connection.execute(sa.insert(t.tally).values(**kind, number=1))
+    def mark_all_recorded(self, recorded: Iterable[tuple[UnrecordedDecision, int]]) -> None:
+        """Note that all unrecorded decisions are in the ledger, each under its number.
+
+        The same as `mark_recorded` for each of them, in a few statements for all.
+        """
+        filings, arrivals = [], {}
+        totals: Counter[str] = Counter()
+        tally: Counter[tuple[str | int, ...]] = Counter()
+        for row, seq in recorded:
+            done: dict[str, str | int] = {"arrival_id": row.arrival.id, "number": seq}
+            total_name = row.outcome
+            if row.filing is not None:
+                filings.append({**done, "of_frame": row.filing.frame})
+                columns = sheet_columns(layout.parse(row.filing.original.path).sheet)
+                if row.filing.version == 1:
+                    tally[tuple(columns[name] for name in statements.TALLY_COLUMNS)] += 1
+                else:
+                    total_name = VERSIONS
+            arrivals[row.arrival.id] = {**done, "new_state": row.outcome}
+            totals[total_name] += 1
+        kinds = [
+            {**dict(zip(statements.TALLY_COLUMNS, kind, strict=True)), "number": number}
+            for kind, number in tally.items()
+        ]
+        counted = [{"total_name": name, "more": number} for name, number in totals.items()]
+        for statement, values in (
+            (statements.SET_FILING_SEQ, filings),
+            (statements.SET_ARRIVAL_DONE, list(arrivals.values())),
+            (statements.ADD_TO_TALLY, kinds),
+            (statements.ADD_TO_TOTAL, counted),
+        ):
+            if values:
+                self.connection.execute(statement, values)
 
     def next_seq(self) -> int:
         """Return the number after the highest one in the filing ledger that the catalog knows."""
         queries = (sa.select(sa.func.max(table.c.seq)) for table in (t.arrival, t.filing))
-        highest = [self._connection.scalar(query) for query in queries]
+        highest = [self.connection.scalar(query) for query in queries]
         return max((seq + 1 for seq in highest if seq is not None), default=0)
 
     # Parties and their trees.
 
     def completed_trees(self) -> dict[str, str]:
         """Return the parties whose trees are complete, each with the scope, as text, it is for."""
-        rows = self._connection.execute(sa.select(t.party.c.id, t.party.c.scope))
+        rows = self.connection.execute(sa.select(t.party.c.id, t.party.c.scope))
         return {row.id: row.scope for row in rows}
 
     def mark_tree_incomplete(self, party: str) -> None:
         """Note that a party's tree is not complete for any scope, and remove its gaps."""
-        self._connection.execute(sa.delete(t.gap).where(t.gap.c.party == party))
-        self._connection.execute(sa.delete(t.party).where(t.party.c.id == party))
+        self.connection.execute(sa.delete(t.gap).where(t.gap.c.party == party))
+        self.connection.execute(sa.delete(t.party).where(t.party.c.id == party))
 
     def mark_tree_complete(self, party: str, scope: str) -> None:
         """Note that a party's tree shows every filing in its scope."""
-        self._connection.execute(sa.insert(t.party).values(id=party, scope=scope))
+        self.connection.execute(sa.insert(t.party).values(id=party, scope=scope))
 
     def all_filings(self) -> Iterator[Original]:
         """Yield every filing, oldest first."""
-        return filings(self._connection)
+        return filings(self.connection)
 
     def filings_after(self, last: int) -> Iterator[Original]:
         """Yield every filing whose id is higher than `last`, oldest first."""
-        return filings(self._connection, last)
+        return filings(self.connection, last)
 
     def filing_at(self, path: str) -> Original | None:
         """Return the filing at a path, if it is recorded."""
@@ -383,42 +460,42 @@ class Catalog(Database):
     def _filing(self, condition: sa.ColumnElement[bool]) -> Original | None:
         query = sa.select(t.filing.c.id, t.filing.c.sha256, t.filing.c.path)
         recorded = query.where(condition, t.filing.c.seq.is_not(None)).limit(1)
-        row = self._connection.execute(recorded).one_or_none()
+        row = self.connection.execute(recorded).one_or_none()
         return Original(*row) if row else None
 
     def filing_time(self, sha256: str) -> int | None:
         """Return the filing time of these bytes: the mtime that clients see."""
         query = sa.select(sa.func.min(t.filing.c.filed_at)).where(t.filing.c.sha256 == sha256)
-        found: int | None = self._connection.scalar(query)
+        found: int | None = self.connection.scalar(query)
         return found
 
     def keeps(self, sha256: str) -> bool:
         """Return whether the store has an original with this digest: filed, or split."""
         split = sa.select(t.extract.c.number).where(t.extract.c.original == sha256).limit(1)
-        return self.filing_time(sha256) is not None or self._connection.scalar(split) is not None
+        return self.filing_time(sha256) is not None or self.connection.scalar(split) is not None
 
     def quarantine_decision(self, file: str) -> UnrecordedDecision | None:
         """Return the decision that put a file into quarantine."""
         condition = (t.arrival.c.id == file[:ID_LENGTH]) & (t.arrival.c.what == file)
-        row = self._connection.execute(sa.select(t.arrival).where(condition)).one_or_none()
+        row = self.connection.execute(sa.select(t.arrival).where(condition)).one_or_none()
         return as_unrecorded_decision(row) if row and row.outcome == QUARANTINED else None
 
     def add_gap(self, party: str, filing: int) -> None:
         """Note that a party's tree could not take the link to a filing."""
         self.close_gap(party, filing)
-        self._connection.execute(sa.insert(t.gap).values(party=party, filing=filing))
+        self.connection.execute(sa.insert(t.gap).values(party=party, filing=filing))
 
     def close_gap(self, party: str, filing: int) -> None:
         """Note that the link exists now."""
         condition = (t.gap.c.party == party) & (t.gap.c.filing == filing)
-        self._connection.execute(sa.delete(t.gap).where(condition))
+        self.connection.execute(sa.delete(t.gap).where(condition))
 
     def gaps(self) -> list[tuple[str, Original]]:
         """Return the links that are missing, each with the party whose tree lacks it."""
         query = sa.select(t.gap.c.party, t.filing.c.id, t.filing.c.sha256, t.filing.c.path).join(
             t.filing, t.gap.c.filing == t.filing.c.id
         )
-        rows = self._connection.execute(query)
+        rows = self.connection.execute(query)
         return [(row.party, Original(row.id, row.sha256, row.path)) for row in rows]
 
 

@@ -46,7 +46,8 @@ class UnrecordedDecision:
     """A decision that has no ledger record yet, with everything that carrying it out needs.
 
     `what` depends on the outcome. Filed: the path in the trees. Quarantined: the file's name in
-    quarantine. Duplicate: the path of the earlier copy, in the trees or below the site.
+    quarantine. Duplicate: the path of the earlier copy, in the trees or below the site. `origin` is
+    the digest of the file that a page was copied from, and the number of the page there.
     """
 
     arrival: Arrival
@@ -58,6 +59,7 @@ class UnrecordedDecision:
     decided_at: datetime
     evidence: dict[str, Any]
     filing: FilingRow | None
+    origin: tuple[str, int] | None = None
 
     @property
     def readings(self) -> tuple[Reading, ...]:
@@ -87,6 +89,7 @@ def as_unrecorded_decision(row: Any) -> UnrecordedDecision:
         datetime.fromisoformat(row.decided_at),
         json.loads(row.evidence),
         filing,
+        (row.split_file, row.split_page) if getattr(row, "split_file", None) else None,
     )
 
 

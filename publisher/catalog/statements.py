@@ -16,6 +16,13 @@ _this = t.arrival.c.id == bindparam("arrival_id")
 _unrecorded = _this & t.arrival.c.seq.is_(None)
 _unrecorded_filing = (t.filing.c.arrival == bindparam("arrival_id")) & t.filing.c.seq.is_(None)
 
+# Which of many digests are known.
+FILED_DIGESTS = sa.select(t.filing.c.sha256).where(
+    t.filing.c.sha256.in_(bindparam("digests", expanding=True))
+)
+KNOWN_PIXELS = sa.select(t.pixels.c.digest).where(
+    t.pixels.c.digest.in_(bindparam("digests", expanding=True))
+)
 # What publisher/filing/decide asks: about a digest, about a digest and a reason, about a sheet.
 PATH_OF_BYTES = (
     sa.select(t.filing.c.path)
@@ -43,17 +50,15 @@ QUARANTINED_FILE = (
 LATEST_VERSION = sa.select(sa.func.max(t.filing.c.version)).where(
     *[t.filing.c[name] == bindparam(name) for name in SHEET_COLUMNS]
 )
-ABSENCE_OF_SHEET = (
+_box = sa.tuple_(t.absence.c.cevre, t.absence.c.kurul, t.absence.c.sandik)
+ABSENCES_OF_BOXES = (
     sa.select(t.absence)
-    .where(
-        *[t.absence.c[name] == bindparam(name) for name in ("cevre", "kurul", "sandik")],
-        (t.absence.c.karekod == "") | (t.absence.c.karekod == bindparam("karekod")),
-        t.absence.c.withdrawn.is_(None),
-    )
+    .where(_box.in_(bindparam("boxes", expanding=True)), t.absence.c.withdrawn.is_(None))
     .order_by(t.absence.c.karekod, t.absence.c.seq)
-    .limit(1)
 )
 
+ADD_FILING = sa.insert(t.filing)
+ADD_PIXELS = sa.insert(t.pixels)
 # Decisions that are stored, and those that have no ledger record yet.
 SET_DECISION = (
     sa.update(t.arrival)
@@ -77,7 +82,10 @@ UNRECORDED_DECISIONS = (
         t.filing.c.karekod,
         t.filing.c.version,
         t.filing.c.filed_at,
+        t.extract.c.original.label("split_file"),
+        t.extract.c.number.label("split_page"),
     )
+    .outerjoin(t.extract, t.extract.c.arrival == t.arrival.c.id)
     .outerjoin(t.filing, (t.filing.c.arrival == t.arrival.c.id) & t.filing.c.seq.is_(None))
     .where(t.arrival.c.seq.is_(None), t.arrival.c.state.in_((t.STORED, t.READ)))
     .order_by(t.arrival.c.decided_at, t.arrival.c.id, t.filing.c.frame)
@@ -96,13 +104,14 @@ SET_ARRIVAL_DONE = (
     .where(_unrecorded)
     .values(state=bindparam("new_state"), seq=bindparam("number"))
 )
-INCREMENT_TOTAL = (
+ADD_TO_TOTAL = (
     sa.update(t.total)
     .where(t.total.c.name == bindparam("total_name"))
-    .values(number=t.total.c.number + 1)
+    .values(number=t.total.c.number + bindparam("more"))
 )
-INCREMENT_TALLY = (
-    sa.update(t.tally)
-    .where(*[t.tally.c[name] == bindparam(f"of_{name}") for name in TALLY_COLUMNS])
-    .values(number=t.tally.c.number + 1)
+# Both databases have this form of INSERT; SQLAlchemy has one for each.
+ADD_TO_TALLY = sa.text(
+    "INSERT INTO tally (cevre, kurul, secim, belge, number) "
+    "VALUES (:cevre, :kurul, :secim, :belge, :number) "
+    "ON CONFLICT (cevre, kurul, secim, belge) DO UPDATE SET number = tally.number + excluded.number"
 )

@@ -19,7 +19,7 @@ the order must be readable in one place.
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +33,9 @@ from config.settings import Settings
 from config.site import QUARANTINE, SPOOL
 from keys.files import sync, sync_file_system
 from keys.ledger.writer import Clock, Ledger
-from publisher.catalog import absences, forms
+from publisher.catalog import absences
 from publisher.catalog import catalog as states
+from publisher.catalog.absences import RecordedAbsence
 from publisher.catalog.catalog import Catalog
 from publisher.catalog.rows import FilingRow, Original, UnrecordedDecision
 from publisher.filing import decide
@@ -176,6 +177,7 @@ class Filer:
         page of a file that was split.
         """
         self._extracted = []
+        self._catalog.look_up(pages)
         for page in pages:
             self._decide(page)
         if self._extracted:
@@ -270,7 +272,7 @@ class Filer:
         entry = one.entry
         if extent and not more and agreement_on(entry.karekod, page.result.readings).copies > 1:
             belge = entry.sheet.belge
-            forms.learn_extent(self._catalog.connection, belge, extent.copy, extent)
+            self._catalog.extents.learn(belge, extent.copy, extent)
             if page.result.print_map:
                 election = self._context.settings.election.id
                 self._catalog.print_maps.learn(election, entry.sheet, page.result.print_map)
@@ -294,7 +296,8 @@ class Filer:
         rows = self._catalog.unrecorded_decisions()
         if not rows:
             return []
-        events = [self._carry_out_one(row) for row in rows]
+        absent = self._absences_of(rows)
+        events = [self._carry_out_one(row, absent) for row in rows]
         for sha256 in {row.sha256: None for row in rows if row.outcome in _KEPT}:
             assert sha256 is not None  # noqa: S101 - the store has its bytes
             self._store.seal(sha256)
@@ -307,8 +310,7 @@ class Filer:
             numbers.append(self._context.ledger.append(event))
             self._step("recorded")
         self._context.ledger.sync()
-        for row, seq in zip(rows, numbers, strict=True):
-            self._catalog.mark_recorded(row.arrival.id, seq, row.filing.frame if row.filing else 1)
+        self._catalog.mark_all_recorded(zip(rows, numbers, strict=True))
         self._step("all recorded")
         self._catalog.commit()
         self._step("done")
@@ -316,12 +318,19 @@ class Filer:
         again = (self.clean(row.arrival, row.stamp) for row in files)
         return [arrival for arrival in again if arrival]
 
-    def _carry_out_one(self, row: UnrecordedDecision) -> Event:
+    def _absences_of(self, rows: Sequence[UnrecordedDecision]) -> dict[str, RecordedAbsence]:
+        filings = (row.filing for row in rows if row.filing is not None)
+        sheets = ((layout.parse(one.original.path).sheet, one.karekod) for one in filings)
+        return absences.absences_of_sheets(self._catalog.connection, sheets)
+
+    def _carry_out_one(
+        self, row: UnrecordedDecision, absent: Mapping[str, RecordedAbsence]
+    ) -> Event:
         detail: dict[str, Value] = {"page": row.arrival.id}
         if row.sha256 is not None:
             detail["sha256"] = row.sha256
-        if origin := self._catalog.origin_of_extract(row.arrival.id):
-            detail["original"], detail["original_page"] = origin
+        if row.origin:
+            detail["original"], detail["original_page"] = row.origin
         detail |= {
             "decided_at": times.format_stored(row.decided_at),
             "stamp": str(row.stamp),
@@ -334,7 +343,7 @@ class Filer:
                 return Event(FilingEvent.SPLIT, WHO, row.arrival.name, row.what, detail=detail)
             case states.FILED:
                 assert row.filing is not None  # noqa: S101 - the row of a filing has one
-                return self._carry_out_filed(row, row.filing, detail)
+                return self._carry_out_filed(row, row.filing, detail, absent)
             case states.QUARANTINED:
                 return self._carry_out_quarantined(row, detail)
         if karekods := list(filter(is_karekod, row.evidence["texts"])):
@@ -344,7 +353,11 @@ class Filer:
         return Event(FilingEvent.DUPLICATE, WHO, row.arrival.name, row.what, detail=detail)
 
     def _carry_out_filed(
-        self, row: UnrecordedDecision, filing: FilingRow, detail: dict[str, Value]
+        self,
+        row: UnrecordedDecision,
+        filing: FilingRow,
+        detail: dict[str, Value],
+        absences_by_karekod: Mapping[str, RecordedAbsence],
     ) -> Event:
         original = filing.original
         sheet = layout.parse(original.path).sheet
@@ -376,7 +389,7 @@ class Filer:
         }
         if pixels := row.evidence.get("pixels"):
             detail["pixels"] = pixels
-        if absent := absences.absence_of_sheet(self._catalog.connection, sheet, filing.karekod):
+        if absent := absences_by_karekod.get(filing.karekod):
             log.warning("absent-sheet-arrived", path=original.path, recorded=absent.reason)
             detail["absent"] = absent.reason
         return Event(FilingEvent.FILED, WHO, row.arrival.name, row.what, detail=detail)

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from config.registry import RegistryEntry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
 from publisher.catalog import counts
+from publisher.catalog import tables as t
 from publisher.catalog.catalog import Catalog
 from publisher.catalog.counts import Counts
 from publisher.catalog.rows import FilingRow, Original
@@ -64,6 +65,34 @@ def test_an_arrival_counts_under_its_outcome_when_it_is_recorded_and_committed(
     assert counted(opened) == Counts(waiting=5), "nothing counts before the commit"
     expected = Counts(filed=1, versions=1, duplicates=1, quarantined=1, waiting=1)
     assert committed(opened) == expected
+
+
+def every_row(opened: Catalog) -> list[list[tuple[object, ...]]]:
+    tables = (t.arrival, t.filing, t.total, t.tally)
+    queries = (sa.select(table).order_by(*table.primary_key.columns) for table in tables)
+    return [[tuple(row) for row in opened.connection.execute(query)] for query in queries]
+
+
+def test_decisions_are_marked_all_at_once_as_one_by_one(opened: Catalog) -> None:
+    mv = replace(ENTRY, karekod=MV, sheet=replace(SHEET, secim=Secim.MV))
+    two = Filed((FIRST.sheets[0], FiledSheet(3, mv, 1, PATH.replace("cb-", "mv-"))), 2)
+    opened.add_arrivals([arrival(n) for n in range(1, 5)])
+    opened.add_filings(page(1), two, 1684080000, NOON)
+    opened.add_filings(page(2), SECOND, 1684080000, NOON)
+    opened.add_unfiled(page(3), Duplicate(PATH), NOON)
+    opened.commit()
+    recorded = list(zip(opened.unrecorded_decisions(), (7, 8, 9, 10), strict=True))
+
+    opened.mark_all_recorded(recorded)
+    at_once = every_row(opened)
+    assert opened.unrecorded_decisions() == []
+    opened.connection.rollback()
+    for row, seq in recorded:
+        assert opened.mark_recorded(row.arrival.id, seq, row.filing.frame if row.filing else 1)
+
+    assert at_once == every_row(opened)
+    assert committed(opened) == Counts(filed=2, versions=1, duplicates=1, waiting=1)
+    opened.mark_all_recorded([])
 
 
 def test_a_recorded_decision_counts_once(opened: Catalog) -> None:
@@ -164,10 +193,41 @@ def test_the_same_version_or_the_same_bytes_cannot_be_filed_twice(opened: Catalo
     opened.add_arrivals([arrival(1), arrival(2)])
     opened.add_filings(page(1), FIRST, 1684080000, NOON)
 
+    opened.add_filings(page(2), Filed((FiledSheet(1, ENTRY, 1, "another"),), 2), 1684080000, NOON)
     with pytest.raises(sa.exc.IntegrityError):
-        opened.add_filings(
-            page(2), Filed((FiledSheet(1, ENTRY, 1, "another"),), 2), 1684080000, NOON
-        )
+        opened.commit()
+
+
+def test_pages_that_are_looked_up_together_are_found_as_soon_as_they_are_added(
+    opened: Catalog,
+) -> None:
+    pages = [replace(page(n), result=replace(LOOK, pixels=f"{n}" * 64)) for n in (1, 2)]
+    opened.add_arrivals([arrival(n) for n in (1, 2)])
+    opened.add_filings(pages[0], FIRST, 1684080000, NOON)
+    opened.commit()
+
+    opened.look_up(pages)
+    assert opened.path_of_bytes("1" * 64) == opened.path_of_pixels("1" * 64, SHEET) == PATH
+    assert opened.path_of_bytes("2" * 64) is opened.path_of_pixels("2" * 64, SHEET) is None
+
+    opened.add_filings(pages[1], SECOND, 1684080000, NOON)
+    assert opened.path_of_bytes("2" * 64) == opened.path_of_pixels("2" * 64, SHEET) == PATH_2
+
+
+@pytest.mark.parametrize("question", ["version", "pixels", "bytes", "quarantine"])
+def test_each_question_alone_finds_what_is_not_written_yet(opened: Catalog, question: str) -> None:
+    opened.add_arrivals([arrival(1), arrival(2)])
+    look = replace(LOOK, pixels="9" * 64)
+    opened.add_filings(replace(page(1), result=look), FIRST, 1684080000, NOON)
+    opened.add_unfiled(page(2), Quarantined(Reason.NO_KAREKOD), NOON)
+
+    answers = {
+        "version": lambda: opened.latest_version(SHEET) == 1,
+        "pixels": lambda: opened.path_of_pixels("9" * 64, SHEET) == PATH,
+        "bytes": lambda: opened.path_of_bytes("1" * 64) == PATH,
+        "quarantine": lambda: opened.quarantined_path("2" * 64, Reason.NO_KAREKOD) is not None,
+    }
+    assert answers[question]()
 
 
 def test_removing_arrivals_leaves_decided_ones(opened: Catalog) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from config.sheet import Belge
-from publisher.catalog import catalog, forms
+from publisher.catalog import catalog
 from publisher.catalog.catalog import Catalog
 
 
@@ -12,8 +12,8 @@ def test_mean_and_deviation_are_learned_for_each_sheet_type_and_copy(tmp_path: P
     with Catalog(catalog.url(tmp_path)) as opened:
         for left in (13.8, 14.0, 14.2):
             sides = (left, 0.5, 0.4, 21.0)
-            forms.learn_extent(opened.connection, Belge.SANDIK_SONUC, "upper", sides)
-        forms.learn_extent(opened.connection, Belge.IL_BIRLESTIRME, "upper", (9, 1, 1, 1))
+            opened.extents.learn(Belge.SANDIK_SONUC, "upper", sides)
+        opened.extents.learn(Belge.IL_BIRLESTIRME, "upper", (9, 1, 1, 1))
         opened.commit()
 
     with Catalog(catalog.url(tmp_path)) as opened:
