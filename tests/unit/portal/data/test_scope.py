@@ -19,6 +19,8 @@ from portal.data.numbers.boxes import BoxPlace
 from portal.data.numbers.snapshots import BEGINNING, Cursor
 from portal.data.scoped import SORTS, ScopedData
 
+pytestmark = pytest.mark.both_databases
+
 MV = Secim.MV
 OWN = ("34-istanbul-1", "kadikoy-2")
 OTHER_BOARDS = [board for board in BOARDS if board != OWN]

@@ -2,8 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from portal.staff import curve
 from publisher.status.pace import ExpectedPace, Minute
+
+pytestmark = pytest.mark.both_databases
 
 NOW = datetime(2023, 5, 14, 18, 30, 20, tzinfo=UTC)
 END = NOW.replace(second=0)

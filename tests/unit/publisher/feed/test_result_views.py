@@ -13,6 +13,8 @@ from config.site import result_view
 from publisher.feed.chain import CHAINS
 from publisher.feed.feed import CLOSE_SECONDS
 
+pytestmark = pytest.mark.both_databases
+
 ELECTION = "2023-05-14-cb-mv"
 FOLDER = f"{ELECTION}/sonuclar"
 

@@ -29,6 +29,8 @@ from publisher.catalog import counts
 from publisher.fsck.verify import verify
 from publisher.publish import publish
 
+pytestmark = pytest.mark.both_databases
+
 BATCH = f"split| {CB} | {KONAK} | nothing | {MV}"
 
 

@@ -20,6 +20,8 @@ from publisher.requests import queue
 from publisher.requests.handler import RequestHandler
 from publisher.requests.queue import Answer, Request
 
+pytestmark = pytest.mark.both_databases
+
 BOX = "34-istanbul-1/kadikoy-2/1234"
 NUMBERS = count()
 

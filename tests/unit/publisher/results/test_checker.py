@@ -11,6 +11,8 @@ from config.site import REGISTRY_INDEX
 from publisher.results.checker import Checker
 from publisher.results.checks.finding import Check
 
+pytestmark = pytest.mark.both_databases
+
 BOXES = {  # district, board, box: votes for parti-a
     ("34-istanbul-1", "kadikoy-1", "1"): 10,
     ("34-istanbul-1", "kadikoy-2", "1"): 20,

@@ -16,6 +16,8 @@ from publisher.catalog.catalog import Catalog
 from publisher.catalog.catalog import url as catalog_url
 from publisher.status.places import PlaceLine, Places
 
+pytestmark = pytest.mark.both_databases
+
 FORM = Belge.SANDIK_SONUC
 KADIKOY_1, KADIKOY_2 = "34-istanbul-1/kadikoy-1", "34-istanbul-1/kadikoy-2"
 

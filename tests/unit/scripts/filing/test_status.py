@@ -19,6 +19,8 @@ from publisher.page import Arrival, Page, ReadResult, Reason, Stamp, arrival_id
 from publisher.source import Source
 from publisher.store.quarantine import Quarantine, QuarantineNote
 
+pytestmark = pytest.mark.both_databases
+
 GUN_1 = ("/srv/tarama/gun-1", "Permission denied", "chmod 755", "2023-05-14T14:00:00+00:00")
 
 

@@ -8,6 +8,8 @@ from unit.publisher.results.results_site import BALLOT, ResultsSite, row
 from config.sheet import Secim
 from publisher.results.checks.finding import Check, Finding
 
+pytestmark = pytest.mark.both_databases
+
 
 @pytest.fixture
 def site(tmp_path: Path) -> ResultsSite:

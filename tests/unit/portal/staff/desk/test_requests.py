@@ -21,6 +21,8 @@ from portal.staff.desk.desk import Desk
 from portal.staff.desk.requests import Requests
 from publisher.fsck.verify import verify
 
+pytestmark = pytest.mark.both_databases
+
 WANTED = SERIALS["102", "cb"]
 
 

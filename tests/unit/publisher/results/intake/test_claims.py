@@ -14,6 +14,8 @@ from publisher.intake.watch import Candidate
 from publisher.page import Stamp
 from publisher.source import Source
 
+pytestmark = pytest.mark.both_databases
+
 
 def settled(site: ResultsSite, name: str, unchanged: float = 3.0) -> Candidate:
     """Return a file in results/ that was not renamed into place, as the watch offers it."""
