@@ -16,7 +16,6 @@ lock (flock(2)) on the party's folder. These files are no evidence: each step is
 `ledgers/access` and `ledgers/operations`, with the SHA-256 of the form.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -33,6 +32,7 @@ from config import times
 from config.fault import Fault, Faults
 from config.site import ACCESS_REQUESTS, access_requests_folder
 from keys import files
+from keys.folder_lock import FolderLock
 
 MAX_REQUESTS = 200  # of one party
 _DRAFT = "draft.json"
@@ -137,20 +137,19 @@ def locked(site: Path, party: str, sleep: Callable[[float], object] = time.sleep
         owner = (site / ACCESS_REQUESTS).parent.stat()
         for each in (folder.parent, folder):
             os.chown(each, owner.st_uid, owner.st_gid)
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    end = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            lock = FolderLock(folder)
+            break
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise Conflict(f"another operator works on the request of {party}") from None
+            sleep(_LOCK_POLL)
     try:
-        end = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise Conflict(f"another operator works on the request of {party}") from None
-                sleep(_LOCK_POLL)
         yield
     finally:
-        os.close(descriptor)
+        lock.close()
 
 
 def draft(site: Path, party: str) -> Draft | None:

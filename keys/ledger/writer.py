@@ -13,7 +13,6 @@ number of days (`ledger.keep_days`); they wrote a `removed` record for each, and
 """
 
 import errno
-import fcntl
 import os
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from pathlib import Path
 
 from config.event import Event
 from config.settings import LedgerSettings, Sync
+from keys.folder_lock import FolderLock
 from keys.ledger import note, segments
 from keys.ledger.record import format_records, parse_record, seq_of
 
@@ -93,7 +93,7 @@ class Ledger:
             if plain:
                 first, segment = plain[-1]
             self._file = _open_segment(segment)
-            os.fsync(self._lock)
+            os.fsync(self._lock.descriptor)
             moved = self._move_damaged_end(segment, first)
             self._size = os.fstat(self._file).st_size
             self._torn = False  # a part of a record may be behind `_size`
@@ -154,12 +154,15 @@ class Ledger:
 
     def close(self) -> None:
         """Sync, and release the lock."""
-        for name in ("_file", "_lock"):
-            descriptor = self.__dict__.pop(name, None)
+        file, lock = self.__dict__.pop("_file", None), self.__dict__.pop("_lock", None)
+        for descriptor in (file, lock.descriptor if lock else None):
             if descriptor is not None:
                 with suppress(OSError):
                     os.fsync(descriptor)
-                os.close(descriptor)
+        if file is not None:
+            os.close(file)
+        if lock is not None:
+            lock.close()
 
     def __enter__(self) -> "Ledger":
         return self
@@ -176,7 +179,7 @@ class Ledger:
         path = self._folder / segments.file_name(self._next, segments.PLAIN)
         fresh = _open_segment(path)
         try:
-            os.fsync(self._lock)
+            os.fsync(self._lock.descriptor)
         except OSError:
             os.close(fresh)
             raise
@@ -200,7 +203,7 @@ class Ledger:
             file.write(os.pread(self._file, size - end, end))
             file.flush()
             os.fsync(file.fileno())
-        os.fsync(self._lock)
+        os.fsync(self._lock.descriptor)
         os.ftruncate(self._file, end)
         return size - end
 
@@ -235,15 +238,12 @@ def _open_segment(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
-def _lock_folder(folder: Path, wait_seconds: float) -> int:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _lock_folder(folder: Path, wait_seconds: float) -> FolderLock:
     deadline = time.monotonic() + wait_seconds
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
+            return FolderLock(folder)
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                os.close(descriptor)
                 raise LedgerBusy(f"{folder}: another process writes it, stop that one") from None
             time.sleep(0.02)

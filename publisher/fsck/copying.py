@@ -17,8 +17,6 @@ in a text, which only a row of a batch that was not accepted may have: it become
 the copy is compared with that.
 """
 
-import fcntl
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -32,6 +30,7 @@ from config import times
 from config.fault import Fault, Faults
 from config.site import CATALOG, FILING, LEDGERS, RESULTS_DATABASE, RESULTS_LEDGER
 from keys.files import sync
+from keys.folder_lock import FolderLock
 from publisher import migrations
 from publisher.catalog import tables as catalog_tables
 from publisher.database import (
@@ -88,12 +87,9 @@ def no_publisher(site: Path) -> Iterator[None]:
         for name in (FILING, RESULTS_LEDGER):
             folder = site / LEDGERS / name
             try:
-                descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                stack.callback(FolderLock(folder).close)
             except FileNotFoundError:
                 continue  # no publisher has ever run
-            stack.callback(os.close, descriptor)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 wrong = "the publisher runs, stop it first: `ssps publish`, or `ssps run`"
                 raise Faults([Fault(str(LEDGERS / name), "", wrong)]) from None

@@ -1,12 +1,11 @@
 """The findings of a check (publisher/fsck/verify), and whether a publisher runs."""
 
-import fcntl
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from config.site import FILING, LEDGERS, ledgers_of_kind
+from keys.folder_lock import FolderLock
 from keys.operations import server_state
 from publisher.fsck.repair import Repair
 
@@ -45,15 +44,11 @@ def is_writing(ledger: Path) -> bool:
     that moment waits for the lock (publisher/publish).
     """
     try:
-        descriptor = os.open(ledger, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        FolderLock(ledger, shared=True).close()
     except FileNotFoundError:
         return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    finally:
-        os.close(descriptor)
     return False
 
 
