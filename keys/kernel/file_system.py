@@ -21,6 +21,7 @@ _LOCAL = {
     "zfs": 0x2FC12FC1,
 }
 _KINDS = frozenset(_LOCAL.values())
+_FUSE = 0x65735546
 
 
 class _Statfs(ctypes.Structure):
@@ -33,7 +34,16 @@ def is_local(descriptor: int) -> bool:
 
     A file system that is not known here counts as a share.
     """
+    return _kind(descriptor) in _KINDS
+
+
+def has_syncfs(descriptor: int) -> bool:
+    """Return False if syncfs(2) does nothing: the kernel does not pass it on to a FUSE program."""
+    return _kind(descriptor) != _FUSE
+
+
+def _kind(descriptor: int) -> int:
     found = _Statfs()
     if libc.fstatfs(descriptor, ctypes.byref(found)) != 0:
         raise os_error()
-    return found.f_type & 0xFFFFFFFF in _KINDS
+    return int(found.f_type) & 0xFFFFFFFF

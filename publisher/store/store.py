@@ -23,6 +23,7 @@ from config.site import STORE, TREES, original_file
 from keys import digest
 from keys.digest import Digests
 from keys.files import sync_file_system
+from keys.kernel import file_system
 from keys.operations import site_keys
 
 STAGED = ".staged-"
@@ -61,6 +62,7 @@ class Store:
         if self._originals.stat().st_dev != self._trees.stat().st_dev:
             wrong = "is on another file system than store/, hard links need both on one"
             raise Faults([Fault(str(TREES), "", wrong)])
+        self._sync_each = not _has_syncfs(self._originals)
 
     def make_root(self, party: str) -> None:
         """Create the root folder of a party's tree."""
@@ -86,6 +88,8 @@ class Store:
                 if len(self._digests) > _MAX_DIGESTS:
                     del self._digests[next(iter(self._digests))]
             os.fchmod(descriptor, FILE_MODE)
+            if self._sync_each:
+                os.fsync(descriptor)
         self._dirty = True
         return path
 
@@ -306,6 +310,14 @@ class Store:
         if self._needs_chmod:
             os.chmod(folder, _FOLDER_MODE)  # noqa: PTH101 - see `link`
         return True
+
+
+def _has_syncfs(folder: Path) -> bool:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return file_system.has_syncfs(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _umask() -> int:

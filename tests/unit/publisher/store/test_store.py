@@ -8,6 +8,7 @@ import pytest
 
 from config.fault import Faults
 from keys import digest
+from keys.kernel import file_system
 from publisher.store import store as store_module
 from publisher.store.store import CannotLink, Store
 
@@ -36,6 +37,20 @@ def test_an_original_is_stored_by_its_digest_read_only_with_the_filing_time(stor
     assert original.read_bytes() == CONTENT
     assert stat.S_IMODE(original.stat().st_mode) == 0o444
     assert original.stat().st_mtime_ns == 1684080000_000_000_000
+
+
+@pytest.mark.parametrize("syncfs", [True, False])
+def test_a_page_is_synced_by_itself_only_where_syncfs_does_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syncfs: bool
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(file_system, "has_syncfs", lambda descriptor: syncfs)
+    store = Store(tmp_path)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+
+    staged = store.stage("arrival-1", CONTENT)
+
+    assert synced == ([] if syncfs else [staged.stat().st_ino])
 
 
 def test_an_original_has_its_digests_stored_with_it(store: Store) -> None:
