@@ -108,6 +108,7 @@ def read(site: Path, parties_toml: bytes | None = None) -> tuple[Settings | None
             agreed.intake.mounts,
             tuple(agreed.intake.ignore_folders),
             tuple(agreed.intake.ignore_files),
+            agreed.intake.keep_seconds,
         ),
         parties=parties,
         ledger=LedgerSettings(**agreed.ledger.model_dump()),

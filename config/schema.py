@@ -207,6 +207,7 @@ class Intake(_Strict):
     settle_seconds: Annotated[float, Field(strict=True, ge=0, le=3600)] = 2.0
     rescan_seconds: Annotated[float, Field(strict=True, gt=0, le=3600)] = 30.0
     quiet_seconds: Annotated[float, Field(strict=True, ge=0, le=86_400)] = 600.0
+    keep_seconds: Annotated[float, Field(strict=True, ge=0, le=86_400)] = 0.0
     mounts: Annotated[bool, Field(strict=True)] = False
     ignore_folders: list[_Pattern] = list(litter.FOLDERS)
     ignore_files: list[_Pattern] = list(litter.FILES)

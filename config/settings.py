@@ -88,8 +88,10 @@ class IntakeSettings:
     """Where scans arrive, and how long the publisher waits, in seconds.
 
     A file that could still be open for writing stays in its folder until it has not changed for
-    `quiet_seconds`. With `mounts` each folder must be a mount point. Files and folders whose names
-    match a pattern of `ignore_files` or `ignore_folders` are not scans (config/litter).
+    `quiet_seconds`. With `keep_seconds` every file stays at least that long, so that a standby that
+    takes over finds what it has no copy of. With `mounts` each folder must be a mount point. Files
+    and folders whose names match a pattern of `ignore_files` or `ignore_folders` are not scans
+    (config/litter).
     """
 
     folders: tuple[Path, ...]
@@ -99,6 +101,12 @@ class IntakeSettings:
     mounts: bool = False
     ignore_folders: tuple[str, ...] = litter.FOLDERS
     ignore_files: tuple[str, ...] = litter.FILES
+    keep_seconds: float = 0.0
+
+    @property
+    def held_seconds(self) -> float:
+        """How long a file that stays in its folder must be unchanged before it is removed."""
+        return max(self.quiet_seconds, self.keep_seconds)
 
     @property
     def litter(self) -> litter.Litter:

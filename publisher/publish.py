@@ -208,9 +208,7 @@ class _Run:
             stack.callback(self._pool.close)
             stack.callback(self._stop_feed)
             now = time.monotonic()
-            self._held = HeldSources(
-                settings.intake.quiet_seconds, self._filer.report_not_removable
-            )
+            self._held = HeldSources(settings.intake.held_seconds, self._filer.report_not_removable)
             for source, stamp in self._filer.left_behind.items():
                 self._held.add(source, stamp, now)
             self._intake = Intake(

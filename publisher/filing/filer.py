@@ -111,7 +111,7 @@ class Filer:
         self._reported_folders: set[str] = set()
         self._postponed: list[tuple[Candidate, spool.Postponed]] = []
         intake = context.settings.intake
-        self._patience = spool.Patience(intake.settle_seconds, intake.quiet_seconds)
+        self._patience = spool.Patience.of(intake)
         self._extracted: list[Arrival] = []
 
     def claim(self, candidates: Sequence[Candidate]) -> list[Arrival]:
@@ -133,7 +133,7 @@ class Filer:
         claimed, missed = [], []
         for arrival, candidate in found:
             try:
-                became = spool.claim(arrival, self._spool, hold=True)
+                became = spool.claim(arrival, self._spool, hold=True, keep=self._patience.keep)
                 if became is not spool.Claim.MOVED:
                     self.note_left_behind(arrival)
                 if became is spool.Claim.NOT_REMOVABLE:

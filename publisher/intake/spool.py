@@ -9,6 +9,7 @@ whether they look complete (`Doubt`). What happens then depends on the writers
                        not be moved, it is copied and then removed if that is allowed.
     some, or unknown   the file is copied and stays in the intake, because its writer would write
                        the rest to a file without a name. publisher/intake/held removes it later.
+    any, and `keep`    the same, so that a standby that takes over can claim the file once more.
 
 A copy is durable before its source is removed. A crash between the two leaves the copy and an
 unchanged source, which is then held like any other. A file that is too large to be read is not
@@ -27,6 +28,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
+from config.settings import IntakeSettings
 from keys.files import sync
 from publisher.intake import ending
 from publisher.intake.lease import StillWritten, Writers, blocking_writers, without_writers
@@ -78,10 +80,20 @@ class Claim(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a file must not change, in seconds: `settle` at least, `quiet` if in doubt."""
+    """How long a file must not change, in seconds: `settle` at least, `quiet` if in doubt.
+
+    With `keep` it stays in the intake for a while after it was claimed.
+    """
 
     settle: float
     quiet: float
+    keep: bool = False
+
+    @classmethod
+    def of(cls, settings: IntakeSettings) -> "Patience":
+        """Return what the settings state."""
+        keep = settings.keep_seconds > 0
+        return cls(settings.settle_seconds, settings.quiet_seconds, keep)
 
 
 class Doubt(NamedTuple):
@@ -165,12 +177,18 @@ def _reason_to_wait(doubt: Doubt | None, writers: Writers, patience: Patience) -
 
 
 def claim(
-    arrival: Arrival, spool: Path, *, hold: bool = False, most: int = MAX_FILE_BYTES
+    arrival: Arrival,
+    spool: Path,
+    *,
+    hold: bool = False,
+    keep: bool = False,
+    most: int = MAX_FILE_BYTES,
 ) -> Claim:
     """Move or copy the arrival's source into the spool.
 
     With `hold`, a source that could still be written to stays in the intake, and one of more than
-    `most` bytes is linked to. Raises SourceChanged or Postponed, and OSError if the disk fails.
+    `most` bytes is linked to. With `keep` as well, every source stays. Raises
+    SourceChanged or Postponed, and OSError if the disk fails.
     """
     target = spool / arrival.file
     with _errors_of_source(), parent(arrival.source) as (folder, name):
@@ -192,7 +210,7 @@ def claim(
         descriptor = _open(name, folder, found)
         try:
             if hold:
-                return _claim_page(arrival, folder, name, descriptor, target)
+                return _claim_page(arrival, folder, name, descriptor, target, keep)
             # What a writer adds to the source during the copying would be missing in the copy.
             with without_writers(descriptor):
                 _copy_unchanged(arrival, descriptor, target)
@@ -203,12 +221,15 @@ def claim(
             os.close(descriptor)
 
 
-def _claim_page(arrival: Arrival, folder: int, name: str, descriptor: int, target: Path) -> Claim:
+def _claim_page(
+    arrival: Arrival, folder: int, name: str, descriptor: int, target: Path, keep: bool
+) -> Claim:
     with blocking_writers(descriptor) as writers:
-        if writers is Writers.NONE and _renamed(name, folder, target):
+        final = writers is Writers.NONE and not keep
+        if final and _renamed(name, folder, target):
             return Claim.MOVED
         _copy_unchanged(arrival, descriptor, target)
-        return finish_claim(arrival) if writers is Writers.NONE else Claim.HELD
+        return finish_claim(arrival) if final else Claim.HELD
 
 
 def _renamed(name: str, folder: int, target: Path) -> bool:

@@ -172,7 +172,7 @@ class ResultsRun:
                 clock,
                 stopped=stop.is_set,
                 step=step,
-                patience=Patience(settings.intake.settle_seconds, settings.intake.quiet_seconds),
+                patience=Patience.of(settings.intake),
             )
             self._intake = ResultIntake(context)
             # What an earlier run decided is recorded before the results are counted.
@@ -186,7 +186,7 @@ class ResultsRun:
             self._claimed = self._intake.unfinished()
             claims = self._claims = self._intake.claims
             self._held = HeldSources(
-                settings.intake.quiet_seconds, claims.report_not_removable, MAX_BATCH_BYTES
+                settings.intake.held_seconds, claims.report_not_removable, MAX_BATCH_BYTES
             )
             self._watched = Intake(
                 (site / RESULTS,),

@@ -135,7 +135,8 @@ class BatchClaims:
 
     def _claim(self, arrival: Arrival, candidate: Candidate) -> bool:
         try:
-            became = spool.claim(arrival, self.spool, hold=True, most=MAX_BATCH_BYTES)
+            keep = self._patience.keep
+            became = spool.claim(arrival, self.spool, hold=True, keep=keep, most=MAX_BATCH_BYTES)
         except spool.SourceChanged as reason:
             if isinstance(reason, spool.Postponed):
                 self._postponed.append((candidate, reason))

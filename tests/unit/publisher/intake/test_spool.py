@@ -242,6 +242,15 @@ def test_a_page_that_may_still_be_open_is_copied_and_stays(folders: Path) -> Non
     assert spool.is_source_unchanged(arrival)
 
 
+def test_a_page_that_is_kept_for_a_standby_is_copied_and_stays_as_it_is(folders: Path) -> None:
+    arrival = arrived(folders)
+
+    assert spool.claim(arrival, folders / "spool", hold=True, keep=True) is spool.Claim.HELD
+
+    assert (folders / "spool" / arrival.file).read_bytes() == b"a page"
+    assert spool.is_source_unchanged(arrival)
+
+
 def test_a_page_that_is_open_for_writing_is_not_removed(folders: Path) -> None:
     arrival = arrived(folders)
     with (folders / "in" / "a.jpg").open("ab"):
