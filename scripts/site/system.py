@@ -3,9 +3,10 @@
 Nothing runs as root. The daemons run as the system user `ssps`, who owns the site. Scanners are in
 the group `ssps-scan`, which may write to the intake and nowhere else. Operators work as the same
 user: `sudo -u ssps ssps ...`. The units are made from the templates in scripts/units. All share one
-systemd sandbox. Only server, portal and staff site have network access, and may use ports below
-1024; the server may also change the root directory of its sessions (CAP_SYS_CHROOT). The publisher
-may ask the kernel whether a scanner still writes to a file (CAP_LEASE).
+systemd sandbox. Server, portal and staff site have network access, and may use ports below 1024.
+The publisher has network access only if the catalog is in PostgreSQL. The server may also change
+the root directory of its sessions (CAP_SYS_CHROOT). The publisher may ask the kernel whether a
+scanner still writes to a file (CAP_LEASE).
 """
 
 import grp
@@ -30,6 +31,8 @@ PORTAL_UNIT, STAFF_UNIT = "ssps-portal.service", "ssps-staff.service"
 SHARE = Path("/usr/local/share")
 PACKAGED = Path("/usr/bin/ssps")  # the command of the Debian package
 UNITS = ("ssps.target", "ssps-publish.service", "ssps-serve.service", PORTAL_UNIT, STAFF_UNIT)
+_NO_NETWORK = "PrivateNetwork=yes\nRestrictAddressFamilies=AF_UNIX\nIPAddressDeny=any"
+_NETWORK = "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX"
 _MARGIN = 10  # seconds from the end of the server's draining to SIGKILL
 _SITE_MODE = 0o751
 _INTAKE_MODE = 0o2770  # setgid: a new file belongs to the scanners' group
@@ -47,6 +50,7 @@ def units(site: Path, settings: Settings, executable: Path) -> Mapping[str, str]
         "@SITE@": str(site),
         "@WRITABLE@": " ".join(map(str, _outside_site(site, [site, *settings.intake.folders]))),
         "@SERVED@": " ".join(str(site / folder) for folder in (LEDGERS, STATE, KEYS)),
+        "@NETWORK@": _NETWORK if settings.catalog.url else _NO_NETWORK,
         "@WEB@": "".join(f" {name}" for name in web if name not in absent),
         "@DRAIN@": str(round(settings.sftp.drain_seconds) + _MARGIN),
     }

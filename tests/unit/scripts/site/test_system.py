@@ -101,6 +101,16 @@ def test_the_publisher_may_write_an_intake_outside_the_site(tmp_path: Path) -> N
     assert f"\nReadWritePaths={site} /mnt/tarayici\n" in made["ssps-publish.service"]
 
 
+def test_the_publisher_may_connect_only_if_the_catalog_is_in_postgresql(tmp_path: Path) -> None:
+    text = office.SITE_TOML + '[catalog]\nurl = "postgresql+psycopg://ssps@db.example/ssps"\n'
+    site = office.site(tmp_path / "srv", site_toml=text)
+
+    made = system.units(site, load.load(site), Path("/bin/true"))["ssps-publish.service"]
+
+    assert "\nRestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX\n" in made
+    assert "PrivateNetwork" not in made and "IPAddressDeny" not in made
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root sets up a machine")
 def test_an_ssps_that_the_user_cannot_reach_is_a_fault(tmp_path: Path) -> None:
     hidden = tmp_path / "hidden"
