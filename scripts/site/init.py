@@ -50,7 +50,7 @@ from publisher.intake import lease
 from scripts.access.ring_change import key_holders
 from scripts.daemons import obstacles
 from scripts.shared import console
-from scripts.site import disk_budget
+from scripts.site import disk_budget, shared_files
 from scripts.site import system as system_
 from sftpd.sandbox import sandbox
 
@@ -126,6 +126,7 @@ folders = ["intake"]             # where scanners drop pages; relative to the si
 settle_seconds = 2.0             # a file is read when it has not changed for this long
 rescan_seconds = 30.0            # how often to scan the folders; network shares send no events
 # quiet_seconds = 600.0          # how long a file that could still be open stays in its folder
+# keep_seconds = 0.0             # how long every file stays, for a standby that takes over
 # mounts = true                  # each folder must be a mount point: a share that is mounted
 # ignore_folders = ["@eaDir", ".*"]   # names of folders that hold no scans; replaces the whole list
 # ignore_files = ["Thumbs.db", ".*"]  # the same for files
@@ -331,12 +332,18 @@ def check(as_json: bool, site: Path) -> None:
     """Report every problem of the site, one per line.
 
     Checks settings, keys and registry, and everything without which `ssps run` would stop: the
-    intake folders, the disk of trees and store, the ports. Each line names the file, the key, what
+    intake folders, the disk of trees and store, the ports, and what several
+    hosts need of a shared file system. Each line names the file, the key, what
     is wrong and what to do. Exit code 1 if there is a problem. Notes, such as
     what the kernel offers to sandbox a session, are printed on stderr.
     """
     console.err.print(f"note: this kernel has {sandbox.kernel()}")
     found = list(find_faults(site))
+    lacks = list(_shared_file_lacks(site))
+    found += [lack.fault() for lack in lacks if lack.serious]
+    for lack in lacks:
+        if not lack.serious:
+            console.err.print(f"note: {lack.fault()}", soft_wrap=True)
     if as_json:
         rows = [{"file": f.file, "key": f.key, "message": f.message} for f in found]
         click.echo(json.dumps(rows, ensure_ascii=False))
@@ -369,6 +376,14 @@ def check(as_json: bool, site: Path) -> None:
     for note in _lease_notes(settings):
         console.err.print(f"note: {note}")
     console.err.print(f"OK: {len(settings.parties)} parties, no problems")
+
+
+def _shared_file_lacks(site: Path) -> Iterator[shared_files.Lack]:
+    """Yield what the site's folders lack if more than one host may work on them."""
+    settings, _ = load.read(site)
+    if settings is not None and shared_files.concerned(settings):
+        mirroring = sum(party.mirrors for party in settings.parties)
+        yield from shared_files.probe(site, mirroring + 1)
 
 
 def _lease_notes(settings: Settings) -> Iterator[str]:

@@ -41,7 +41,8 @@ def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ring, "PasswordHasher", CheapHasher)
 
 
-_MEMORY = Path("/dev/shm")
+# Another folder, such as one on a shared file system, if SSPS_TEST_FOLDER names it.
+_MEMORY = Path(os.environ.get("SSPS_TEST_FOLDER", "/dev/shm"))
 _NEEDED_BYTES = 1_000_000_000
 
 
