@@ -17,6 +17,7 @@ _COMMANDS = {
     "init": "scripts.site.init:init",
     "check": "scripts.site.init:check",
     "recover": "scripts.site.recover:recover",
+    "site": "scripts.site.state:site_",
     "status": "scripts.filing.status:status",
     "verify": "scripts.filing.verify:verify",
     "rebuild": "scripts.filing.verify:rebuild_",

@@ -11,6 +11,8 @@ EXAMPLES = {
     "init": f"ssps init /srv/ssps/2023 {_WHY}",
     "check": "ssps check --site /srv/ssps/2023",
     "recover": f"ssps recover --dry-run {_WHY}",
+    "site export-state": f"ssps site export-state - --keys {_WHY} | ssh standby ...",
+    "site import-state": "ssps site import-state - --site /srv/ssps",
     "status": f"ssps status {_BOARD} --missing",
     "verify": "ssps verify --quick",
     "rebuild": f"ssps rebuild parti-a {_WHY}",

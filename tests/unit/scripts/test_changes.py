@@ -91,12 +91,14 @@ CHANGES: dict[str, list[str]] = {
     "desk reject": [HELD],
     "rebuild": ["parti-a", "--grace", "0"],
     "export": ["parti-a", "--to", "@bags"],
+    "site export-state": ["@state"],
 }
 # Their target is a PostgreSQL: tests/unit/scripts/filing/test_catalog.py.
 ELSEWHERE = {"catalog copy", "catalog migrate"}
 # These read the site, or write only to a place that the operator names.
 READS = {
     "check",
+    "site import-state",
     "catalog show",
     "status",
     "absent list",

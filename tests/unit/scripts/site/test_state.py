@@ -1,0 +1,51 @@
+from pathlib import Path
+
+from office import Ssps
+
+from keys.ledger import segments
+
+
+def test_an_exported_state_is_imported_as_a_site(site: Path, tmp_path: Path, ssps: Ssps) -> None:
+    copy, new = tmp_path / "copy", tmp_path / "new"
+
+    exported = ssps("site", "export-state", copy, "--keys", "--why", "standby", "--site", site)
+    imported = ssps("site", "import-state", copy, "--site", new)
+
+    assert (exported.exit_code, imported.exit_code) == (0, 0), exported.stderr + imported.stderr
+    for name in ("site.toml", "parties.toml", "keys/host/ssh_host_ed25519_key"):
+        assert (new / name).read_bytes() == (site / name).read_bytes()
+    [record] = [r.event for r in segments.read_records(new / "ledgers/operations")]
+    assert (record.event, record.what) == ("site export-state", str(copy))
+    assert record.detail["keys"] is True and record.detail["why"] == "standby"
+
+
+def test_a_copy_without_keys_says_so_on_both_machines(
+    site: Path, tmp_path: Path, ssps: Ssps
+) -> None:
+    copy, new = tmp_path / "copy", tmp_path / "new"
+
+    exported = ssps("site", "export-state", copy, "--why", "audit", "--site", site)
+    imported = ssps("site", "import-state", copy, "--site", new)
+
+    assert "without keys/" in exported.stderr and "add --keys" in exported.stderr
+    assert "no keys/" in imported.stderr
+    assert not (new / "keys").exists()
+
+
+def test_an_import_does_not_write_over_a_site(site: Path, tmp_path: Path, ssps: Ssps) -> None:
+    copy = tmp_path / "copy"
+    ssps("site", "export-state", copy, "--why", "standby", "--site", site)
+
+    imported = ssps("site", "import-state", copy, "--site", site)
+
+    assert imported.exit_code == 1
+    assert "site.toml: is in the site's folder already" in imported.stderr
+
+
+def test_a_copy_is_not_written_into_a_folder_that_exists(
+    site: Path, tmp_path: Path, ssps: Ssps
+) -> None:
+    exported = ssps("site", "export-state", tmp_path, "--why", "standby", "--site", site)
+
+    assert exported.exit_code == 1
+    assert f"{tmp_path}: File exists" in exported.stderr
