@@ -193,7 +193,7 @@ def export(site: Path, target: Target, made: datetime, *, with_keys: bool) -> Ma
     """Copy the state of a site to `target`, and return the manifest, which it has as well."""
     copied = []
     with tempfile.TemporaryDirectory(prefix="ssps-state-") as scratch:
-        for path in _paths(site, with_keys):
+        for path in paths(site, with_keys=with_keys):
             with suppress(FileNotFoundError):  # it was replaced or compressed meanwhile
                 copied.append(_copy(site, path, target, Path(scratch)))
     manifest = Manifest(times.format_time(made), with_keys, tuple(copied))
@@ -229,7 +229,7 @@ def _back_up(database: Path, copy: Path) -> None:
         new.execute("PRAGMA journal_mode = DELETE")  # no second file beside it
 
 
-def _paths(site: Path, with_keys: bool) -> Iterator[Path]:
+def paths(site: Path, *, with_keys: bool) -> Iterator[Path]:
     """Yield the files to copy, in the order in which they are copied."""
     secret = load.catalog(site).password_file
     for path in sorted(site.iterdir()):

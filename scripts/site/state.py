@@ -1,5 +1,6 @@
 """`ssps site export-state` and `import-state`: what a second machine needs to go on with a site."""
 
+import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,23 +22,34 @@ _WITHOUT_KEYS = (
 
 @click.group("site")
 def site_() -> None:
-    """Copy the state of a site to a second machine: a standby, or its new home."""
+    """Copy the state of a site to a second machine."""
 
 
 @site_.command("export-state")
-@click.argument("target", metavar="DIR|-")
+@click.argument("target", metavar="DIR")
 @click.option("--keys", "with_keys", is_flag=True, help="Include private keys and credentials.")
+@click.option("--dry-run", is_flag=True, help="Print which files would be copied.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object; not with a pipe.")
 @console.why_option("Who gets the copy, for the record.")
 @console.with_site
-def export_state(target: str, with_keys: bool, why: str, site: Path) -> None:
-    """Copy settings, ledgers, registry, ballot and state to DIR, or as tar to stdout.
+def export_state(
+    target: str, with_keys: bool, dry_run: bool, as_json: bool, why: str, site: Path
+) -> None:
+    """Copy settings, ledgers and state to DIR, or to a pipe.
 
+    DIR is a new folder, or `-` for a tar archive on stdout.
     The copy ends with a manifest of all its files and their SHA-256. Without
     --keys it has no private key, no credential and no password. It never has
     the pages and results themselves (store, trees, feed, snapshots, quarantine,
     intake, results), which rsync copies, and no table of PostgreSQL.
     The daemons may run. docs/deploy/standby.md has all steps.
     """
+    if as_json and target == _STREAM and not dry_run:
+        raise click.UsageError("--json and an archive cannot both go to stdout")
+    if dry_run:
+        listed = [str(path) for path in state_copy.paths(site, with_keys=with_keys)]
+        _print(as_json, "export-state", dry_run=True, changed=False, what=target, files=listed)
+        return
     if target == _STREAM and sys.stdout.isatty():
         raise click.UsageError("this would print an archive on the terminal: write it to a pipe")
     if not with_keys:
@@ -56,13 +68,20 @@ def export_state(target: str, with_keys: bool, why: str, site: Path) -> None:
         manifest = state_copy.export(site, folder, made, with_keys=with_keys)
     size = sum(file.size for file in manifest.files)
     click.echo(f"{where}: {len(manifest.files)} files, {size} bytes", err=True)
+    if as_json:
+        copied = [file.path for file in manifest.files]
+        _print(as_json, "export-state", dry_run=False, changed=True, what=where, files=copied)
 
 
 @site_.command("import-state")
-@click.argument("source", metavar="DIR|-")
+@click.argument("source", metavar="COPY", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @console.with_new_site
-def import_state(source: str, site: Path) -> None:
-    """Put such a copy into the folder of a site that has none of its files yet.
+def import_state(source: str, as_json: bool, site: Path) -> None:
+    """Install a copy in the folder of a site without its files.
+
+    COPY is the folder of `export-state`, or `-` for an archive on stdin; DIR is
+    the site's folder.
 
     Every file is compared with the manifest first; if one is missing or damaged,
     nothing is changed. The folder may have pages already (store, trees and the
@@ -77,3 +96,17 @@ def import_state(source: str, site: Path) -> None:
     click.echo(f"{site}: {len(manifest.files)} files as they were at {manifest.made}", err=True)
     if not manifest.keys:
         click.echo(f"note: the copy has no {KEYS}/, so no daemon can start here yet", err=True)
+    if as_json:
+        copied = [file.path for file in manifest.files]
+        _print(
+            as_json, "import-state", changed=True, what=str(site), made=manifest.made, files=copied
+        )
+
+
+def _print(as_json: bool, command: str, *, files: list[str], **fields: object) -> None:
+    if as_json:
+        found = {"command": f"site {command}", **fields, "files": files}
+        click.echo(json.dumps(found, ensure_ascii=False))
+        return
+    for path in files:
+        click.echo(path)

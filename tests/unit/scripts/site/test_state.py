@@ -32,6 +32,19 @@ def test_a_copy_without_keys_says_so_on_both_machines(
     assert not (new / "keys").exists()
 
 
+def test_a_dry_run_names_the_files_and_copies_nothing(
+    site: Path, tmp_path: Path, ssps: Ssps
+) -> None:
+    words = ("site", "export-state", tmp_path / "copy", "--dry-run", "--why", "x", "--site", site)
+
+    listed = ssps(*words).stdout.splitlines()
+    with_keys = ssps(*words, "--keys").stdout.splitlines()
+
+    assert {"site.toml", "parties.toml"} <= set(listed)
+    assert "keys/host/ssh_host_ed25519_key" in set(with_keys) - set(listed)
+    assert not (tmp_path / "copy").exists()
+
+
 def test_an_import_does_not_write_over_a_site(site: Path, tmp_path: Path, ssps: Ssps) -> None:
     copy = tmp_path / "copy"
     ssps("site", "export-state", copy, "--why", "standby", "--site", site)
