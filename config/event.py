@@ -85,11 +85,11 @@ none, or a malformed one). If there are more addresses than the server tracks, `
 
 The reason of session-end, if the server ended the session, is `party suspended`, `party removed`,
 `address withdrawn`, `key revoked`, `key expired`, `password must be changed`, `scope changed`,
-`not yet open`, `access closed`, `rehearsal over`, `too much memory`, `ended by operator` or
-`server stopped`; otherwise `closed`, `no login in time`, `client stalled`, `idle`,
-`protocol error`, `server error` or `killed`. If the server ended a session after its login, the
-record names the credential again. Of a session without a login, it names the client's version. If
-client and server share no algorithm, `missing` has what the client offers instead, such as
+`not yet open`, `access closed`, `rehearsal over`, `too much memory`, `too many sessions`,
+`ended by operator` or `server stopped`; otherwise `closed`, `no login in time`, `client stalled`,
+`idle`, `protocol error`, `server error` or `killed`. If the server ended a session after its login,
+the record names the credential again. Of a session without a login, it names the client's version.
+If client and server share no algorithm, `missing` has what the client offers instead, such as
 `key exchange: diffie-hellman-group1-sha1; MAC: hmac-md5`.
 
 close has the SHA-256 of the file that was served: it was proven by the file's seal, or computed.

@@ -56,6 +56,7 @@ own, `ledgers/transfer@gw2/`, and the files of running daemons are in a folder o
 
     state/hosts/gw2/serving.json      and likewise sessions.json, web-sessions.json,
                                       publishing.json, portal.json, staff.json, signer.sock, *.lock
+    state/hosts/gw2/gateway.json      what the SFTP server of that host counts for the limits
 
     state/reload.json                 replaced by a command: the settings must be read again
 
@@ -117,6 +118,7 @@ RESULTS_SPOOL = STATE / "results-spool"
 REQUESTS = STATE / "errands"
 SERVER_STATE = STATE / "serving.json"
 RELOAD = STATE / "reload.json"
+GATEWAY_STATE = STATE / "gateway.json"  # of a named host only
 LIVE_SESSIONS = STATE / "sessions.json"
 WEB_SESSIONS = STATE / "web-sessions.json"
 ENDED_SESSIONS = STATE / "ended-sessions.json"

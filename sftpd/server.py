@@ -7,6 +7,8 @@ transfer ledger: a child asks for each record (ipc/messages), and what cannot be
 served.
 
     SIGHUP             reload `site.toml` and `parties.toml`; a file with a fault changes nothing
+    SIGUSR1            drain for maintenance: accept no connection, end each session that is idle
+                       for `_MAINTENANCE_IDLE` seconds, and wait for SIGTERM
     SIGTERM, SIGINT    drain: accept no connection, end idle sessions, and let running transfers
                        continue for `[sftp] drain_seconds`
     a second of these  end all sessions now
@@ -21,6 +23,7 @@ import resource
 import signal
 import socket
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -43,7 +46,9 @@ from keys.ledger.writer import Ledger
 from keys.operations import live_sessions, publisher_state, server_state, site_keys
 from keys.operations.live_sessions import EndedSessions, LiveSession, SessionsFile
 from keys.operations.server_state import ReloadRequests
+from sftpd.access import gateways
 from sftpd.access.connection_shares import ConnectionShares
+from sftpd.access.gateways import Gateways, GatewaySession
 from sftpd.access.revalidate import Revalidator, Rings
 from sftpd.ipc.session_messages import SessionSettings
 from sftpd.listener.listener import Listener
@@ -74,6 +79,7 @@ _MEMORY_INTERVAL = 2.0
 _END_TIMEOUT = 0.3  # from SIGTERM to SIGKILL, for a session that may not go on
 _STOP_TIMEOUT = 2.0  # the same while the server stops; enough to close the handles
 _IDLE_TIME = 1.0  # since the last message: a session without open files is then idle (drain)
+_MAINTENANCE_IDLE = 10.0  # the same, during a drain for maintenance
 _STUCK_AFTER = 2.0  # after the grace time: a child without a login must then be stuck
 _PASSWORD_CHANGE_GRACE = 180.0  # the grace time on a site where a new password must be set
 _SAME_KEYSTROKE = 0.25  # Ctrl-C arrives twice: from the terminal and from the supervisor
@@ -213,6 +219,7 @@ class Server:
         self._forker = parts.forker
         self._revalidator = parts.revalidator
         self._signals = Signals()
+        self._is_draining = False
         self._status_file = StatusFile(settings.site, parts.rings, settings.host)
         self._sessions_file = SessionsFile(settings.site, host=settings.host)
         self._ended = EndedSessions(settings.site, settings.host)
@@ -258,6 +265,11 @@ class Server:
             rates,
             login_cpu,
         )
+        self._admitted: dict[int, float] = {}  # when each session was told to the other gateways
+        self._gateways: Gateways | None = None
+        if settings.host:
+            limits = penalties, rates, login_cpu
+            self._gateways = Gateways(settings.site, settings.host, limits)
         self._config = self._config_for(settings)
         site_keys.require_recorded(settings.site, self._config.host_keys.files)
         self._apply_config(self._config)
@@ -324,6 +336,8 @@ class Server:
                 self._listener.open(listening)
                 while not self._signals.stop_count:
                     self._run_once()
+                    if self._signals.drain and not self._is_draining:
+                        self._begin_to_drain()
                 _log.info("stopping", sessions=len(self._children))
                 self._listener.close()
                 self._drain()
@@ -356,7 +370,24 @@ class Server:
             self._record_anchors,
         ):
             self._loop.call_every(_SYNC_INTERVAL, partial(_attempt, task))
+        if self._gateways is not None:
+            exchange = partial(_attempt, self._exchange_with_gateways)
+            self._loop.call_every(gateways.INTERVAL, exchange)
         self._loop.call_every(_MEMORY_INTERVAL, self._enforce_memory_limit)
+
+    def _begin_to_drain(self) -> None:
+        """Send new connections elsewhere: the balancer finds that nobody listens."""
+        self._is_draining = True
+        _log.info("draining", sessions=len(self._children))
+        self._listener.close()
+        self._loop.call_every(_CHECK_INTERVAL, partial(_attempt, self._end_idle_sessions))
+
+    def _end_idle_sessions(self) -> None:
+        latest = self._loop.time() - _MAINTENANCE_IDLE
+        for child in self._children:
+            state = child.state
+            if not state.open_files and state.last_message_at < latest and state.party is not None:
+                self._children.terminate(child, _STOPPED, _STOP_TIMEOUT)
 
     def _run_once(self, until: float | None = None) -> None:
         self._loop.run_once(until)
@@ -465,6 +496,27 @@ class Server:
 
     def _rate_limit(self, party_id: str) -> float | None:
         return self._party_rates.get(party_id, self._config.settings.sftp.rate_mbit)
+
+    def _exchange_with_gateways(self) -> None:
+        """Tell the other gateways what this one counts, and apply what they tell."""
+        if self._gateways is None:
+            return
+        own: defaultdict[str, list[GatewaySession]] = defaultdict(list)
+        live = {c.state.session: c for c in self._children if c.state.party is not None}
+        now = round(time.time(), 3)
+        self._admitted = {number: self._admitted.get(number, now) for number in live}
+        for number, since in self._admitted.items():
+            state = live[number].state
+            own[state.who].append(GatewaySession(since, number, bool(state.open_files)))
+        self._gateways.exchange(own)
+        self._monitor.elsewhere = self._gateways.elsewhere
+        self._children.shares = self._gateways.shares
+        for party in own:
+            for number in self._gateways.too_many(party, self._monitor.max_sessions_per_party):
+                if live[number].state.termination_reason is None:
+                    reason = gateways.REASON
+                    _log.info("session-ended", session=number, party=party, cause=reason)
+                    self._children.terminate(live[number], reason, _END_TIMEOUT)
 
     def _end_revoked_sessions(self) -> None:
         ended = self._ended.numbers()
@@ -612,17 +664,19 @@ class Signals:
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.stop_count = 0
         self.reload = False  # cleared by the reload
+        self.drain = False
         self._monotonic = monotonic
         self._last_stop = 0.0
 
     @contextmanager
     def handled(self, loop: Loop) -> Iterator[None]:
-        """Handle SIGTERM, SIGINT and SIGHUP for as long as the `with` lasts."""
+        """Handle SIGTERM, SIGINT, SIGHUP and SIGUSR1 for as long as the `with` lasts."""
         wake, woken = socket.socketpair()
         with wake, woken:
             wake.setblocking(False)
             woken.setblocking(False)
             handlers = {**dict.fromkeys(_STOP_SIGNALS, self._on_stop), signal.SIGHUP: self._on_hup}
+            handlers[signal.SIGUSR1] = self._on_usr1
             before = {number: signal.signal(number, act) for number, act in handlers.items()}
             signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
             loop.watch(wake, lambda: _empty(wake))
@@ -642,6 +696,9 @@ class Signals:
 
     def _on_hup(self, *_: object) -> None:
         self.reload = True
+
+    def _on_usr1(self, *_: object) -> None:
+        self.drain = True
 
 
 def _empty(wake: socket.socket) -> None:

@@ -29,6 +29,7 @@ CPU_BURST, CPU_RATE = 5.0, 0.25  # seconds of processor time; the second, each s
 MAX_SOURCES = 4096
 
 Source = tuple[int, int]
+OnCharge = Callable[[Source, float], object]
 
 
 class Cost(Enum):
@@ -57,7 +58,7 @@ def source_of(address: Address) -> Source:
 
 
 class Penalties:
-    """The penalties of each address."""
+    """The penalties of each address; `on_charge` gets those that are charged here."""
 
     def __init__(
         self,
@@ -72,13 +73,16 @@ class Penalties:
         self._max_refusal = max_refusal
         self._max_sources = max_sources
         self._free_at: dict[Source, float] = {}  # when all penalties of a source have passed
+        self.on_charge: OnCharge = _ignore
 
     def charge(self, address: Address, cost: Cost) -> None:
         """Add a penalty."""
-        self.charge_source(source_of(address), cost.value)
+        source = source_of(address)
+        self.charge_source(source, cost.value)
+        self.on_charge(source, cost.value)
 
     def charge_source(self, source: Source, seconds: float) -> None:
-        """Add a penalty of so many seconds, which another server of the site has charged."""
+        """Add a penalty, of this gateway or of another."""
         now = self._monotonic()
         free_at = max(self._free_at.pop(source, now), now) + seconds
         if len(self._free_at) >= self._max_sources:
@@ -116,17 +120,28 @@ class ConnectionRates:
         self._per_second = per_second
         self._max_sources = max_sources
         self._buckets: dict[Source, TokenBucket] = {}
+        self.on_charge: OnCharge = _ignore
 
     def allow(self, address: Address) -> bool:
         """Count one connection; return False if it is one too many."""
         source = source_of(address)
+        if not self._bucket(source).try_take(1):
+            return False
+        self.on_charge(source, 1)
+        return True
+
+    def charge_source(self, source: Source, connections: float) -> None:
+        """Count connections to another gateway."""
+        self._bucket(source).take(connections)
+
+    def _bucket(self, source: Source) -> TokenBucket:
         bucket = self._buckets.pop(source, None)
         if bucket is None:
             bucket = TokenBucket(self._per_second, self._burst, self._monotonic)
             if len(self._buckets) >= self._max_sources:
                 del self._buckets[next(iter(self._buckets))]
         self._buckets[source] = bucket
-        return bucket.try_take(1)
+        return bucket
 
     def __len__(self) -> int:
         return len(self._buckets)
@@ -148,10 +163,16 @@ class LoginCpu:
         self._rate = rate
         self._max_sources = max_sources
         self._buckets: dict[Source, TokenBucket] = {}
+        self.on_charge: OnCharge = _ignore
 
     def charge(self, address: Address, seconds: float) -> None:
         """Count the processor time that a connection used until its login or its end."""
         source = source_of(address)
+        self.charge_source(source, seconds)
+        self.on_charge(source, seconds)
+
+    def charge_source(self, source: Source, seconds: float) -> None:
+        """Count processor time, of this gateway or of another."""
         bucket = self._buckets.pop(source, None)
         if bucket is None:
             bucket = TokenBucket(self._rate, self._burst, self._monotonic)
@@ -167,3 +188,7 @@ class LoginCpu:
 
     def __len__(self) -> int:
         return len(self._buckets)
+
+
+def _ignore(*_: object) -> None:
+    """What a limit tells nobody, on a site with one gateway."""

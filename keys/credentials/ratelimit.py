@@ -45,6 +45,12 @@ class TokenBucket:
         self._refill()
         return self._tokens >= self._burst
 
+    def change(self, rate: float, burst: float) -> None:
+        """Give another rate and burst from now on; what was taken stays taken."""
+        self._refill()
+        self._rate, self._burst = rate, burst
+        self._tokens = min(self._tokens, burst)
+
     def _refill(self) -> None:
         now = self._monotonic()
         elapsed = now - self._refilled_at
@@ -57,18 +63,25 @@ class BandwidthLimits:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._buckets: dict[str, tuple[float, TokenBucket]] = {}
+        self._buckets: dict[str, tuple[tuple[float, float], TokenBucket]] = {}
 
-    def wait(self, party: str, rate_mbit: float | None, size: int) -> float:
-        """Return the seconds that `party` has to wait before it sends `size` bytes more."""
+    def wait(self, party: str, rate_mbit: float | None, size: int, share: float = 1.0) -> float:
+        """Return the seconds that `party` has to wait before it sends `size` bytes more.
+
+        `share` is the part of its bandwidth that it has on this gateway.
+        """
         if rate_mbit is None:
             self._buckets.pop(party, None)
             return 0.0
-        current_rate, bucket = self._buckets.get(party, (None, None))
-        if bucket is None or current_rate != rate_mbit:
-            rate = rate_mbit * 1e6 / 8
-            bucket = TokenBucket(rate, max(rate * _BURST, _MIN_BURST), self._monotonic)
-            self._buckets[party] = rate_mbit, bucket
+        known, bucket = self._buckets.get(party, (None, None))
+        if bucket is None or known != (rate_mbit, share):
+            rate = rate_mbit * share * 1e6 / 8
+            burst = max(rate * _BURST, _MIN_BURST)
+            if bucket is not None and known is not None and known[0] == rate_mbit:
+                bucket.change(rate, burst)
+            else:
+                bucket = TokenBucket(rate, burst, self._monotonic)
+            self._buckets[party] = (rate_mbit, share), bucket
         return bucket.take(size)
 
     def forget(self, party: str) -> None:
@@ -83,14 +96,21 @@ class OpenRates:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._buckets: dict[str, tuple[float, TokenBucket]] = {}
+        self._buckets: dict[str, tuple[tuple[float, float], TokenBucket]] = {}
 
-    def wait(self, party: str, per_second: float) -> float:
-        """Count an open of `party`; return the seconds until it may be answered."""
-        rate, bucket = self._buckets.get(party, (None, None))
-        if bucket is None or rate != per_second:
-            bucket = TokenBucket(per_second, _OPEN_BURST * per_second, self._monotonic)
-            self._buckets[party] = per_second, bucket
+    def wait(self, party: str, per_second: float, share: float = 1.0) -> float:
+        """Count an open of `party`; return the seconds until it may be answered.
+
+        `share` is the part of its opens that it has on this gateway.
+        """
+        known, bucket = self._buckets.get(party, (None, None))
+        if bucket is None or known != (per_second, share):
+            rate = per_second * share
+            if bucket is not None and known is not None and known[0] == per_second:
+                bucket.change(rate, _OPEN_BURST * rate)
+            else:
+                bucket = TokenBucket(rate, _OPEN_BURST * rate, self._monotonic)
+            self._buckets[party] = (per_second, share), bucket
         return bucket.take(1)
 
     def forget(self, party: str) -> None:

@@ -41,6 +41,7 @@ RELOAD_SIGNALS = {
     "portal": signal.SIGHUP,
     "staff": signal.SIGHUP,
 }
+DRAINING = (server_state.SERVE,)  # they know SIGUSR1
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -56,7 +57,7 @@ def run(as_json: bool, site: Path) -> None:
     Stops with exit code 1 if a restart could not help: a fault of the settings, no registry, an
     intake folder that does not exist, a port that is taken.
 
-    SIGHUP reloads the settings, SIGTERM stops all.
+    SIGHUP reloads the settings, SIGUSR1 drains the server, SIGTERM stops all.
     """
     with start_errors(server_state.RUN, as_json=as_json):
         _run(site, ["--json"] if as_json else [])
@@ -99,6 +100,7 @@ def _run(site: Path, options: list[str]) -> None:
                 lambda: _accept_new_settings(site),
                 stop_timeout,
                 look_after=look_after if settings.host else None,
+                draining=DRAINING,
             ).run()
         )
 
@@ -164,7 +166,11 @@ def mirror_script() -> bytes:
 @json_option
 @console.with_site
 def serve(as_json: bool, site: Path) -> None:
-    """Run the SFTP server, which records every access."""
+    """Run the SFTP server, which records every access.
+
+    SIGHUP reloads the settings. SIGUSR1 drains it for maintenance: it accepts no connection and
+    ends sessions that are idle. SIGTERM stops it.
+    """
     with start_errors(server_state.SERVE, as_json=as_json):
         settings = load_ready_settings(site)
         configure_logging("serve")

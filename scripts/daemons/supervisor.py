@@ -2,7 +2,8 @@
 
 A child that dies is started again after a pause, which doubles each time up to half a minute. On
 SIGTERM or SIGINT the supervisor asks both to finish, and kills one that does not. On SIGHUP it
-sends each child its reload signal. On a named host (keys/operations/server_state) it also looks
+sends each child its reload signal, and SIGUSR1 (drain for maintenance) is passed on to those that
+know it. On a named host (keys/operations/server_state) it also looks
 every `_LOOK_INTERVAL` whether a command wants the settings to be read again.
 """
 
@@ -11,7 +12,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +27,7 @@ _MIN_BACKOFF, _MAX_BACKOFF = 0.5, 30.0  # seconds
 _LOOK_INTERVAL = 0.5  # seconds
 _STABLE_AFTER = 60.0  # seconds; a child that ran this long is restarted after the shortest pause
 _STOPS = (signal.SIGTERM, signal.SIGINT)
-_FORWARDED = (*_STOPS, signal.SIGHUP)
+_FORWARDED = (*_STOPS, signal.SIGHUP, signal.SIGUSR1)
 
 
 @dataclass
@@ -45,7 +46,8 @@ class Supervisor:
     On SIGHUP, if `reloadable` returns True, each child is sent its signal of `on_reload`; a child
     that is sent SIGTERM is started again at once. When the supervisor is told to stop, the
     children have `stop_timeout` seconds before they are killed. `look_after` is called every
-    `_LOOK_INTERVAL`; True has the same effect as SIGHUP.
+    `_LOOK_INTERVAL`; True has the same effect as SIGHUP. The children in `draining` get SIGUSR1
+    when the supervisor does.
     """
 
     def __init__(
@@ -56,7 +58,9 @@ class Supervisor:
         stop_timeout: float = KILL_MARGIN,
         clock: Callable[[], float] = time.monotonic,
         look_after: Callable[[], bool] | None = None,
+        draining: Collection[str] = (),
     ) -> None:
+        self._draining = draining
         self._look_after = look_after
         self._parts = {name: _Part(command) for name, command in commands.items()}
         self._on_reload = on_reload
@@ -70,13 +74,16 @@ class Supervisor:
         wake_reader, wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
         received: set[int] = set()
-        for number in (*_STOPS, signal.SIGHUP, signal.SIGCHLD):
+        for number in (*_FORWARDED, signal.SIGCHLD):
             signal.signal(number, lambda got, _: received.add(got))
         while not received.intersection(_STOPS):
             asked = self._look_after is not None and self._look_after()
             if asked or signal.SIGHUP in received:
                 received.discard(signal.SIGHUP)
                 self._reload()
+            if signal.SIGUSR1 in received:
+                received.discard(signal.SIGUSR1)
+                self._drain()
             pause = self.poll()
             if self._look_after is not None:
                 pause = _LOOK_INTERVAL if pause is None else min(pause, _LOOK_INTERVAL)
@@ -139,6 +146,11 @@ class Supervisor:
                 part.process.send_signal(number)
                 self._log.info("settings-reloaded", daemon=name)
 
+    def _drain(self) -> None:
+        for name in self._draining:
+            if (daemon := self._parts[name].process) is not None:
+                daemon.send_signal(signal.SIGUSR1)
+
     def _stop(self, wake_reader: int) -> int:
         running = {n: p.process for n, p in self._parts.items() if p.process is not None}
         for daemon in running.values():
@@ -162,7 +174,8 @@ def _set_up_child(supervisor: int) -> None:
     process.end_with_parent(supervisor, signal.SIGTERM)
     for number in _STOPS:
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon has its own handler
+    for number in (signal.SIGHUP, signal.SIGUSR1):  # until the daemon has its own handler
+        signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
 
 

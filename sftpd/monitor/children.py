@@ -19,7 +19,7 @@ import os
 import signal
 import socket
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from operator import itemgetter
@@ -134,6 +134,7 @@ class Children:
         self._pending_answers: list[tuple[Child, Answer, float]] = []
         self._open_rates = OpenRates(loop.time)
         self.opens_per_second = math.inf
+        self.shares: Mapping[str, float] = {}  # of parties, if not all (access/gateways)
         if monitor.group_commit.batching:
             loop.after_events = self.commit
         self._nice = os.getpriority(os.PRIO_PROCESS, 0)
@@ -273,7 +274,8 @@ class Children:
     def _seconds_to_wait(self, child: Child, last: MessageKind) -> float:
         if last not in _OPENS or child.state.party is None or self.opens_per_second == math.inf:
             return 0.0
-        return self._open_rates.wait(child.state.party, self.opens_per_second)
+        party = child.state.party
+        return self._open_rates.wait(party, self.opens_per_second, self.shares.get(party, 1.0))
 
     def _send(self, child: Child, answer: Answer, pause: float, *, committed: bool) -> None:
         """Answer a child, after the commit that its record waits for and `pause` seconds.
@@ -329,7 +331,8 @@ class Children:
             return b""
         rate = self._rate_of(state.party) if state.party is not None else None
         if paced:
-            wait = self._pacer.wait(state.who, rate, message.count)
+            share = self.shares.get(state.who, 1.0)
+            wait = self._pacer.wait(state.who, rate, message.count, share)
             return WAIT_MS.pack(min(round(wait * 1000), (1 << 32) - 1))
         if not granted:
             return NO

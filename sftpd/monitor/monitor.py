@@ -143,6 +143,7 @@ class Monitor:
         self.group_commit = GroupCommit(ledger, loop.time)
         self.counters = Counters()
         self.sessions: Counter[str] = Counter()  # of each party that has any
+        self.elsewhere: Mapping[str, int] = {}  # sessions on other gateways (access/gateways)
         self.max_sessions_per_party = max_sessions_per_party
         self.settings: Settings | None = None  # for the sessions that begin from now on
         self.stamps = StampChecker()
@@ -291,7 +292,7 @@ class Monitor:
         state.user, state.credential_proven = party, True
         detail: dict[str, Value] = {"method": method, "credential": credential}
         detail |= {**_of_exchange(state), **_via(state)}
-        if self.sessions[party] >= self.max_sessions_per_party:
+        if self.sessions[party] + self.elsewhere.get(party, 0) >= self.max_sessions_per_party:
             detail["reason"] = Reason.SESSIONS
             state.login_answer = LOGIN_ANSWERS[Reason.SESSIONS]
             self._record_refusal(

@@ -32,7 +32,7 @@ def test_the_names_in_a_site_are_fixed() -> None:
         "keys/operators.toml", "clients/staff.json",
         "state/staff.json", "state/staff-sessions.sqlite",
         "state/requests", "state/request-sessions.sqlite", "state/hosts",
-        "state/reload.json",
+        "state/reload.json", "state/gateway.json",
     }  # fmt: skip
     assert site.LEDGER_NAMES == ("transfer", "filing", "operations", "results", "access", "staff")
     assert str(site.ring_file("parti-a")) == "keys/parties/parti-a.toml"

@@ -94,3 +94,17 @@ def test_the_opens_of_a_party_are_forgotten_when_it_no_longer_waits(clock: FakeC
     rates.forget("a")
 
     assert rates._buckets == {}
+
+
+def test_a_share_that_changes_gives_no_second_burst(clock: FakeClock) -> None:
+    opens = OpenRates(clock)
+    for _ in range(20):
+        assert opens.wait("parti-a", 10.0) == 0.0  # its burst
+
+    assert opens.wait("parti-a", 10.0, 0.5) == pytest.approx(0.2)
+    assert opens.wait("parti-a", 10.0) == pytest.approx(0.2)
+
+    limits = BandwidthLimits(clock)
+    limits.wait("parti-a", 8.0, MEGABYTE)
+    before = limits.wait("parti-a", 8.0, 0)
+    assert limits.wait("parti-a", 8.0, 0, 0.25) == pytest.approx(4 * before)

@@ -55,6 +55,30 @@ def test_a_child_that_ran_for_long_is_restarted_after_the_shortest_pause() -> No
     assert supervisor.poll() == 0.5
 
 
+def test_a_drain_is_passed_on_and_a_request_to_reload_is_found(tmp_path: Path) -> None:
+    """On a named host, a command asks by a file; the supervisor looks at it by itself."""
+    seen, ready = tmp_path / "seen", tmp_path / "ready"
+    child = f"trap 'echo drain >> {seen}' USR1; trap 'echo reload >> {seen}' HUP; "
+    child += f"trap 'exit 0' TERM; touch {ready}; while :; do sleep 0.05; done"
+    code = (
+        "import pathlib, signal, sys; from scripts.daemons.supervisor import Supervisor\n"
+        "asked = pathlib.Path(sys.argv[2])\n"
+        "def look():\n    found = asked.exists()\n    asked.unlink(missing_ok=True)\n"
+        "    return found\n"
+        "sys.exit(Supervisor({'serve': ['sh', '-c', sys.argv[1]]}, {'serve': signal.SIGHUP},"
+        " look_after=look, draining=('serve',)).run())"
+    )
+    asked = tmp_path / "asked"
+    with Popen([sys.executable, "-c", code, child, str(asked)], stdout=DEVNULL) as process:
+        until(ready.exists)
+        process.send_signal(signal.SIGUSR1)
+        until(lambda: seen.exists() and seen.read_text() == "drain\n")
+        asked.touch()
+        until(lambda: seen.read_text() == "drain\nreload\n")
+        process.terminate()
+        assert process.wait(20) == 0
+
+
 SUPERVISE = """
 import signal, sys
 from scripts.daemons.supervisor import Supervisor

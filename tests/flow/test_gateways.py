@@ -1,0 +1,375 @@
+"""Two SFTP gateways of one site behind HAProxy: limits, changes, a gateway that dies, a drain."""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import paramiko
+import pytest
+from running_site import ADDRESS, SSPS, RunningSite, digests, free_port, pages, until
+
+from config.site import TRANSFER
+from keys.ledger import segments
+from keys.ledger.record import Record
+from keys.operations import live_sessions
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed"),
+]
+
+ROOT = Path(__file__).parents[2]
+BALANCER = "127.0.0.9"
+HOSTS = {"gw1": "127.0.0.11", "gw2": "127.0.0.12"}
+PARTY, CAP = "parti-a", 4
+BIG = "buyuk.bin"
+CONFIG = """\
+global
+    maxconn 200
+defaults
+    mode tcp
+    timeout connect 2s
+    timeout client 60s
+    timeout server 60s
+    retries 3
+    option redispatch 1
+listen ssps
+    bind {address}:{port}
+    balance roundrobin
+    source {balancer}
+    default-server check inter 200ms fall 2 rise 1 send-proxy-v2 check-send-proxy
+    server gw1 {gw1}:{port}
+    server gw2 {gw2}:{port}
+"""
+
+
+@dataclass
+class Gateways:
+    """A site with its balancer, and the gateways that run now."""
+
+    site: RunningSite
+    logs: Path
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def start(self, host: str) -> None:
+        environment = {**os.environ, "SSPS_HOST": host}
+        with (self.logs / f"{host}.log").open("ab") as log:
+            self.running[host] = subprocess.Popen(
+                [*SSPS, "serve", "--site", str(self.site.site)],
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        before = self.log(host).count('"listening"')
+        until(lambda: self.log(host).count('"listening"') > before, f"{host} listens")
+
+    def stop(self, host: str) -> None:
+        process = self.running.pop(host)
+        process.terminate()
+        assert process.wait(60) == 0, self.log(host)
+
+    def kill(self, host: str) -> None:
+        """Kill all processes of a gateway at once, as a loss of power would."""
+        process = self.running.pop(host)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def log(self, host: str) -> str:
+        return (self.logs / f"{host}.log").read_text()
+
+    def records(self, host: str, event: str) -> list[Record]:
+        folder = self.site.site / "ledgers" / f"{TRANSFER}@{host}"
+        return [r for r in segments.read_records(folder) if r.event.event == event]
+
+    def live(self, party: str = PARTY) -> dict[str, list[str]]:
+        """Return the numbers of a party's sessions by gateway, of those that are known."""
+        found: dict[str, list[str]] = {host: [] for host in HOSTS}
+        for session in live_sessions.read(self.site.site):
+            if session.party == party:
+                found[session.host].append(session.number)
+        return found
+
+    def has(self, number: int, party: str = PARTY) -> bool:
+        """Say whether a party has that many sessions on all gateways together."""
+        return sum(map(len, self.live(party).values())) == number
+
+    def counted(self) -> bool:
+        """Say whether each gateway has told the others of all its sessions."""
+        for host in self.running:
+            path = self.site.site / "state/hosts" / host / "gateway.json"
+            told = json.loads(path.read_text())["sessions"].get(PARTY, [])
+            if len(told) != len(self.live()[host]):
+                return False
+        return True
+
+    @contextmanager
+    def connect(self, party: str = PARTY, host: str = "") -> Iterator[paramiko.SFTPClient]:
+        """Log in through the balancer."""
+        client = paramiko.SSHClient()
+        client.load_host_keys(str(self.site.known_hosts))
+        with client:
+            client.connect(
+                ADDRESS, self.site.port, party, key_filename=str(self.site.key(party)),
+                allow_agent=False, look_for_keys=False, banner_timeout=30,
+            )  # fmt: skip
+            yield client.open_sftp()
+
+
+@contextmanager
+def balancer(folder: Path, port: int) -> Iterator[None]:
+    config = folder / "haproxy.cfg"
+    config.write_text(CONFIG.format(address=ADDRESS, port=port, balancer=BALANCER, **HOSTS))
+    with subprocess.Popen(["haproxy", "-db", "-q", "-f", str(config)]) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> RunningSite:
+    """A site with filed pages, and settings for two gateways."""
+    folder = tmp_path_factory.mktemp("gateways")
+    port = free_port()
+    found = RunningSite(folder / "site", port, folder / "publisher.log")
+    words = ["rehearse", "init", found.site, "--boxes", 6, "--parties", 2, "--port", port]
+    subprocess.run([*SSPS, *map(str, words)], check=True, capture_output=True)
+    toml = found.site / "site.toml"
+    text = toml.read_text()
+    text = text.replace("max_sessions_per_party = 32", f"max_sessions_per_party = {CAP}")
+    text = text.replace("# rate_mbit = 100 ", "rate_mbit = 8 ")
+    text = text.replace('# proxies = ["192.0.2.1"]', f'proxies = ["{BALANCER}"]', 1)
+    text += "".join(
+        f'\n[hosts.{host}]\nsftp_listen = "{address}:{port}"\n' for host, address in HOSTS.items()
+    )
+    toml.write_text(text)
+    file_pages(found)
+    (found.site / "trees" / PARTY / BIG).write_bytes(os.urandom(3_000_000))
+    (found.site / "trees" / PARTY / BIG).chmod(0o444)
+    return found
+
+
+def file_pages(site: RunningSite) -> None:
+    """Have a publisher file pages and close a segment of the feed over all of them."""
+    with site.log.open("ab") as log:
+        publisher = subprocess.Popen(
+            [*SSPS, "publish", "--site", str(site.site)], stdout=log, stderr=log
+        )
+    try:
+        site.scan()
+        until(lambda: listed(site) >= set(site.tree(PARTY)), "the feed lists all pages")
+    finally:
+        publisher.terminate()
+        assert publisher.wait(60) == 0, site.log.read_text()
+
+
+def listed(site: RunningSite) -> set[str]:
+    """Return the paths in the party's change feed."""
+    feed = site.site / "trees" / PARTY / "akis"
+    lines = [line for file in feed.glob("0*.csv") for line in file.read_text().splitlines()]
+    return {line.partition(",")[0] for line in lines if not line.startswith(("#", "path,"))}
+
+
+@pytest.fixture
+def gateways(site: RunningSite, tmp_path: Path) -> Iterator[Gateways]:
+    found = Gateways(site, tmp_path)
+    with balancer(tmp_path, site.port):
+        for host in HOSTS:
+            found.start(host)
+        yield found
+        until(lambda: not any(found.live().values()), "all sessions have ended")
+        for host in list(found.running):
+            found.stop(host)
+
+
+def test_a_session_limit_holds_for_all_gateways(gateways: Gateways) -> None:
+    with ExitStack() as clients:
+        for number in range(CAP):
+            clients.enter_context(gateways.connect())
+            until(partial(gateways.has, number + 1), "one session more")
+            until(gateways.counted, "the gateways have told each other")
+        assert {len(numbers) for numbers in gateways.live().values()} == {CAP // 2}
+
+        # Each gateway alone has room. What one does not know of the other it knows a moment later.
+        until(lambda: is_refused(gateways), "one session more is refused")
+    refused = [r for host in HOSTS for r in gateways.records(host, "login-refused")]
+    assert "too many sessions" in {str(r.event.detail["reason"]) for r in refused}
+
+
+def is_refused(gateways: Gateways) -> bool:
+    with suppress(paramiko.SSHException), gateways.connect():
+        return False
+    return True
+
+
+def test_sessions_that_begin_at_one_moment_end_down_to_the_limit(gateways: Gateways) -> None:
+    with ExitStack() as stack:
+        clients = []
+        for _ in range(3 * CAP):
+            process = stack.enter_context(
+                subprocess.Popen(
+                    ["ssh", *gateways.site.ssh_options(PARTY), f"{PARTY}@{ADDRESS}", "-s", "sftp"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+            )
+            stack.callback(process.kill)
+            clients.append(process)
+
+        def alive() -> int:
+            return sum(client.poll() is None for client in clients)
+
+        until(lambda: alive() <= CAP and gateways.counted(), "no more than the limit are left")
+        until(lambda: gateways.has(alive()), "those are in")
+        assert alive() == CAP
+
+
+def test_a_suspension_and_an_ended_session_reach_all_gateways(gateways: Gateways) -> None:
+    site = gateways.site
+    with ExitStack() as clients:
+        opened = [clients.enter_context(gateways.connect("parti-b")) for _ in range(2)]
+        until(lambda: all(gateways.live("parti-b").values()), "a session on each gateway")
+        [on_one], [on_other] = gateways.live("parti-b").values()
+        assert (on_one.partition("@")[2], on_other.partition("@")[2]) == ("gw1", "gw2")
+
+        site.ssps("party", "end-session", "parti-b", on_other, "--why", "test")
+        until(lambda: gateways.live("parti-b") == {"gw1": [on_one], "gw2": []}, "one has ended")
+
+        clients.enter_context(gateways.connect("parti-b"))
+        until(partial(gateways.has, 2, "parti-b"), "two again")
+        site.ssps("party", "suspend", "parti-b", "--why", "test")
+        until(lambda: not any(gateways.live("parti-b").values()), "both have ended")
+        for client in opened:
+            with pytest.raises((OSError, EOFError)):
+                client.listdir("/")
+    for host in HOSTS:
+        state = json.loads((site.site / "state/hosts" / host / "serving.json").read_text())
+        assert state["faults"] == []
+    reasons = {
+        str(r.event.detail["reason"]) for h in HOSTS for r in gateways.records(h, "session-end")
+    }
+    assert reasons >= {"party suspended", "ended by operator"}
+    with pytest.raises(paramiko.SSHException), gateways.connect("parti-b"):
+        pass
+    site.ssps("party", "resume", "parti-b", "--why", "test")
+
+
+def by_lftp(site: RunningSite, to: Path) -> list[str]:
+    ssh = shlex.join(["ssh", "-a", "-x", *site.ssh_options(PARTY)])
+    script = (
+        "set net:max-retries 20; set net:reconnect-interval-base 1; "
+        f'set sftp:connect-program "{ssh}"; '
+        f"open -u {PARTY}, sftp://{ADDRESS}:{site.port}; mirror -c --parallel=2 / {to}"
+    )
+    return ["lftp", "--norc", "-c", script]
+
+
+def by_rclone(site: RunningSite, to: Path) -> list[str]:
+    config = to.parent / "rclone.conf"
+    config.write_text(
+        f"[ysk]\ntype = sftp\nhost = {ADDRESS}\nport = {site.port}\nuser = {PARTY}\n"
+        f"key_file = {site.key(PARTY)}\nknown_hosts_file = {site.known_hosts}\n"
+    )
+    words = ["copy", "--transfers", "2", "--checkers", "1", "--retries", "5", "ysk:/", str(to)]
+    return ["rclone", "--config", str(config), *words]
+
+
+def by_sftp(site: RunningSite, to: Path) -> list[str]:
+    # sftp does not connect again by itself: a party runs it until it succeeds.
+    sftp = shlex.join(["sftp", "-q", *site.ssh_options(PARTY), "-b", "-", f"{PARTY}@{ADDRESS}"])
+    loop = f"until echo 'reget -r / {to}' | {sftp}; do sleep 0.5; done"
+    return ["bash", "-c", loop]
+
+
+def by_mirror(site: RunningSite, to: Path) -> list[str]:
+    return [
+        sys.executable, str(ROOT / "scripts/mirror"), "--host", ADDRESS, "--port", str(site.port),
+        "--user", PARTY, "--key", str(site.key(PARTY)), "--known-hosts", str(site.known_hosts),
+        "--signers", str(site.site / "clients" / PARTY / "allowed_signers"), "--to", str(to),
+        "--max-age", "0",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("client", [by_lftp, by_rclone, by_sftp, by_mirror])
+def test_a_client_whose_gateway_is_killed_ends_on_the_other_byte_for_byte(
+    gateways: Gateways, tmp_path: Path, client: Callable[[RunningSite, Path], list[str]]
+) -> None:
+    to = tmp_path / "copy"
+    to.mkdir()
+    with (tmp_path / "client.log").open("wb") as log:
+        process = subprocess.Popen(client(gateways.site, to), stdout=log, stderr=log)
+
+    def serving() -> list[str]:
+        return [
+            session.host
+            for session in live_sessions.read(gateways.site.site)
+            if session.party == PARTY and session.open and session.files > 2
+        ]
+
+    try:
+        until(lambda: bool(serving()), "files are being transferred")
+        killed = serving()[0]
+        gateways.kill(killed)
+        assert process.wait(180) == 0, (tmp_path / "client.log").read_text()
+    finally:
+        process.kill()
+        process.wait()
+    gateways.start(killed)
+
+    wanted = gateways.site.tree(PARTY)
+    assert pages(to) == wanted
+    if client is not by_mirror:  # it fetches what the feed lists
+        original = gateways.site.site / "trees" / PARTY / BIG
+        assert digests(to)[BIG] == digests(original.parent)[BIG]
+    complete = {
+        r.event.what.lstrip("/")
+        for host in HOSTS
+        for r in gateways.records(host, "close")
+        if r.event.detail["complete"] or r.event.detail.get("reason") is None
+    }
+    assert complete >= set(wanted), "every page's transfer is on record"
+    # The records of the sessions that died with their gateway were completed at its next start.
+    lost = [r for r in gateways.records(killed, "session-end") if r.event.outcome.value == "failed"]
+    assert lost
+
+
+def test_a_drained_gateway_finishes_its_transfers_and_gets_no_new_session(
+    gateways: Gateways, tmp_path: Path
+) -> None:
+    fetched = tmp_path / "fetched"
+    command = ["sftp", "-q", *gateways.site.ssh_options(PARTY), f"{PARTY}@{ADDRESS}:/{BIG}"]
+    with subprocess.Popen([*command, str(fetched)]) as process:
+        until(lambda: any(s.open for s in live_sessions.read(gateways.site.site)), "it fetches")
+        [busy] = [host for host, numbers in gateways.live().items() if numbers]
+        os.kill(gateways.running[busy].pid, signal.SIGUSR1)
+        until(lambda: '"draining"' in gateways.log(busy), "it drains")
+        before = len(gateways.records(busy, "login"))
+        for _ in range(4):
+            with gateways.connect() as other:
+                other.listdir("/")
+        assert process.wait(60) == 0
+    assert fetched.read_bytes() == (gateways.site.site / "trees" / PARTY / BIG).read_bytes()
+    assert len(gateways.records(busy, "login")) == before
+
+
+def test_the_record_of_both_gateways_verifies(site: RunningSite) -> None:
+    verified = site.ssps("audit", "verify", "--json")
+
+    found = {Path(json.loads(line)["folder"]).name for line in verified.splitlines()}
+    assert found >= {"transfer@gw1", "transfer@gw2", "operations", "filing"}
+    for host in HOSTS:
+        logins = site.ssps("audit", "query", "--event", "login", "--ledger", "transfer", "--csv")
+        assert f"transfer@{host}" in logins
+    report = site.ssps("audit", "report", PARTY, "--output", site.site.parent / "report.html")
+    assert report is not None
