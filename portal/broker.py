@@ -506,8 +506,8 @@ class Broker:
         connections: Any,
     ) -> News:
         """Store what has changed here, and return what has changed at the other portals."""
-        if len(sessions) > _SHARED_ROWS:
-            raise ValueError(f"{len(sessions)} changes of sessions at once")
+        if max(len(sessions), len(spent)) > _SHARED_ROWS:
+            raise ValueError(f"{len(sessions)} changes of sessions and {len(spent)} of limits")
         held = [each for each in sessions if each[0] == "end" or self._has_users(each[4])]
         return self._agreed().exchange(instance, int(since), held, spent, connections)
 

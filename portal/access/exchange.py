@@ -230,6 +230,7 @@ class Exchange:
                 spent,
                 None if counted == self._counted else counted,
             )
+            self._use(news)
         except Exception as error:
             self._changes = {**changes, **self._changes}
             if not self._failed:
@@ -245,7 +246,6 @@ class Exchange:
         if len(self._ended_here) > _MAX_ENDED:
             self._ended_here.clear()
         self._ended_here.update(news.ended)
-        self._use(news)
         self._exchanged_at = began
 
     def _use(self, news: News) -> None:
@@ -260,7 +260,7 @@ class Exchange:
                     self._learn(each)
         for kind, entrance, key, rate, burst, amount in news.spent:
             if (limits := self._limits.get(entrance)) is not None:
-                limits.take(kind, key, rate, burst, amount)
+                limits.take(kind, key, float(rate), float(burst), float(amount))
         if self._shares is not None:
             self._shares.use_others(news.connections.values())
 

@@ -126,12 +126,23 @@ def port_faults(settings: Settings, *, privileged: bool) -> Iterator[Fault]:
 
 
 def web_faults(settings: Settings) -> Iterator[Fault]:
-    """Yield what keeps portal and staff site from starting: a certificate and the key of that."""
+    """Yield what keeps portal and staff site from starting, a certificate for example."""
+    yield from shared_faults(settings)
     for web in (settings.portal, settings.staff):
         if web is not None:
             from portal.tls import certificate_faults
 
             yield from certificate_faults(web)
+
+
+def shared_faults(settings: Settings) -> Iterator[Fault]:
+    """Yield a fault if the portals of several hosts would have no place for what they share."""
+    if settings.host and not settings.catalog.url and (settings.portal or settings.staff):
+        wrong = (
+            f"is not stated, but this host has a name ({settings.host}): the portals of several "
+            "hosts share their sessions in PostgreSQL; state it, or unset SSPS_HOST"
+        )
+        yield Fault(SITE_TOML, "catalog.url", wrong)
 
 
 def _try_listening(host: str, port: int) -> None:

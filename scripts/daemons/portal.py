@@ -13,7 +13,7 @@ from config.settings import Settings
 from config.site import ACCESS, SITE_TOML, ledger_name
 from keys.kernel.process import forbid_inspection
 from keys.operations import server_state
-from scripts.daemons import announce, settings_record, starts
+from scripts.daemons import announce, obstacles, settings_record, starts
 from scripts.daemons.run import load_ready_settings, log_warnings
 from scripts.shared import console, signer_client
 from scripts.shared.json_log import configure_logging, json_option, start_errors
@@ -44,6 +44,8 @@ def _run(site: Path) -> None:
     if settings.portal is None:
         wrong = "is missing: add [portal] with the address to listen on"
         raise Faults([Fault(SITE_TOML, "portal.listen", wrong)])
+    if found := list(obstacles.shared_faults(settings)):
+        raise Faults(found)
     configure_logging(server_state.PORTAL)
     log_warnings(settings)
     run_portal(settings)

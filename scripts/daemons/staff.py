@@ -12,7 +12,7 @@ from config.settings import Settings
 from config.site import SITE_TOML, STAFF, ledger_name
 from keys.kernel.process import forbid_inspection
 from keys.operations import server_state
-from scripts.daemons import settings_record, starts
+from scripts.daemons import obstacles, settings_record, starts
 from scripts.daemons.run import load_ready_settings, log_warnings
 from scripts.shared import console, signer_client
 from scripts.shared.json_log import configure_logging, json_option, start_errors
@@ -37,6 +37,8 @@ def staff(as_json: bool, site: Path) -> None:
                 "is missing: add [staff], it listens on 127.0.0.1:8444 unless `listen` says else"
             )
             raise Faults([Fault(SITE_TOML, "staff", wrong)])
+        if found := list(obstacles.shared_faults(settings)):
+            raise Faults(found)
         configure_logging(server_state.STAFF)
         log_warnings(settings)
         run_staff(settings)

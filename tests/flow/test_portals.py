@@ -9,7 +9,7 @@ import sqlite3
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -51,6 +51,7 @@ defaults
     timeout connect 5s
     timeout client 60s
     timeout server 60s
+    timeout check 10s
     option httpchk GET /health
 listen ssps
     bind {ADDRESS}:{{port}}
@@ -78,6 +79,7 @@ def watch(frame, event, argument):
 sys.setprofile(watch)
 runpy.run_path(script, run_name="__main__")
 """
+FILES = "/v1/snapshots"
 CLIENT = Path(__file__).parents[2] / "scripts" / "results-client"
 
 
@@ -92,9 +94,8 @@ class PortalOfHost:
     process: "subprocess.Popen[bytes] | None" = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "portal_on", str(self.site), str(self.port)]
-        path = f"{Path(__file__).parents[1]}{os.pathsep}{Path(__file__).parents[2]}"
-        environment = {**os.environ, "SSPS_HOST": self.host, "PYTHONPATH": path}
+        command = [*SSPS, "portal", "--site", str(self.site)]
+        environment = {**os.environ, "SSPS_HOST": self.host}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         until(self._answers, f"the portal on {self.host} answers")
@@ -187,7 +188,8 @@ def night(
     reader = "reader_of_portals"
     reader_url = sa.make_url(url).set(username=reader).render_as_string()
     catalog = f'[catalog]\nurl = "{url}"\nreader_url = "{reader_url}"\n'
-    (site / SITE_TOML).write_text(f"{toml}\n{catalog}")
+    hosts = f'[hosts.web2]\nportal_listen = "{ADDRESS}:{ports[2]}"\n'
+    (site / SITE_TOML).write_text(f"{toml}\n{catalog}\n{hosts}")
     found = Night(
         site,
         PortalOfHost(site, "web1", ports[1], folder / "web1.log"),
@@ -379,29 +381,64 @@ def test_an_announcement_is_shown_by_both(night: Night) -> None:
         assert "Prova 21.00" in night.http(portal.port).get("/giris").text
 
 
-def test_a_download_that_a_killed_portal_cut_off_goes_on_at_the_other(night: Night) -> None:
-    wanted = large_file(night.site)
-    assert wanted is not None
-    service = night.kit()["service"]
-    user = (service["name"], service["password"])
-    path, whole = f"/v1/snapshots/{int(wanted.parent.name)}/files/{wanted.name}", b""
-    with night.http(night.port).stream("GET", path, auth=user) as response:
-        assert response.status_code == 200
-        etag = response.headers["etag"]
-        with suppress(httpx.TransportError):
+def test_a_bulk_download_that_a_killed_portal_cut_off_goes_on_at_the_other(night: Night) -> None:
+    largest = large_file(night.site)
+    assert largest is not None
+    wanted = [largest, *sorted(largest.parent.glob("*.sums.ndjson"))]
+    killed, before = False, len(night.records("web2"))
+
+    def kill(received: int) -> None:
+        nonlocal killed
+        if not killed and received > largest.stat().st_size // 4:
+            night.web1.stop()
+            killed = True
+
+    found = [download(night, f"{FILES}/{int(f.parent.name)}/files/{f.name}", kill) for f in wanted]
+
+    assert killed
+    assert found == [file.read_bytes() for file in wanted]
+    calls = [record.event.event for record in night.records("web2")[before:]]
+    assert calls.count("call") >= len(wanted) - 1
+
+
+def test_a_part_of_a_file_from_each_portal_is_the_whole(night: Night) -> None:
+    file = large_file(night.site)
+    assert file is not None
+    path, half = f"{FILES}/{int(file.parent.name)}/files/{file.name}", file.stat().st_size // 2
+    first = night.http(night.web1.port).get(
+        path, auth=service(night), headers={"range": f"bytes=0-{half - 1}"}
+    )
+    headers = {"range": f"bytes={half}-", "if-range": first.headers["etag"]}
+    second = night.http(night.web2.port).get(path, auth=service(night), headers=headers)
+
+    assert (first.status_code, second.status_code) == (206, 206)
+    assert first.content + second.content == file.read_bytes()
+
+
+def service(night: Night) -> tuple[str, str]:
+    stated = night.kit()["service"]
+    return stated["name"], stated["password"]
+
+
+def download(night: Night, path: str, received: Callable[[int], None]) -> bytes:
+    """Fetch a file through HAProxy, and go on where it was cut off until it is whole."""
+    whole, headers = b"", dict[str, str]()
+    size: int | None = None
+    while size is None or len(whole) < size:
+        with (
+            suppress(httpx.TransportError),
+            night.http(night.port) as client,
+            client.stream("GET", path, auth=service(night), headers=headers) as response,
+        ):
+            assert response.status_code == (206 if whole else 200)
+            if size is None:
+                size = int(response.headers["content-length"])
             for chunk in response.iter_raw(4096):
-                if not whole:
-                    night.web1.stop()
                 whole += chunk
-    assert 0 < len(whole) < wanted.stat().st_size
-
-    headers = {"range": f"bytes={len(whole)}-", "if-range": etag}
-    until(lambda: answer(night) == 200, "HAProxy has noticed")
-    rest = night.http(night.port).get(path, auth=user, headers=headers)
-
-    assert rest.status_code == 206
-    assert whole + rest.content == wanted.read_bytes()
-    assert "call" in night.events("web2")
+                received(len(whole))
+        if whole:
+            headers = {"range": f"bytes={len(whole)}-", "if-range": response.headers["etag"]}
+    return whole
 
 
 def test_the_events_of_an_open_page_go_on_at_the_other(night: Night) -> None:

@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import confined
+import postgres
 import pytest
 import web_site
 
@@ -27,9 +28,12 @@ from portal.exports.file_name import Saved
 from portal.exports.tables import ExportTable
 from portal.exports.xlsx_file import write_xlsx
 
-pytestmark = pytest.mark.skipif(
-    not (landlock.abi() and bpf.supported()), reason="the kernel has no Landlock or no seccomp"
-)
+pytestmark = [
+    pytest.mark.skipif(postgres.EVERYTHING, reason="test_sandbox_database tries PostgreSQL"),
+    pytest.mark.skipif(
+        not (landlock.abi() and bpf.supported()), reason="the kernel has no Landlock or no seccomp"
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -67,6 +67,14 @@ def test_ended_sessions_are_kept_and_noticed(tmp_path: Path) -> None:
     assert found.numbers() == {90, 104}
 
 
+def test_a_session_of_the_web_site_ends_whichever_host_saw_it_last(tmp_path: Path) -> None:
+    live_sessions.end(tmp_path, 90, "web1")
+    live_sessions.end(tmp_path, 104, "web2")
+
+    assert EndedSessions(tmp_path, None).numbers() == {90, 104}
+    assert EndedSessions(tmp_path, "web2").numbers() == {104}
+
+
 def test_only_the_newest_ended_sessions_are_kept(tmp_path: Path) -> None:
     for number in range(1003):
         if number in (0, 1, 2) or number > 1000:
