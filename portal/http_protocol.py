@@ -6,7 +6,7 @@ and a head of many megabytes is never collected. A connection beyond its address
 (portal/listener) gets a short answer that says so, and is closed.
 
 An answer is handed to TLS in pieces of PIECE bytes. OpenSSL encrypts into a buffer of the
-connection that grows to what it gets at once, and never shrinks.
+connection that grows to what it gets at once, and never shrinks. A short answer is one piece.
 """
 
 import asyncio
@@ -39,20 +39,37 @@ _TOO_MANY = (
 class Pieces:
     """A transport with TLS that gets what is written in pieces; everything else is the transport's.
 
+    uvicorn writes the head of an answer and its body one after the other. A head is held until the
+    end of the event loop's turn, so that a short answer is one record of TLS.
+
     It hides nothing of the transport from uvicorn, which asks it about many things.
     """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._held = b""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Write in pieces."""
-        if len(data) <= PIECE:
-            self._transport.write(data)
+        if len(self._held) + len(data) <= PIECE:
+            if not self._held:
+                self._loop.call_soon(self._write_held)
+            self._held += data
             return
+        self._write_held()
         view = memoryview(data)
         for at in range(0, len(view), PIECE):
             self._transport.write(view[at : at + PIECE])
+
+    def close(self) -> None:
+        """Write what is held, and close."""
+        self._write_held()
+        self._transport.close()
+
+    def _write_held(self) -> None:
+        held, self._held = self._held, b""
+        if held and not self._transport.is_closing():
+            self._transport.write(held)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -91,7 +108,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock of the first request."""
         over_tls = transport.get_extra_info("ssl_object") is not None
-        super().connection_made(Pieces(transport) if over_tls else transport)  # type: ignore[arg-type]
+        super().connection_made(Pieces(transport, self.loop) if over_tls else transport)  # type: ignore[arg-type]
         if self._source is not None:
             self.client = str(self._source), self.client[1] if self.client else 0
         if not self._accepted:

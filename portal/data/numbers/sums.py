@@ -67,6 +67,10 @@ def by_board(columns: Columns, boxes: Boxes, rows: Selection) -> list[Group]:
     rows = rows[columns.version[rows] > 0]
     if not len(rows):
         return []
+    if len(rows) == 1:  # what follows takes longer for one box
+        (row,) = rows.tolist()
+        district, board = boxes.boards[boxes.board[row]]
+        return [Group(district, board, 1, tuple(columns.numbers[:, row].tolist()))]
     boards = boxes.board[rows]
     starts = np.flatnonzero(np.diff(boards, prepend=-1))
     counts = np.diff(starts, append=len(rows))

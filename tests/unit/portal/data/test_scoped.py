@@ -101,6 +101,21 @@ def test_a_summary_counts_opened_boxes_and_adds_up_their_numbers(site: PortalSit
     assert summary.total.turnout == (214 + 215) / 800
 
 
+def test_the_sum_of_one_box_has_the_numbers_of_that_box(site: PortalSite) -> None:
+    site.publish(result(BOXES[2]), result(BOXES[3]))
+    data = site.data()
+    search = partial(Criteria, Secim.MV, cevre="34-istanbul-1", kurul="kadikoy-1")
+
+    for box in BOXES[2:4]:
+        table = data.table(search(first=box[2], last=box[2]))
+        (row,) = table.rows
+        assert row.place == box
+        assert table.total.boxes == table.count == 1
+        assert table.total.numbers == {name: n or 0 for name, n in row.numbers.items()}
+        assert {k: v for k, v in table.total.votes.items() if v} == row.votes
+    assert data.table(search(first="1003", last="1003")).total.boxes == 0
+
+
 def test_with_the_level_ilce_only_whole_ilces_have_shares(site: PortalSite) -> None:
     site.publish(*(result(box) for box in BOXES))
     istanbul = Criteria(Secim.MV, cevre="34-istanbul-1")
