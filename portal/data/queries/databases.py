@@ -40,7 +40,9 @@ def open_results(site: Path) -> AbstractContextManager[Connection]:
 
 def in_files(site: Path) -> bool:
     """Say whether catalog and results of a site are files of SQLite."""
-    return _url(site, CATALOG_SCHEMA).drivername == SQLITE
+    if not broker_client.in_use():
+        return _url(site, CATALOG_SCHEMA).drivername == SQLITE
+    return _asked_in_files(site)
 
 
 def url_of(site: Path, schema: str) -> sa.URL:
@@ -58,6 +60,12 @@ def _url(site: Path, schema: str) -> sa.URL:
     # Another address may belong to the name of the database's host by now.
     period = int(time.monotonic() // _ADDRESS_SECONDS)
     return _asked_url(site, schema, found.st_ino, found.st_mtime_ns, found.st_size, period)
+
+
+@lru_cache(maxsize=64)
+def _asked_in_files(site: Path) -> bool:
+    # Another `catalog.url` needs a restart; the address of a server is not looked up for this.
+    return _url(site, CATALOG_SCHEMA).drivername == SQLITE
 
 
 @lru_cache(maxsize=64)
