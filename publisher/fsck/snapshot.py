@@ -59,6 +59,11 @@ _SPLIT = (
 )
 
 
+def inode_number(inode: int) -> int:
+    """Return an inode as a number that SQLite can keep: on GlusterFS one may have 64 bits."""
+    return inode - (1 << 64) if inode >= 1 << 63 else inode
+
+
 def take_snapshot(live: Reader, copy: sqlite3.Connection) -> tuple[int, dict[str, str]]:
     """Copy all recorded rows from `live` to `copy`.
 

@@ -214,7 +214,7 @@ class _SiteCheck:
                 yield from self._extra_original(place, entry)
             elif entry is not None and wanted is not None:
                 sha256, filed_at = wanted
-                inodes.append((sha256, entry.inode()))
+                inodes.append((sha256, snapshot.inode_number(entry.inode())))
                 yield from self._original(place, entry, sha256, filed_at)
                 if len(inodes) >= 10_000:
                     self._copy.executemany("INSERT INTO inode VALUES (?, ?)", inodes)
@@ -332,7 +332,7 @@ class _SiteCheck:
                 yield Finding(place, "is missing", "", Repair("link", party.id, path))
             elif wanted is None:
                 yield from self._extra_in_tree(party, path, place, entry)
-            elif wanted != entry.inode() and wanted:
+            elif wanted != snapshot.inode_number(entry.inode()) and wanted:
                 problem = "is not the original that was filed"
                 yield Finding(place, problem, "", Repair("replace", party.id, path))
 
