@@ -12,7 +12,6 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
-from pathlib import Path
 
 import structlog
 from paramiko.auth_handler import AuthHandler
@@ -55,22 +54,18 @@ class Connection:
     def __init__(
         self,
         settings: SessionSettings,
-        peer: socket.socket,
-        address: str,
-        monitor: MonitorClient,
-        trees: Collection[tuple[int, int]] | None = None,
         restrict: Callable[[int | None, SandboxPolicy], object] = sandbox.restrict_to_tree,
     ) -> None:
-        """Prepare the connection.
+        """Prepare a connection, whose client is not there yet.
 
-        `trees` are device and inode of the trees that may be opened, None if any may. `restrict`
-        leaves this process only the tree, after the login.
+        The forker does this, once for all sessions: each of them has a copy. `restrict` leaves this
+        process only the tree, after the login.
         """
         self._settings = settings
-        self._address = address
-        self._monitor = monitor
-        self._trees = trees
         self._restrict = restrict
+        self._address: str
+        self._monitor: MonitorClient
+        self._trees: Collection[tuple[int, int]] | None
         self._view: View | None = None
         self._party = ""
         self._proofs = 0
@@ -78,13 +73,7 @@ class Connection:
         self._stopped = False
         self._handle_numbers = count(1)
         self._budget = Budget()
-        stall = settings.stall_seconds
-        _set_socket_options(peer, stall + _USER_TIMEOUT_MARGIN)
-        self._socket = ClientSocket(peer, settings.grace)
-        idle = settings.idle_seconds
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(min(idle / 4, 60.0)))
-        # This process serves only this connection.
-        Packetizer.STALL_SECONDS, Packetizer.IDLE_SECONDS = stall, idle
+        self._socket = ClientSocket()
         self._transport = Transport(
             self._socket,
             [RemoteHostKey(blob, self._sign) for blob in settings.host_keys],
@@ -92,15 +81,34 @@ class Connection:
             offer=Offer(
                 settings.kex, settings.macs, settings.host_key_algorithms, settings.public_keys
             ),
-            pace=monitor.pace,
-            flush_due_closes=monitor.flush_due_closes,
         )
+
+    def take(
+        self,
+        peer: socket.socket,
+        address: str,
+        monitor: MonitorClient,
+        trees: Collection[tuple[int, int]] | None = None,
+    ) -> None:
+        """Take the client.
+
+        `trees` are device and inode of the trees that may be opened, None if any may.
+        """
+        self._address = address
+        self._monitor = monitor
+        self._trees = trees
+        stall, idle = self._settings.stall_seconds, self._settings.idle_seconds
+        _set_socket_options(peer, stall + _USER_TIMEOUT_MARGIN)
+        self._socket.start(peer, self._settings.grace)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(min(idle / 4, 60.0)))
+        # This process serves only this connection.
+        Packetizer.STALL_SECONDS, Packetizer.IDLE_SECONDS = stall, idle
 
     def serve(self) -> str:
         """Serve until the connection ends, and return why it ended."""
         logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
         signal.signal(signal.SIGTERM, self._stop)
-        self._transport.run()
+        self._transport.serve(self._monitor.pace, self._monitor.flush_due_closes)
         failure = self._transport.saved_exception
         if self._stopped:
             return "server stopped"
@@ -271,10 +279,11 @@ def _timeval(seconds: float) -> bytes:
 
 
 def serve_in_child(
-    settings: SessionSettings,
+    connection: Connection,
+    policy: SandboxPolicy,
     descriptors: Sequence[int],
     address: str,
-    trees: Iterable[Path],
+    trees: Iterable[str],
     empty: int,
 ) -> None:
     """Serve one client and end this process; never returns.
@@ -290,13 +299,12 @@ def serve_in_child(
         with suppress(OSError):  # without it the monitor looks in /proc
             send_memory_file(monitor, memory.open_own())
         readable = list(_opened(trees))
-        sandbox.restrict_before_login(settings.policy, readable, empty)
+        sandbox.restrict_before_login(policy, readable, empty)
         known = {(found.st_dev, found.st_ino) for found in map(os.fstat, readable)}
         for folder in (*readable, empty):
             os.close(folder)
         client = MonitorClient(monitor, page)
-        restricted = settings.policy.kernel.landlock
-        connection = Connection(settings, peer, address, client, known if restricted else None)
+        connection.take(peer, address, client, known if policy.kernel.landlock else None)
         reason = connection.serve()
         connection.report_no_login()
         client.end(reason)
@@ -307,7 +315,7 @@ def serve_in_child(
         os._exit(status)
 
 
-def _opened(folders: Iterable[Path]) -> Iterator[int]:
+def _opened(folders: Iterable[str]) -> Iterator[int]:
     for path in folders:
         with suppress(FileNotFoundError):  # nothing was filed for that party yet
             yield os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

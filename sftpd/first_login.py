@@ -97,9 +97,8 @@ def _serve_one(settings: SessionSettings, peer: socket.socket, asking: socket.so
     page.close_descriptor()
     with peer:
         client = MonitorClient(asking, page)
-        connection = Connection(
-            settings, peer, _LOOPBACK, client, restrict=lambda *_: restricted.append(True)
-        )
+        connection = Connection(settings, restrict=lambda *_: restricted.append(True))
+        connection.take(peer, _LOOPBACK, client)
         reason = connection.serve()
         connection.close()
         client.end(reason)

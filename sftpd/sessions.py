@@ -3,9 +3,9 @@
     python -m sftpd.sessions SOCKET MONITOR      started by sftpd/processes/forker
 
 SOCKET is the number of the socket to the monitor, MONITOR its process id. The forker loads the code
-that a session needs, and then does what the monitor tells it (sftpd/ipc/session_messages). It has
-no settings file, no ring and no key, and reads none. So a session, which has a copy of this memory,
-can give away nothing but its own connection.
+that a session needs, prepares a connection without a client, and then does what the monitor tells
+it (sftpd/ipc/session_messages). It has no settings file, no ring and no key, and reads none. So a
+session, which has a copy of this memory, can give away nothing but its own connection.
 
 The parent of a session is the monitor, not the forker (CLONE_PARENT in clone(2)): a session ends
 with the monitor, and goes on if the forker dies.
@@ -14,11 +14,10 @@ Sessions change their root directory (sftpd/sandbox). If the server may not, the
 user namespace in which they may.
 """
 
-import sys
+from sftpd import optional_modules
 
 if __name__ == "__main__":
-    # Optional parts of libraries that no session uses: paramiko and structlog go on without them.
-    sys.modules |= dict.fromkeys(("greenlet", "invoke", "rich"))  # type: ignore[arg-type]
+    optional_modules.leave_out()
 
 import gc
 import json
@@ -26,6 +25,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,11 +35,12 @@ import structlog
 
 from keys.kernel import capabilities, process, user_namespace
 from sftpd import first_login
-from sftpd.connection import serve_in_child
+from sftpd.connection import Connection, serve_in_child
 from sftpd.ipc import session_messages
 from sftpd.ipc.session_messages import MAX_MESSAGE, SessionSettings
 from sftpd.monitor import memory
 from sftpd.sandbox import sandbox
+from sftpd.sandbox.sandbox import SandboxPolicy
 
 _log = structlog.get_logger()
 
@@ -58,7 +59,8 @@ class Forker:
     monitor: int
     empty: int
     namespace: bool = False
-    settings: SessionSettings | None = None
+    policy: SandboxPolicy | None = None
+    connection: Connection | None = None  # what each session has a copy of
 
     def run(self) -> None:
         """Do what the monitor says until it is gone."""
@@ -83,9 +85,11 @@ class Forker:
 
     def _configure(self, settings: SessionSettings) -> None:
         policy = settings.policy
-        policy = replace(policy, chroot=policy.chroot or self.namespace)
-        self.settings = replace(settings, policy=policy)
-        sandbox.prepare(policy)
+        policy = replace(policy, chroot=policy.chroot or self.namespace, inherited=True)
+        if self.policy is None:
+            sandbox.restrict_forker(policy)
+        self.policy = policy
+        self.connection = Connection(replace(settings, policy=policy))
 
     def _start(self, request: dict[str, Any], descriptors: list[int]) -> None:
         pid = process.fork_sibling()
@@ -102,10 +106,10 @@ class Forker:
                 os.closerange(first, kept)
                 first = kept + 1
             os.closerange(first, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-            if self.settings is None:
+            if self.connection is None or self.policy is None:
                 raise AssertionError("a session before the settings")
-            trees = [Path(path) for path in request["trees"]]
-            serve_in_child(self.settings, descriptors, request["address"], trees, self.empty)
+            address, trees = request["address"], request["trees"]
+            serve_in_child(self.connection, self.policy, descriptors, address, trees, self.empty)
         finally:
             os._exit(1)
 

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 from pathlib import Path
+from struct import pack
 
 from keys.kernel.libc import libc, os_error, prctl
 
@@ -40,9 +41,8 @@ def has(capability: int) -> bool:
 
 def limit_to(*kept: int) -> None:
     """Give up all capabilities except `kept`, which must be among the first 32."""
-    header = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
     bits = sum(1 << number for number in kept)
     # Effective, permitted, inheritable; then the same for capabilities 32 to 63.
-    sets = (ctypes.c_uint32 * 6)(bits, bits, 0, 0, 0, 0)
-    if libc.capset(ctypes.byref(header), ctypes.byref(sets)) != 0:
+    sets = pack("=6I", bits, bits, 0, 0, 0, 0)
+    if libc.capset(pack("=2I", _VERSION_3, 0), sets) != 0:
         raise os_error()

@@ -5,6 +5,8 @@ import errno
 import os
 
 libc = ctypes.CDLL(None, use_errno=True)
+# Found once here, not by each process that calls them after a fork.
+libc.prctl, libc.syscall, libc.capset  # noqa: B018 - the access keeps them
 
 
 def os_error() -> OSError:

@@ -18,6 +18,9 @@ _PR_GET_DUMPABLE = 3
 _CLONE = {"x86_64": 56, "aarch64": 220}  # the number of clone(2)
 _CLONE_PARENT = 0x8000
 _libc_with_lock = ctypes.PyDLL(None, use_errno=True)
+_before_fork = ctypes.pythonapi.PyOS_BeforeFork
+_after_fork_in_parent = ctypes.pythonapi.PyOS_AfterFork_Parent
+_after_fork_in_child = ctypes.pythonapi.PyOS_AfterFork_Child
 
 
 def end_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
@@ -83,15 +86,14 @@ def fork_sibling() -> int:
     Call it in a process with one thread. What Python does around a fork is done here too. What the
     C library does is for other threads, except that it would note the new number of the thread.
     """
-    python = ctypes.pythonapi
-    python.PyOS_BeforeFork()
+    _before_fork()
     # PyDLL: between the fork and its end here no other code runs, as in os.fork.
     pid = int(_libc_with_lock.syscall(_CLONE[platform.machine()], _CLONE_PARENT, 0, 0, 0, 0))
     if pid == 0:
-        python.PyOS_AfterFork_Child()
+        _after_fork_in_child()
         return 0
     error = ctypes.get_errno()
-    python.PyOS_AfterFork_Parent()
+    _after_fork_in_parent()
     if pid < 0:
         raise OSError(error, os.strerror(error))
     return pid

@@ -43,8 +43,9 @@ _DENIED_REQUESTS = {
     "prctl": (0, (1, 4, 0x59616D61, 8, 28, 47, 36)),
 }
 
-# The format of these tables is that of bpf.call_numbers.
-NEVER = """
+# The format of these tables is that of bpf.call_numbers. A process that still has to change its
+# user denies itself ALWAYS first.
+ALWAYS = """
 socket 41 198       connect 42 203      bind 49 200         listen 50 201
 
 execve 59 221       execveat 322 281    fork 57 -           vfork 58 -
@@ -90,11 +91,13 @@ syslog 103 116      settimeofday 164 170                    clock_settime 227 11
 clock_adjtime 305 266                   adjtimex 159 171    sethostname 170 161
 setdomainname 171 162                   personality 135 92  modify_ldt 154 -    iopl 172 -
 ioperm 173 -
-
+"""
+CHANGE_OF_USER = """
 setuid 105 146      setgid 106 144      setreuid 113 145    setregid 114 143
 setfsuid 122 151    setfsgid 123 152    setresuid 117 147   setresgid 119 149
 setgroups 116 159
 """
+NEVER = ALWAYS + CHANGE_OF_USER
 # Calls that set up a sandbox.
 SETUP = """
 capset 126 91       chroot 161 51
@@ -125,9 +128,7 @@ def program(
     True, signals to other processes, and the requests above. KeyError for an unknown machine.
     """
     checked = bpf.call_numbers(WITH_ARGUMENTS, machine)
-    code = bpf.require_architecture(machine)
-    if machine == "x86_64":
-        code += [instruction(bpf.AT_LEAST, _X32, 0, 1), bpf.deny()]
+    code = _start(machine)
     for number in bpf.call_numbers(asked, machine).values():
         code += [instruction(bpf.EQUAL, number, 0, 1), bpf.ask()]
     code += [_refused_calls(ignored, machine, 0), _refused_calls(denied, machine, errno.EPERM)]
@@ -152,6 +153,19 @@ def program(
         ]
         code += _check_argument(checked[call], argument, [*refused, bpf.allow()])
     return b"".join([*code, bpf.allow()])
+
+
+def table_program(denied: str, machine: str = platform.machine()) -> bytes:
+    """Return a filter that denies the calls in the table `denied`, and nothing else."""
+    refused = _refused_calls(denied, machine, errno.EPERM)
+    return b"".join([*_start(machine), refused, bpf.allow()])
+
+
+def _start(machine: str) -> list[bytes]:
+    code = bpf.require_architecture(machine)
+    if machine == "x86_64":
+        code += [instruction(bpf.AT_LEAST, _X32, 0, 1), bpf.deny()]
+    return code
 
 
 @cache

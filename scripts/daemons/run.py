@@ -30,7 +30,8 @@ from scripts.daemons import obstacles, settings_record, starts
 from scripts.daemons.results import running_results
 from scripts.daemons.supervisor import KILL_MARGIN, Supervisor
 from scripts.shared import console, signer_client
-from scripts.shared.json_log import configure_logging, json_option, start_errors
+from scripts.shared.json_log import configure_logging
+from scripts.shared.start_errors import json_option, start_errors
 from sftpd.sandbox import sandbox
 
 _RECORD_TIMEOUT = 10.0  # seconds; meanwhile the supervisor restarts no daemon

@@ -3,6 +3,11 @@
 python -m scripts.daemons.sessions SOCKET MONITOR
 """
 
+from sftpd import optional_modules
+
+if __name__ == "__main__":
+    optional_modules.leave_out()
+
 import sys
 
 from scripts.shared.json_log import configure_logging

@@ -15,7 +15,8 @@ from keys.operations import server_state
 from scripts.daemons import obstacles, settings_record, starts
 from scripts.daemons.run import load_ready_settings, log_warnings
 from scripts.shared import console, signer_client
-from scripts.shared.json_log import configure_logging, json_option, start_errors
+from scripts.shared.json_log import configure_logging
+from scripts.shared.start_errors import json_option, start_errors
 
 # Runs a command for an operator of the staff site.
 COMMAND_LINE = (sys.executable, "-P", "-m", "scripts.staff_command")

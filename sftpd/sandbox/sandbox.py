@@ -29,6 +29,9 @@ From `restrict_to_tree` on:
 - The tree is the root directory, if the server may change it.
 - No capabilities.
 
+The process that forks the children calls `restrict_forker`. So what is the same for all children is
+done once, and inherited: no_new_privs, the limit of memory, and the first of the seccomp filters.
+
 The processes that hold the host keys and the passwords (sftpd/processes) call `restrict_responder`:
 they open no file and no socket either, but may start threads.
 
@@ -86,12 +89,14 @@ class SandboxPolicy:
     """How the children of this server are restricted.
 
     `user` is None if the server is not root. `chroot` says that children may change their root
-    directory although the server is not root.
+    directory although the server is not root, `inherited` that the process that forks them has
+    called `restrict_forker`.
     """
 
     kernel: KernelFeatures
     user: User | None = None
     chroot: bool = False
+    inherited: bool = False
 
     @property
     def changes_root(self) -> bool:
@@ -142,11 +147,21 @@ def _user(name: str) -> User | None:
     return User(name, entry.pw_uid, entry.pw_gid)
 
 
-def prepare(policy: SandboxPolicy) -> None:
-    """Fill the caches that the children of this process inherit."""
+def restrict_forker(policy: SandboxPolicy) -> None:
+    """Restrict the process that forks children, as far as it can do its work like that.
+
+    The children inherit it, so each of them has less to do. Call it once. Raises OSError if the
+    kernel has a part of the sandbox and refuses to set it up.
+    """
     time.localtime()  # reads the file of the time zone
-    for stage in Stage if policy.kernel.seccomp else ():
-        seccomp.program(stage, 0)
+    _limit_memory()
+    process.forbid_new_privileges()
+    if policy.user is not None:
+        capabilities.clear_inheritance()
+    if policy.kernel.seccomp:
+        for stage in Stage:
+            seccomp.program(stage, 0, inherited=True)  # fills caches that the children inherit
+        seccomp.install(Stage.FORKER)
 
 
 def restrict_before_login(
@@ -158,15 +173,16 @@ def restrict_before_login(
     which there is nothing and never will be. Raises OSError if the kernel has a part of the sandbox
     and refuses to set it up.
     """
-    _set_limit(resource.RLIMIT_AS, _mapped_bytes() + MEMORY)
-    process.forbid_new_privileges()
+    if not policy.inherited:
+        _limit_memory()
+        process.forbid_new_privileges()
     if policy.changes_root and empty is not None:
         _change_root(empty)
     _drop_privileges(policy, [capabilities.SYS_CHROOT] if policy.changes_root else [])
     if policy.kernel.landlock:
         landlock.deny_all_but_reading(trees, policy.kernel.landlock)
     if policy.kernel.seccomp:
-        seccomp.install(Stage.BEFORE_LOGIN)
+        seccomp.install(Stage.BEFORE_LOGIN, inherited=policy.inherited)
 
 
 def restrict_to_tree(tree: int | None, policy: SandboxPolicy) -> None:
@@ -211,13 +227,14 @@ def _drop_privileges(policy: SandboxPolicy, kept: Iterable[int]) -> None:
     if policy.user is None:
         capabilities.limit_to(*kept)
     else:
+        if not policy.inherited:
+            capabilities.clear_inheritance()
         _switch_user(policy.user, kept)
     process.forbid_inspection()  # again, since a change of user permits it
 
 
 def _switch_user(user: User, kept: Iterable[int]) -> None:
     parent = os.getppid()
-    capabilities.clear_inheritance()
     capabilities.keep_on_user_change(True)
     os.setgroups([])
     os.setresgid(user.gid, user.gid, user.gid)
@@ -245,6 +262,10 @@ def _set_limit(what: int, limit: int) -> None:
     if hard != resource.RLIM_INFINITY:
         limit = min(limit, hard)
     resource.setrlimit(what, (limit, limit))
+
+
+def _limit_memory() -> None:
+    _set_limit(resource.RLIMIT_AS, _mapped_bytes() + MEMORY)
 
 
 def _mapped_bytes() -> int:

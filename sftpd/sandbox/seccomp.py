@@ -4,10 +4,14 @@ keys/kernel/seccomp has the calls that no process makes that handles what strang
 A session may not make these either: it accepts no connection, and writes, makes and removes no
 file.
 
-A connection has two stages, and the second filter adds to the first. The first denies the calls
-that no part of a connection needs. After the login, the second also denies the calls that set up
-the sandbox itself. A process that answers the monitor (sftpd/processes) has the second filter, but
-may start threads.
+The filters of a connection add up:
+
+    FORKER         what no session needs; the process that forks sessions has this one already
+    BEFORE_LOGIN   also changes of the user, and what arguments make dangerous
+    IN_TREE        after the login: also the calls that set up the sandbox itself
+
+A session that is not forked by such a process gets the first two as one. A process that answers the
+monitor (sftpd/processes) has all three as one, but may start threads.
 """
 
 import os
@@ -26,25 +30,39 @@ truncate 76 45      ftruncate 77 46     fallocate 285 47    memfd_create 319 279
 
 
 class Stage(Enum):
-    """Whom a filter is for: a session before its login or after it, or the judge and signer."""
+    """Whom a filter is for: the forker, a session before its login or after it, a responder."""
 
+    FORKER = 0
     BEFORE_LOGIN = 1
     IN_TREE = 2
     RESPONDER = 3
 
 
-def program(stage: Stage, pid: int, machine: str = platform.machine()) -> bytes:
-    """Return the filter for the process `pid`; KeyError for an unknown machine."""
-    # restrict_to_tree itself makes the calls of SETUP; they are denied from then on.
-    later = "" if stage is Stage.BEFORE_LOGIN else seccomp.SETUP
-    # The judge hashes passwords, which argon2 does in four threads.
-    threads = stage is Stage.RESPONDER
-    return seccomp.program(seccomp.NEVER + _SESSION + later, pid, machine, threads=threads)
+def program(
+    stage: Stage, pid: int, machine: str = platform.machine(), *, inherited: bool = False
+) -> bytes:
+    """Return the filter for the process `pid`; KeyError for an unknown machine.
+
+    `inherited` says that the process has the forker's filter.
+    """
+    match stage:
+        case Stage.FORKER:
+            return seccomp.table_program(seccomp.ALWAYS + _SESSION, machine)
+        case Stage.BEFORE_LOGIN:
+            denied = seccomp.CHANGE_OF_USER if inherited else seccomp.NEVER + _SESSION
+            return seccomp.program(denied, pid, machine)
+        case Stage.IN_TREE:
+            # restrict_to_tree itself makes these calls; they are denied from then on.
+            return seccomp.table_program(seccomp.SETUP, machine)
+        case Stage.RESPONDER:
+            # The judge hashes passwords, which argon2 does in four threads.
+            denied = seccomp.NEVER + _SESSION + seccomp.SETUP
+            return seccomp.program(denied, pid, machine, threads=True)
 
 
-def install(stage: Stage) -> None:
+def install(stage: Stage, *, inherited: bool = False) -> None:
     """Install the filter for this thread and what it starts; no_new_privs must be set.
 
     Raises OSError if the kernel refuses it.
     """
-    bpf.install(program(stage, os.getpid()))
+    bpf.install(program(stage, os.getpid(), inherited=inherited))

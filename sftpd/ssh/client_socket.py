@@ -17,17 +17,19 @@ _RTT = struct.Struct("68xI")  # in struct tcp_info of linux/tcp.h, microseconds
 
 
 class ClientSocket:
-    """Reads and writes one client's connection."""
+    """Reads and writes one client's connection, from `start` on."""
 
-    def __init__(
-        self, connection: socket.socket, grace: float, max_login_bytes: int = LOGIN_BYTES
-    ) -> None:
-        """Start the limits of the login: `grace` seconds and `max_login_bytes` bytes."""
-        self._socket = connection
-        self._deadline: float | None = time.monotonic() + grace
+    def __init__(self, max_login_bytes: int = LOGIN_BYTES) -> None:
+        self._socket: socket.socket
+        self._deadline: float | None = None
         self._login_bytes_left = max_login_bytes
         self._expected_prefix = _VERSION_PREFIX  # the part that has not been received yet
         self.login_timed_out = False
+
+    def start(self, connection: socket.socket, grace: float) -> None:
+        """Take the connection, whose client has `grace` seconds to log in."""
+        self._socket = connection
+        self._deadline = time.monotonic() + grace
         connection.settimeout(None)
 
     def lift_login_limits(self) -> None:

@@ -121,8 +121,7 @@ class Packetizer:
         self._stalled_since: float | None = None
         self._requested, self._requested_at = True, 0.0  # since the last look, and when that was
         self._poll = select.poll()
-        self._poll.register(connection.fileno(), select.POLLIN)
-        self._polled = select.POLLIN
+        self._polled = 0  # what it is registered for; there may be no client yet
         self._sealing: Cipher = Clear()
         self._opening: Cipher = Clear()
         self._number_out = self._number_in = 0
@@ -432,7 +431,7 @@ class Packetizer:
         if self.unsent:
             events |= select.POLLOUT
         if events != self._polled:
-            self._poll.modify(self._socket.fileno(), events)
+            self._poll.register(self._socket.fileno(), events)
             self._polled = events
         found = self._poll.poll(None if timeout is None else max(timeout, 0.0) * 1000)
         if not found:

@@ -174,7 +174,7 @@ class SftpChannels:
     ) -> None:
         self._sealer = sealer
         self._clock = clock
-        self._pace = pace
+        self.pace = pace
         self._channels: dict[int, SftpChannel] = {}
         self._busy: dict[int, SftpChannel] = {}  # channels that may have something to do, in turn
         self._next_send = 0.0
@@ -220,7 +220,7 @@ class SftpChannels:
                 self._channels.pop(chanid, None)
             elif sealed or channel.ready:
                 self._busy[chanid] = channel  # behind the others
-            if sealed and self._pace is not None and (wait := self._pace(sealed)) > 0:
+            if sealed and self.pace is not None and (wait := self.pace(sealed)) > 0:
                 self._next_send = self._clock() + wait
             if sealed or channel.ended:
                 return True

@@ -3,8 +3,8 @@
 paramiko does the key exchange, checks the order of messages and opens channels. This class differs
 from `paramiko.Transport` in these points:
 
-- `run` is called; it is not started as a thread. So the login and the sandbox happen in the thread
-  that reads the packets. There are no timer threads.
+- `serve` is called; it is not started as a thread. So the login and the sandbox happen in the
+  thread that reads the packets. There are no timer threads.
 - Packets are sealed and opened by our own packetizer (sftpd/ssh/packetizer).
 - The data of SFTP channels goes to sftpd/ssh/sftp_channels. In paramiko each channel needs a thread
   of its own. Opening, requests and closing of channels remain paramiko's.
@@ -114,7 +114,7 @@ class _TypedTransport(ParamikoTransport):
 
 
 class Transport(_TypedTransport):
-    """One client's connection; `run` serves it until it ends.
+    """One client's connection; `serve` serves it until it ends.
 
     It is the ChannelService of its packetizer and the Channels of its ChannelPolicy.
     """
@@ -128,21 +128,14 @@ class Transport(_TypedTransport):
         application: Application,
         *,
         offer: Offer = Offer(),  # noqa: B008 - it is frozen
-        pace: Pace | None = None,
-        flush_due_closes: Callable[[], float | None] = lambda: None,
     ) -> None:
-        """Prepare the connection.
-
-        `pace` is called with the number of bytes sealed, and returns the seconds to wait before
-        more are sealed. `flush_due_closes` is called between two packets, and returns the seconds
-        until it has to be called again, or None.
-        """
+        """Prepare a connection, whose client may not be there yet."""
         super().__init__(connection, packetizer_class=Packetizer)  # type: ignore[arg-type]
         self._connection = connection
         self._began = time.monotonic()
         self._application = application
-        self._flush_due_closes = flush_due_closes
-        self._sftp_channels = SftpChannels(self.packetizer, time.monotonic, pace)
+        self._flush_due_closes: Callable[[], float | None] = lambda: None
+        self._sftp_channels = SftpChannels(self.packetizer, time.monotonic)
         self._open_channels: dict[int, Channel] = {}
         self._held_messages: list[Message] = []
         self._after_reply: list[Callable[[], None]] = []
@@ -174,11 +167,21 @@ class Transport(_TypedTransport):
             MSG_CHANNEL_REQUEST: self._on_channel_request,
         }
 
-    def run(self) -> None:
-        """Serve until the connection ends."""
+    def serve(
+        self, pace: Pace | None = None, flush_due_closes: Callable[[], float | None] | None = None
+    ) -> None:
+        """Serve until the connection ends.
+
+        `pace` is called with the number of bytes sealed, and returns the seconds to wait before
+        more are sealed. `flush_due_closes` is called between two packets, and returns the seconds
+        until it has to be called again, or None.
+        """
+        self._sftp_channels.pace = pace
+        if flush_due_closes is not None:
+            self._flush_due_closes = flush_due_closes
         self._began = time.monotonic()
         try:
-            super().run()
+            self.run()
         finally:
             self._sftp_channels.end()
 

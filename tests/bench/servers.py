@@ -45,11 +45,14 @@ import sys
 from pathlib import Path
 import structlog
 from config import load
+from scripts.daemons.run import FORKER
 from sftpd import server
 structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=sys.stderr))
 PATCH
 server.serve(
-    load.load(Path(sys.argv[1])), ready=lambda port: print(port, flush=True), FORKER
+    load.load(Path(sys.argv[1])),
+    ready=lambda port: print(port, flush=True),
+    forker_command=FORKER,
 )
 """
 # The process that forks the sessions, with the same patch.
@@ -196,8 +199,9 @@ def ours(folder: Path, patch: str = "") -> Iterator[Server]:
     `patch` is code that runs before it starts, also in the process that forks its sessions.
     """
     code = _SERVE.replace("PATCH", patch)
-    forker = [sys.executable, "-c", _FORKER.replace("PATCH", patch)]
-    code = code.replace("FORKER", f"forker_command={forker!r}" if patch else "")
+    if patch:
+        forker = [sys.executable, "-c", _FORKER.replace("PATCH", patch)]
+        code = code.replace("forker_command=FORKER", f"forker_command={forker!r}")
     with (
         (folder / "ours.log").open("w") as log,
         subprocess.Popen(

@@ -34,19 +34,21 @@ def children() -> set[str]:
     }
 
 
-def test_the_forker_does_not_load_optional_parts_of_libraries() -> None:
+@pytest.mark.parametrize("module", ["sftpd.sessions", "scripts.daemons.sessions"])
+def test_the_forker_does_not_load_modules_that_no_session_uses(module: str) -> None:
     code = (
         "import runpy, sys\n"
         "try:\n"
-        "    runpy.run_module('sftpd.sessions', run_name='__main__')\n"
+        f"    runpy.run_module({module!r}, run_name='__main__')\n"
         "except IndexError:  # it has no arguments\n"
         "    pass\n"
         "loaded = {name.split('.')[0] for name, module in sys.modules.items() if module}\n"
         "assert 'paramiko' in loaded\n"
         "print(loaded & {'rich', 'invoke', 'greenlet', 'pygments', 'yaml', 'unittest'})\n"
+        "print(loaded & {'click', 'ssl'})  # ssl is asyncio's\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "set()\n"
+    assert done.stdout == "set()\n" * 2
 
 
 def test_a_session_that_must_keep_the_root_directory_is_reported(

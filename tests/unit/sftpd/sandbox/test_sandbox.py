@@ -33,6 +33,21 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change 
 NOBODY = User("nobody", 65534, 65534)
 
 
+@pytest.fixture(autouse=True, params=[False, True], ids=["", "by-the-forker"])
+def forked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Let each test's children restrict themselves alone, and again as those of the forker do."""
+    if not request.param:
+        return False
+    before_login = sandbox.restrict_before_login
+
+    def as_forked(policy: SandboxPolicy, trees: Iterable[int], empty: int) -> None:
+        sandbox.restrict_forker(policy)
+        before_login(replace(policy, inherited=True), trees, empty)
+
+    monkeypatch.setattr(sandbox, "restrict_before_login", as_forked)
+    return True
+
+
 def in_sandbox(
     tree: Path,
     action: Callable[[View], object],
@@ -469,7 +484,8 @@ def test_no_group_is_left(tree: Path) -> None:
 
 @needs_root
 @pytest.mark.parametrize("user", [None, NOBODY])
-def test_no_capability_is_left(tree: Path, user: User | None) -> None:
+def test_no_capability_is_left(tree: Path, user: User | None, forked: bool) -> None:
+    filters = 3 if forked else 2
     release, held = os.pipe()
 
     def wait(_: View) -> None:
@@ -477,7 +493,7 @@ def test_no_capability_is_left(tree: Path, user: User | None) -> None:
 
     pid, answer = start(tree, wait, SandboxPolicy(THIS_KERNEL, user))
     status = ""
-    while "Seccomp_filters:\t2\n" not in status:
+    while f"Seccomp_filters:\t{filters}\n" not in status:
         status = Path(f"/proc/{pid}/status").read_text()
         assert "State:\tZ" not in status
     os.write(held, b".")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 from paramiko.ssh_exception import SSHException
 
-from sftpd.ssh.client_socket import ClientSocket
+from sftpd.ssh.client_socket import LOGIN_BYTES, ClientSocket
 
 
 @pytest.fixture
@@ -15,6 +15,14 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
+def client_socket(
+    connection: socket.socket, grace: float = 60, max_login_bytes: int = LOGIN_BYTES
+) -> ClientSocket:
+    made = ClientSocket(max_login_bytes)
+    made.start(connection, grace)
+    return made
+
+
 def receive(connection: ClientSocket, size: int = 100) -> bytes:
     buffer = memoryview(bytearray(size))
     return bytes(buffer[: connection.recv_into(buffer, wait=True)])
@@ -23,7 +31,7 @@ def receive(connection: ClientSocket, size: int = 100) -> bytes:
 def test_reading_without_waiting_raises_if_nothing_has_arrived(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
-    connection = ClientSocket(pair[0], grace=60)
+    connection = client_socket(pair[0])
     with pytest.raises(BlockingIOError):
         connection.recv_into(memoryview(bytearray(10)), wait=False)
 
@@ -31,7 +39,7 @@ def test_reading_without_waiting_raises_if_nothing_has_arrived(
 def test_the_end_of_the_connection_is_an_eof_error(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
-    connection = ClientSocket(pair[0], grace=60)
+    connection = client_socket(pair[0])
     pair[1].shutdown(socket.SHUT_WR)
     with pytest.raises(EOFError):
         receive(connection)
@@ -40,7 +48,7 @@ def test_the_end_of_the_connection_is_an_eof_error(
 def test_a_login_has_a_deadline_until_it_succeeds(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
-    connection = ClientSocket(pair[0], grace=0)
+    connection = client_socket(pair[0], grace=0)
     pair[1].sendall(b"S")
 
     with pytest.raises(EOFError):
@@ -57,7 +65,7 @@ def test_a_login_has_a_deadline_until_it_succeeds(
 
 
 def test_a_login_has_a_limit_on_bytes(pair: tuple[socket.socket, socket.socket]) -> None:
-    connection = ClientSocket(pair[0], grace=60, max_login_bytes=100)
+    connection = client_socket(pair[0], max_login_bytes=100)
     pair[1].sendall(b"SSH-" + bytes(97))
 
     assert len(receive(connection, 200)) == 101
@@ -71,7 +79,7 @@ def test_data_before_the_version_is_refused(
     pair: tuple[socket.socket, socket.socket], sent: bytes
 ) -> None:
     for size in range(1, len(sent) + 1):
-        connection = ClientSocket(pair[0], grace=60)
+        connection = client_socket(pair[0])
         pair[1].sendall(sent[:size])
         if b"SSH-".startswith(sent[:size]):
             assert receive(connection) == sent[:size]
@@ -81,7 +89,7 @@ def test_data_before_the_version_is_refused(
 
 
 def test_a_version_may_arrive_in_pieces(pair: tuple[socket.socket, socket.socket]) -> None:
-    connection = ClientSocket(pair[0], grace=60)
+    connection = client_socket(pair[0])
     for piece in (b"S", b"SH", b"-2.0-", b"x"):
         pair[1].sendall(piece)
         assert receive(connection) == piece
@@ -90,7 +98,7 @@ def test_a_version_may_arrive_in_pieces(pair: tuple[socket.socket, socket.socket
 def test_the_round_trip_is_that_of_the_kernel_or_unknown(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
-    assert ClientSocket(pair[0], grace=60).round_trip() == 0.0  # a pair of Unix sockets
+    assert client_socket(pair[0]).round_trip() == 0.0  # a pair of Unix sockets
 
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
@@ -98,4 +106,4 @@ def test_the_round_trip_is_that_of_the_kernel_or_unknown(
     ):
         accepted, _ = listener.accept()
         with accepted:
-            assert 0.0 < ClientSocket(accepted, grace=60).round_trip() < 1.0
+            assert 0.0 < client_socket(accepted).round_trip() < 1.0

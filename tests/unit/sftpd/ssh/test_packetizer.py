@@ -445,7 +445,8 @@ class Idle:
 def test_a_client_that_makes_no_progress_is_disconnected(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
-    connection = ClientSocket(pair[0], grace=60)
+    connection = ClientSocket()
+    connection.start(pair[0], grace=60)
     connection.lift_login_limits()
     us = Packetizer(connection)
     us.STALL_SECONDS = 0.001
@@ -468,7 +469,8 @@ class Ready(Idle):
 def test_a_client_that_requests_nothing_is_disconnected_in_spite_of_keepalives(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
-    connection = ClientSocket(pair[0], grace=60)
+    connection = ClientSocket()
+    connection.start(pair[0], grace=60)
     connection.lift_login_limits()
     pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, pack("@ll", 0, 1000))
     ticks = count(100.0)
@@ -497,7 +499,8 @@ def test_a_client_that_requests_nothing_is_disconnected_in_spite_of_keepalives(
 def test_a_client_that_reads_nothing_is_not_read_from(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
-    connection = ClientSocket(pair[0], grace=60)
+    connection = ClientSocket()
+    connection.start(pair[0], grace=60)
     connection.lift_login_limits()
     us = Packetizer(connection)
     us.STALL_SECONDS = 0.001
@@ -531,7 +534,9 @@ def test_peeking_at_the_client_s_kexinit_does_not_consume_it() -> None:
 def test_waiting_for_the_client_s_kexinit_has_a_timeout(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
-    us = Packetizer(ClientSocket(pair[0], grace=60))
+    connection = ClientSocket()
+    connection.start(pair[0], grace=60)
+    us = Packetizer(connection)
     pair[1].sendall(b"SSH-2.0-client\r\n" + pack(">IBB", 636, 10, 20))
     assert us.readline(1.0) == "SSH-2.0-client"
     assert us.peek_client_kexinit(0.001) is None

@@ -116,7 +116,8 @@ def test_our_packetizer_and_socket_have_all_that_paramiko_s_transport_uses() -> 
     source = inspect.getsource(ParamikoTransport)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        connection = ClientSocket(ours, grace=60)
+        connection = ClientSocket()
+        connection.start(ours, grace=60)
         packetizer = Packetizer(connection)
 
     assert set(re.findall(r"self\.packetizer\.(\w+)", source)) - UNUSED <= set(dir(packetizer))
