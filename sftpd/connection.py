@@ -43,6 +43,7 @@ _MAX_CLIENT = 255  # characters of the client's version that go into a record
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 # The kernel gives up this much later than the packetizer, which records the right reason.
 _USER_TIMEOUT_MARGIN = 5.0
+_OPENSSH = "SSH-2.0-OpenSSH_"  # the program that lftp too connects with
 _MAX_PROOFS = 64  # of host keys, for one client
 
 _log = structlog.get_logger()
@@ -233,7 +234,13 @@ class Connection:
             raise AssertionError("a channel before the login")
         monitor = self._monitor
         return Session(
-            self._view, monitor, self._local_time, self._handle_numbers, monitor, self._budget
+            self._view,
+            monitor,
+            self._local_time,
+            self._handle_numbers,
+            monitor,
+            self._budget,
+            marks_end=self._transport.remote_version.startswith(_OPENSSH),
         )
 
     def _local_time(self) -> datetime:

@@ -162,9 +162,13 @@ def status(request_id: bytes, code: Status, text: bytes = b"") -> bytes:
     return packet(Reply.STATUS, request_id, _u32.pack(code) + string(text) + string(b""))
 
 
-def names(request_id: bytes, entries: list[bytes]) -> bytes:
-    """Return a NAME reply with entries made by `entry` or `bare_entry`."""
-    return packet(Reply.NAME, request_id, _u32.pack(len(entries)) + b"".join(entries))
+def names(request_id: bytes, entries: list[bytes], *, end: bool = False) -> bytes:
+    """Return a NAME reply with entries made by `entry` or `bare_entry`.
+
+    `end` adds the mark of version 6 that the listing has no more entries.
+    """
+    mark = b"\1" if end else b""
+    return packet(Reply.NAME, request_id, _u32.pack(len(entries)) + b"".join(entries) + mark)
 
 
 def entry(name: bytes, shown: Attributes, now: datetime) -> bytes:

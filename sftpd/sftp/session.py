@@ -4,7 +4,8 @@ The protocol is version 3 (sftpd/sftp/protocol) with these extensions, all of wh
 
 - of OpenSSH (PROTOCOL, section 4): `limits`, `statvfs`, `fstatvfs`, `expand-path`;
 - of draft-ietf-secsh-filexfer-extensions-00: `home-directory`, `check-file-name`,
-  `check-file-handle` (sftpd/sftp/check_file).
+  `check-file-handle` (sftpd/sftp/check_file);
+- for lftp alone, of version 6: the last part of a listing is marked (see Session).
 
 Rule 1: every request passes the gate (`_gate`), which looks up its verb in the table and checks
 whether it writes. The gate refuses a verb that writes; no code for such a verb exists. The only
@@ -73,6 +74,7 @@ _SLACK = 1024
 _MAX_BATCH = 264 * 1024  # bytes of replies that are sent together, unless a single reply is longer
 _MAX_OTHER_REPLY = 80 * 1024  # upper bound of any reply except the one to a READ
 _HEADER = 9  # bytes of length, type and request id
+_MARKED = 6  # the first version in which a listing's last part is marked as the last
 _READ_ONLY = 1 | 2  # SSH_FXE_STATVFS_ST_RDONLY | SSH_FXE_STATVFS_ST_NOSUID
 _MAX_NAME = 255
 _OFFERED = (
@@ -172,6 +174,10 @@ class Session:
     `clock` returns the time; listings show their times in the same zone. `numbers` yields the
     numbers of handles, which records contain too. The channels of a connection share it, and the
     `budget`. The replies are in `stream`, from HEADROOM on.
+
+    `marks_end` is for a client that runs the program `ssh`. If it asks for version 6, it is lftp:
+    OpenSSH's own clients ask for version 3. lftp looks in every version for the mark by which
+    version 6 ends a listing, and so saves a round trip for each folder.
     """
 
     def __init__(
@@ -182,7 +188,10 @@ class Session:
         numbers: Iterator[int] | None = None,
         meter: Meter | None = None,
         budget: Budget | None = None,
+        *,
+        marks_end: bool = False,
     ) -> None:
+        self._marks_end = marks_end
         self._view = view
         self._recorder = recorder
         self._clock = clock
@@ -282,6 +291,7 @@ class Session:
             raise ProtocolError(f"unexpected packet of type {kind}")
         if not self._initialized:
             self._initialized = True
+            self._marks_end &= int.from_bytes(packet[5:_HEADER], "big") >= _MARKED
             return protocol.version(*_OFFERED)
         request_id = packet[5:_HEADER]
         try:
@@ -488,11 +498,10 @@ class Session:
             return protocol.status(request_id, Status.FAILURE)
         now = self._clock()
         entries = [protocol.entry(name, shown, now) for name, shown in held.folder.read()]
-        return (
-            protocol.names(request_id, entries)
-            if entries
-            else protocol.status(request_id, Status.EOF)
-        )
+        if not entries:
+            return protocol.status(request_id, Status.EOF)
+        end = self._marks_end and held.folder.at_end()
+        return protocol.names(request_id, entries, end=end)
 
     def _realpath(self, request_id: bytes, path: bytes) -> bytes:
         resolved = canonical(path)

@@ -254,6 +254,16 @@ class Folder:
                 break
         return entries
 
+    def at_end(self) -> bool:
+        """Return whether `read` has returned the last entry."""
+        if self._descriptor < 0:
+            return True
+        position = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+        try:
+            return not directory.read_names(self._descriptor)
+        finally:
+            os.lseek(self._descriptor, position, os.SEEK_SET)
+
     def _with_attributes(self, names: list[bytes]) -> Iterator[tuple[bytes, Attributes]]:
         for name in names:
             if _has_control_characters(name):

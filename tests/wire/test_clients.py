@@ -76,6 +76,17 @@ def test_lftp_mirrors_the_tree_and_a_second_pass_transfers_nothing(
     assert opened(rehearsal, before) == []
 
 
+def test_lftp_needs_no_request_to_learn_that_a_listing_has_ended(
+    rehearsal: RunningSite, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+
+    lftp(rehearsal, "parti-a", f"debug -o {log} 9", "cls /")
+
+    assert "file name count=" in log.read_text()
+    assert "(EOF)" not in log.read_text()
+
+
 def test_rclone_copies_the_tree_and_a_second_pass_transfers_nothing(
     rehearsal: RunningSite, tmp_path: Path
 ) -> None:

@@ -102,6 +102,30 @@ def test_a_large_listing_is_split_into_replies_of_about_64_kib(tree: Path, clien
 
 
 @pytest.mark.parametrize(
+    ("asked", "runs_ssh", "mark"),
+    [(6, True, b"\1"), (3, True, b""), (6, False, b"")],
+    ids=["lftp", "sftp of OpenSSH", "another client"],
+)
+def test_the_last_part_of_a_listing_is_marked_for_lftp_alone(
+    tree: Path, view: View, recorder: MemoryRecorder, asked: int, runs_ssh: bool, mark: bytes
+) -> None:
+    for number in range(2000):
+        (tree / "akis" / f"{number:08}.csv").write_bytes(b"")
+    client = Client(Session(view, recorder, lambda: NOW, marks_end=runs_ssh))
+    client.send(client.packet(1, pack(">I", asked)))
+    handle = client.opendir(b"/akis")
+
+    replies = []
+    while (reply := client.ask(READDIR, handle))[0] == NAME:
+        replies.append(reply[1])
+
+    assert replies[-1].endswith(mark)
+    replies[-1] = replies[-1][: len(replies[-1]) - len(mark)]
+    found = [name for reply in replies for name, _, _ in entries(reply)]  # nothing else is there
+    assert len(set(found)) == len(found) == 2003
+
+
+@pytest.mark.parametrize(
     ("path", "answer"),
     [
         (b".", b"/"),
