@@ -68,6 +68,8 @@ staff ledger: `who` is the operator, or the name that was given; `from` is the a
     rule                 what: folder  as identify: a supervisor decides; no sheets reject the page
     reread               what: folder  user, session, errand, settings
     request              what: form    user, session, state, sha256, why: a request form is decided
+filing and results ledger of a site with several publishers
+    elected              what: term    position, previous, until
 any ledger
     anchor               what: anchor  checkpoints: the newest of the other ledgers, once a minute
     recovered            what: segment bytes
@@ -127,6 +129,10 @@ The records of a page also have `decided_at`, and `source_stamp` and `stamp`, th
 mtime of the file in the intake and in the spool: from them the catalog can be rebuilt
 (publisher/fsck/rebuild_catalog). `filed_at` is the mtime that clients see, in seconds since 1970. A
 page that operators identified has their `why`, and `ruled_at`.
+
+Several publishers. The one that is elected to file has a ledger of its own, such as `filing@pub1`.
+Its first record is `elected`: it has the `position` in the order of all records, and follows those
+of the ledger `previous` with numbers below `until` (publisher/election/terms).
 
 A file of several pages is split, and `what` is the file itself, which stays in the store. Each page
 becomes a file and gets a record of its own: filed, duplicate or quarantined, with `original`, the
@@ -223,6 +229,9 @@ class ResultsEvent(StrEnum):
     DUPLICATE = "result-duplicate"
     REJECTED = "result-rejected"
     SNAPSHOT = "snapshot"
+
+
+ELECTED = "elected"
 
 
 @dataclass(frozen=True, slots=True)

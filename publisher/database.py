@@ -15,7 +15,7 @@ that cannot be read is. After it nothing is left to do but open again.
 import os
 import socket
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -153,7 +153,9 @@ class Database:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._connection = _connect(engine)
+        self._connection = connect(engine)
+        # Is called in each transaction before it is committed; what it raises keeps it from that.
+        self.before_commit: Callable[[sa.Connection], object] = lambda connection: None
 
     def close(self) -> None:
         """Close the connection and drop changes that were not committed."""
@@ -178,6 +180,7 @@ class Database:
 
     def commit(self) -> None:
         """Make all changes since the last commit durable."""
+        self.before_commit(self._connection)
         self._connection.commit()
 
 
@@ -266,7 +269,7 @@ def open_reader(url: sa.URL) -> Iterator[Reader | None]:
         with closing(sqlite3.connect(name, uri=True, check_same_thread=False)) as connection:
             yield Reader(connection)
         return
-    with _connect(_pool(url)) as connected:
+    with connect(_pool(url)) as connected:
         connected.execution_options(isolation_level="AUTOCOMMIT")
         reader = Reader(connected)
         yield reader if reader.tables() else None
@@ -282,7 +285,7 @@ def writing_engine(url: sa.URL, tables: sa.MetaData) -> sa.Engine:
     if url.drivername != SQLITE:
         sa.event.listen(engine, "handle_error", _name_a_lost_server)
         try:
-            with _connect(engine) as connection:
+            with connect(engine) as connection:
                 migrations.check(connection)
         except (OSError, Faults):
             engine.dispose()
@@ -306,7 +309,7 @@ def reading(url: sa.URL) -> Iterator[sa.Connection]:
     """Connect to a database that exists to read it, while another process may write to it."""
     engine = read_only_engine(url)
     try:
-        with _connect(engine) as connection:
+        with connect(engine) as connection:
             yield connection
     finally:
         _release(engine)
@@ -342,7 +345,8 @@ def table_names(connection: sa.Connection) -> set[str]:
     return set(sa.inspect(connection).get_table_names())
 
 
-def _connect(engine: sa.Engine) -> sa.Connection:
+def connect(engine: sa.Engine) -> sa.Connection:
+    """Connect to a database; raise Unreachable if PostgreSQL does not answer."""
     if engine.dialect.name == SQLITE:
         return engine.connect()
     try:

@@ -15,17 +15,18 @@ number of days (`ledger.keep_days`); they wrote a `removed` record for each, and
 import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 from config.event import Event
 from config.settings import LedgerSettings, Sync
 from keys.folder_lock import FolderLock
 from keys.ledger import note, segments
-from keys.ledger.record import format_records, parse_record, seq_of
+from keys.ledger.record import Record, format_records, parse_record, seq_of
 
 Clock = Callable[[], datetime]
 
@@ -148,6 +149,10 @@ class Ledger:
         """The number that the next event will have."""
         return self._next
 
+    def records(self, first: int) -> Iterator[Record]:
+        """Yield the records from number `first` on."""
+        return segments.read_records(self._folder, first)
+
     def sync(self) -> None:
         """Make everything appended so far survive a loss of power."""
         os.fdatasync(self._file)
@@ -164,7 +169,7 @@ class Ledger:
         if lock is not None:
             lock.close()
 
-    def __enter__(self) -> "Ledger":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

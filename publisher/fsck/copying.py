@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,9 +29,17 @@ import sqlalchemy as sa
 
 from config import times
 from config.fault import Fault, Faults
-from config.site import CATALOG, FILING, LEDGERS, RESULTS_DATABASE, RESULTS_LEDGER
+from config.site import (
+    CATALOG,
+    FILING,
+    LEDGERS,
+    RESULTS_DATABASE,
+    RESULTS_LEDGER,
+    ledgers_of_kind,
+)
 from keys.files import sync
 from keys.folder_lock import FolderLock
+from keys.operations import server_state
 from publisher import migrations
 from publisher.catalog import tables as catalog_tables
 from publisher.database import (
@@ -83,15 +92,19 @@ class Place(NamedTuple):
 @contextmanager
 def no_publisher(site: Path) -> Iterator[None]:
     """Keep publisher and results process from starting; raise Faults if one runs."""
+    wrong = "the publisher runs, stop it first: `ssps publish`, or `ssps run`"
+    # One that reads for another host has no ledger open, and may be elected.
+    if hosts := [host for _, host in server_state.running(site, server_state.PUBLISH) if host]:
+        raise Faults([Fault(str(LEDGERS / FILING), "", f"{wrong}, on {', '.join(hosts)}")])
     with ExitStack() as stack:
-        for name in (FILING, RESULTS_LEDGER):
+        kinds = (FILING, RESULTS_LEDGER)
+        for name in chain(*(ledgers_of_kind(site / LEDGERS, kind) for kind in kinds)):
             folder = site / LEDGERS / name
             try:
                 stack.callback(FolderLock(folder).close)
             except FileNotFoundError:
                 continue  # no publisher has ever run
             except BlockingIOError:
-                wrong = "the publisher runs, stop it first: `ssps publish`, or `ssps run`"
                 raise Faults([Fault(str(LEDGERS / name), "", wrong)]) from None
         yield
 

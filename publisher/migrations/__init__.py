@@ -3,6 +3,7 @@
     catalog/0001-tables.sql     in the schema `catalog`
     results/0001-tables.sql     in the schema `results`
     portal/0001-tables.sql      in the schema `portal`
+    publishers/0001-tables.sql  in the schema `publishers`, of which SQLite has no need
 
 The tables are those of publisher/catalog/tables, publisher/results/tables and portal/shared_tables,
 and a test compares them. Texts are compared byte by byte (`COLLATE "C"`), as in SQLite, whatever
@@ -20,7 +21,7 @@ import sqlalchemy as sa
 from config.fault import Fault, Faults
 from config.site import SITE_TOML
 
-SCHEMAS = ("catalog", "results", "portal")
+SCHEMAS = ("catalog", "results", "portal", "publishers")
 _LOCK = 0x73737073  # an advisory lock: two commands never migrate at the same time
 _STEPS = """
 CREATE TABLE IF NOT EXISTS "{schema}".schema_step (

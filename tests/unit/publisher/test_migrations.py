@@ -58,7 +58,7 @@ def described(of: sa.Inspector, table: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("schema", migrations.SCHEMAS)
+@pytest.mark.parametrize("schema", TABLES)
 def test_the_steps_make_the_tables_of_the_code(
     postgres_server: postgres.Server, schema: str
 ) -> None:

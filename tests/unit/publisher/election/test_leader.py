@@ -1,0 +1,105 @@
+"""One process leads, by a row in PostgreSQL, and a former leader commits nothing."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import postgres
+import pytest
+import sqlalchemy as sa
+
+from config.site import FILING
+from publisher.catalog.catalog import Catalog
+from publisher.database import UNAVAILABLE, Unreachable
+from publisher.election.leader import SCHEMA, Candidate, Leader
+from publisher.election.lease import Deposed
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Hosts:
+    """Candidates on several hosts; the leaders that they became are closed at the end."""
+
+    url: sa.URL
+    leaders: list[Leader] = field(default_factory=list)
+
+    def try_to_lead(self, host: str, *, sole: bool = True) -> Leader | None:
+        url = postgres.in_schema(self.url, SCHEMA)
+        if (leader := Candidate(url, FILING, host, sole=sole).try_to_lead()) is not None:
+            self.leaders.append(leader)
+        return leader
+
+    def elect(self, host: str) -> Leader:
+        leader = self.try_to_lead(host)
+        assert leader is not None
+        return leader
+
+    def catalog(self, leader: Leader) -> Catalog:
+        catalog = Catalog(leader.url(postgres.in_schema(self.url, "catalog")))
+        catalog.before_commit = leader.check_row
+        return catalog
+
+    def let_the_lease_expire(self) -> None:
+        postgres.change(postgres.in_schema(self.url, SCHEMA), "UPDATE leader SET expires_at = 0")
+
+
+@pytest.fixture
+def hosts(postgres_server: postgres.Server) -> Iterator[Hosts]:
+    found = Hosts(postgres_server.new_database())
+    yield found
+    for leader in found.leaders:
+        leader.close()
+
+
+def test_one_process_leads_until_it_closes(hosts: Hosts) -> None:
+    first = hosts.elect("pub1")
+
+    assert hosts.try_to_lead("pub2") is None
+    first.close()
+    second = hosts.elect("pub2")
+    assert second.term == first.term + 1
+
+
+def test_a_process_that_was_started_again_follows_itself_at_once(hosts: Hosts) -> None:
+    first = hosts.elect("pub1")
+
+    assert hosts.try_to_lead("pub1", sole=False) is None
+    second = hosts.elect("pub1")
+    assert second.term == first.term + 1
+
+
+def test_the_sessions_of_a_leader_whose_lease_expired_are_ended(hosts: Hosts) -> None:
+    frozen = hosts.elect("pub1")
+    with hosts.catalog(frozen) as catalog:
+        catalog.connection.execute(sa.text("UPDATE total SET number = 99"))
+        hosts.let_the_lease_expire()
+        leader = hosts.elect("pub2")
+
+        with pytest.raises((Unreachable, *UNAVAILABLE)):
+            catalog.commit()
+    with hosts.catalog(leader) as catalog:
+        numbers = catalog.connection.scalars(sa.text("SELECT DISTINCT number FROM total"))
+        assert numbers.all() == [0]
+
+
+def test_a_former_leader_with_a_new_session_commits_nothing(hosts: Hosts) -> None:
+    frozen = hosts.elect("pub1")
+    hosts.let_the_lease_expire()
+    hosts.elect("pub2")
+
+    with hosts.catalog(frozen) as catalog:
+        catalog.connection.execute(sa.text("UPDATE total SET number = 99"))
+        with pytest.raises(Deposed, match="another publisher was elected"):
+            catalog.commit()
+
+
+def test_a_leader_renews_its_lease_while_a_transaction_has_its_row(hosts: Hosts) -> None:
+    leader = hosts.elect("pub1")
+    with hosts.catalog(leader) as catalog:
+        leader.check_row(catalog.connection)
+        with postgres.changing(postgres.in_schema(hosts.url, SCHEMA)) as other:
+            other.execute(sa.text("SET LOCAL lock_timeout = 1000"))
+            # What the renewal does; the statement of a candidate would wait.
+            other.execute(sa.text("UPDATE leader SET expires_at = expires_at + 1"))
+            with pytest.raises(sa.exc.OperationalError, match="lock timeout"):
+                other.execute(sa.text("SELECT 1 FROM leader WHERE task = 'filing' FOR UPDATE"))
