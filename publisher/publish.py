@@ -4,6 +4,10 @@ When the disk fails (it is full or read-only, or the ledger cannot be written) n
 The publisher then claims no more pages, logs `publisher-halted`, waits, and starts over with a
 recovery, as it would after a crash.
 
+If the catalog is in PostgreSQL, several hosts may run a publisher of the same site. One of them is
+elected and files (publisher/election); the others read pages for it (publisher/reading/remote) and
+follow it when its lease ends. A publisher that loses its lease halts, as when the disk fails.
+
 Setting up, working and closing are one class, `_Run`, because they share what the run opened.
 """
 
@@ -25,14 +29,24 @@ from config import times
 from config.fault import Faults
 from config.registry import Registry
 from config.settings import Settings
-from config.site import FILING, LEDGERS, REGISTRY_INDEX, SPOOL, ledger_names
+from config.site import (
+    CATALOG,
+    FILING,
+    LEDGERS,
+    REGISTRY_INDEX,
+    SPOOL,
+    ledger_name,
+    ledger_names,
+)
 from keys.ledger.anchors import AnchorWriter
 from keys.ledger.segments import read_checkpoint
-from keys.ledger.writer import Clock, Ledger, Unwritable, utc_now, write_policy
+from keys.ledger.writer import Clock, LedgerBusy, Unwritable, utc_now, write_policy
 from keys.operations.publisher_state import MAX_TROUBLES, PublisherState, StateFile
 from publisher.catalog import catalog
 from publisher.catalog.catalog import Catalog
-from publisher.database import UNAVAILABLE, cause_of
+from publisher.database import UNAVAILABLE, cause_of, location
+from publisher.election.leader import SCHEMA, Leader, candidate_for
+from publisher.election.terms import OrderedLedger
 from publisher.feed.feed import FeedThread
 from publisher.filing.filer import Filer, FilingContext
 from publisher.filing.recovery import Recovery, Stopped
@@ -41,6 +55,9 @@ from publisher.intake.held import HeldSources
 from publisher.intake.watch import Intake, Settling
 from publisher.page import Arrival, Stamp, escaped
 from publisher.reading.pool import Pool
+from publisher.reading.remote import read_until_elected
+from publisher.reading.shared_pool import SharedPool
+from publisher.reading.tasks import Tasks
 from publisher.reading.worker_client import WorkerClient
 from publisher.requests.handler import RequestHandler
 from publisher.requests.rereader import Rereader
@@ -85,7 +102,8 @@ def publish(
 ) -> None:
     """File the pages that arrive until `stop` is set.
 
-    `ready` is called each time the intake is being watched: after the start and after each retry.
+    `ready` is called each time the intake is being watched: after the start and after each retry;
+    and each time this publisher begins to read for one on another host.
     With a `signer` the publisher also writes the parties' feeds (publisher/feed/feed).
     `poll_signer` is called about twice a second. `client` is the parties' reference client, which
     their trees show; without it they show no tools.
@@ -94,13 +112,36 @@ def publish(
     LedgerBusy if another publisher works on this site.
     """
     pause, started = 1.0, False
+    workers = workers or os.cpu_count() or 1
     state = StateFile(settings.site, settings.host)
+
+    def reads() -> None:
+        state.update(PublisherState(os.getpid()))
+        ready()
+
+    elects = candidate_for(settings.site, FILING, settings.host, sole=True)
     while not stop.is_set():
         begun = time.monotonic()
         try:
-            with _Run(
-                settings, stop, clock, workers or os.cpu_count() or 1, new_client, state, client
-            ) as run:
+            with ExitStack() as stack:
+                leader = None
+                if elects is not None:
+                    leader = read_until_elected(
+                        elects,
+                        settings.site / SPOOL,
+                        lambda: Store(settings.site),
+                        stop,
+                        workers,
+                        new_client,
+                        ready=reads,
+                        each_turn=poll_signer,
+                    )
+                    if leader is None:
+                        return
+                    stack.enter_context(leader)
+                run = stack.enter_context(
+                    _Run(settings, stop, clock, workers, new_client, state, client, leader)
+                )
                 run.recover()
                 if signer is not None:
                     run.start_feed(signer)
@@ -124,31 +165,42 @@ def publish(
 
 @contextmanager
 def open_context(
-    settings: Settings, clock: Clock, stop: Stop, lock_wait: float = 0.0
+    settings: Settings,
+    clock: Clock,
+    stop: Stop,
+    lock_wait: float = 0.0,
+    leader: Leader | None = None,
 ) -> Iterator[FilingContext]:
-    """Open everything that a filer works with.
+    """Open everything that a filer works with; `leader` is the election of this process.
 
     Raises LedgerBusy if another process still has the ledger open after `lock_wait` seconds.
     """
-    site = settings.site
+    site, url = settings.site, catalog.url(settings.site)
     with ExitStack() as stack:
-        # The ledger is opened first: its lock keeps out a second publisher.
+        # The ledger is opened first: its lock keeps out a second publisher of this host.
+        name = ledger_name(FILING, settings.host)
         ledger = stack.enter_context(
-            Ledger(site / LEDGERS / FILING, clock, lock_wait, write_policy(settings.ledger))
+            OrderedLedger(site, name, clock, lock_wait, write_policy(settings.ledger))
         )
         registry = Registry(site / REGISTRY_INDEX)
         stack.callback(registry.close)
+        opened = stack.enter_context(Catalog(leader.url(url) if leader else url))
+        if leader is not None:
+            opened.before_commit = leader.check_row
+        number = leader.term if leader else None
+        ledger.continue_after(opened.connection, opened.next_seq(), number, opened.commit)
         store = Store(site)
         (site / SPOOL).mkdir(mode=0o700, parents=True, exist_ok=True)
         yield FilingContext(
             settings,
-            stack.enter_context(Catalog(catalog.url(site))),
+            opened,
             ledger,
             store,
             Quarantine(site),
             registry.lookup,
             clock,
             lambda: secrets.token_hex(4),
+            step_done=(lambda step: leader.check()) if leader else lambda step: None,
             stopped=stop.is_set,
             has_box=registry.has_box,
         )
@@ -157,9 +209,17 @@ def open_context(
 def handle_requests(settings: Settings, *, stop: Stop, clock: Clock = utc_now) -> None:
     """Carry out the pending requests of operators on a site whose publisher does not run.
 
-    First finishes what the last publisher left unfinished. Raises the same errors as `publish`.
+    First finishes what the last publisher left unfinished. Raises the same errors as `publish`,
+    and LedgerBusy if another host has a publisher that files.
     """
-    with open_context(settings, clock, stop) as context:
+    with ExitStack() as stack:
+        leader = None
+        one = candidate_for(settings.site, FILING, settings.host, sole=False)
+        if one is not None:
+            if (leader := one.try_to_lead()) is None:
+                raise LedgerBusy("a publisher runs, or has ended only just now")
+            stack.enter_context(leader)
+        context = stack.enter_context(open_context(settings, clock, stop, leader=leader))
         filer = Filer(context)
         Recovery(context, filer).recover()
         RequestHandler(context, filer).handle_pending()
@@ -177,15 +237,16 @@ class _Run:
         new_client: Callable[[], WorkerClient],
         state: StateFile,
         client: bytes,
+        leader: Leader | None = None,
     ) -> None:
         site = settings.site
         self._client = client
+        self._leader = leader
         self._state = state
         self._folders = settings.intake.folders
         self._next_report = time.monotonic()
         self._no_leases: dict[str, str] = {}
         self._stop = stop
-        self._depth = workers * _PAGES_PER_WORKER
         self._spool = site / SPOOL
         self._rescan = settings.intake.rescan_seconds
         self._wake = threading.Event()
@@ -195,16 +256,14 @@ class _Run:
         self._feed_thread: FeedThread | None = None
         with ExitStack() as stack:
             self._context = stack.enter_context(
-                open_context(settings, clock, stop, _LOCK_WAIT_SECONDS)
+                open_context(settings, clock, stop, _LOCK_WAIT_SECONDS, leader)
             )
-            self._anchors = AnchorWriter(site / LEDGERS, FILING)
+            self._anchors = AnchorWriter(site / LEDGERS, ledger_name(FILING, settings.host))
             self._filer = Filer(self._context)
             rereader = Rereader()
             stack.callback(rereader.close)
             self._requests = RequestHandler(self._context, self._filer, rereader)
-            self._pool = Pool(
-                workers, self._spool, self._context.store.stage, self._wake, new_client
-            )
+            self._pool = self._new_pool(workers, new_client)
             stack.callback(self._pool.close)
             stack.callback(self._stop_feed)
             now = time.monotonic()
@@ -223,6 +282,27 @@ class _Run:
             )
             stack.callback(self._intake.close)
             self._open = stack.pop_all()
+
+    def _new_pool(self, workers: int, new_client: Callable[[], WorkerClient]) -> Pool | SharedPool:
+        store = self._context.store
+        own = Pool(workers, self._spool, store.stage, self._wake, new_client)
+        if self._leader is None:
+            return own
+        settings = self._context.settings
+        try:
+            url = location(settings.site, CATALOG, SCHEMA)
+            tasks = Tasks(self._leader.url(url))
+            return SharedPool(
+                own, self._spool, store, self._wake, tasks, self._leader.term, settings.host
+            )
+        except BaseException:
+            own.close()
+            raise
+
+    @property
+    def _depth(self) -> int:
+        """How many files may be in flight."""
+        return self._pool.workers * _PAGES_PER_WORKER
 
     def __enter__(self) -> "_Run":
         return self
@@ -256,6 +336,7 @@ class _Run:
                 context.store.original,
                 lambda: _checkpoints(site / LEDGERS),
                 self._client,
+                self._leader.check if self._leader else lambda: None,
             )
 
     def _stop_feed(self) -> None:
@@ -269,6 +350,7 @@ class _Run:
         complete = False
         while not self._stop.is_set():
             now = time.monotonic()
+            self._context.step_done("turn")
             self._claim_new(now)
             if complete:
                 self._wait(now)
@@ -290,6 +372,10 @@ class _Run:
                 self._report()
             if now >= next_retry:
                 self._filer.retry_gaps()
+                if self._leader is not None:
+                    # A former leader may have claimed a file in its last moment.
+                    for arrival in self._recovery.adopt_strays():
+                        self._pool.submit(arrival)
                 next_retry = now + self._rescan
 
     def _record_anchors(self) -> None:

@@ -77,7 +77,9 @@ class Feed:
         step: Callable[[str], None] = lambda step: None,
         elapsed: Callable[[], float] = time.thread_time,
         client: bytes = b"",
+        check: Callable[[], object] = lambda: None,
     ) -> None:
+        """`check` is called before each file is replaced, and may raise OSError."""
         self._elapsed = elapsed
         self._settings = settings
         self._filings = filings
@@ -86,7 +88,7 @@ class Feed:
         self._original = original
         self._checkpoints = checkpoints
         self._step = step
-        self._files = PublishedFiles(settings.site)
+        self._files = PublishedFiles(settings.site, check)
         self._parties = [party for party in settings.parties if party.mirrors]
         election = settings.election.id
         self._results = ResultViews(settings.site, election, self._files, self._sign)
@@ -339,9 +341,15 @@ class FeedThread:
         original: Callable[[str], Path],
         checkpoints: Checkpoints = _no_checkpoints,
         client: bytes = b"",
+        check: Callable[[], object] = lambda: None,
     ) -> None:
+        """`check` raises OSError if this process may not publish any more."""
+
         def new_feed(filings: FeedQueries) -> Feed:
-            return Feed(settings, filings, key, clock, original, checkpoints, client=client)
+            check()
+            return Feed(
+                settings, filings, key, clock, original, checkpoints, client=client, check=check
+            )
 
         self._new_feed = new_feed
         self._url = catalog.url(settings.site)

@@ -8,6 +8,8 @@ and each start does so.
 
 import errno
 import os
+import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from keys.files import sync
 from keys.operations import site_keys
 
 _FOLDER_MODE, _FILE_MODE = 0o755, 0o444
-_NEW_FILE = "new"  # the temporary name in feed/
+_NEW_FILE = "new"  # the temporary names in feed/ begin like that
 _MAX_AHEAD = 60  # an mtime may lie this many seconds in the future, so that no two are the same
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}  # not the fault of one tree
 
@@ -30,13 +32,21 @@ log = structlog.get_logger()
 class PublishedFiles:
     """The files of one site, for one thread."""
 
-    def __init__(self, site: Path) -> None:
-        """Create the folder; raise Faults if its files cannot be linked into the trees."""
+    def __init__(self, site: Path, check: Callable[[], object] = lambda: None) -> None:
+        """Create the folder; raise Faults if its files cannot be linked into the trees.
+
+        `check` is called just before a file is replaced, and raises OSError if that must not be.
+        """
         self.folder = site / FEED
+        self._check = check
+        # Another name than that of a former leader, which may wake up (publisher/election).
+        self._new_file = f"{_NEW_FILE}-{secrets.token_hex(4)}"
         self._trees = site / TREES
         self.stamp_key = site_keys.stamp_key_on_record(site, create=True)
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self._trees.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+        for left in self.folder.glob(f"{_NEW_FILE}*"):
+            left.unlink(missing_ok=True)
         if self.folder.stat().st_dev != self._trees.stat().st_dev:
             wrong = "is on another file system than trees/: put both on one, for hard links"
             raise Faults([Fault(str(FEED), "", wrong)])
@@ -45,7 +55,9 @@ class PublishedFiles:
         """Write the file `name` in `feed/`; its mtime is `at` or later (see `next_mtime`)."""
         path = self.folder / name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._write(content, _next_mtime(path, at), durable=durable).replace(path)
+        new = self._write(content, _next_mtime(path, at), durable=durable)
+        self._check()
+        new.replace(path)
         if durable:
             sync(path.parent)
         return path
@@ -113,7 +125,7 @@ class PublishedFiles:
             folder.chmod(_FOLDER_MODE)  # the umask may have removed permissions
 
     def _write(self, content: bytes, at: int, *, durable: bool) -> Path:
-        new = self.folder / _NEW_FILE
+        new = self.folder / self._new_file
         new.unlink(missing_ok=True)
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
@@ -127,7 +139,7 @@ class PublishedFiles:
         return new
 
     def _link(self, kept: str | Path) -> str:
-        new = f"{self.folder}/{_NEW_FILE}.link"
+        new = f"{self.folder}/{self._new_file}.link"
         try:
             os.link(kept, new)
         except FileExistsError:  # left by a publisher that was killed
@@ -136,6 +148,7 @@ class PublishedFiles:
         return new
 
     def _rename(self, new: str | Path, target: str | Path) -> bool:
+        self._check()
         try:
             os.replace(new, target)  # noqa: PTH105 - see `show_in_tree`
         except OSError as error:

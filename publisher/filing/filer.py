@@ -68,7 +68,8 @@ log = structlog.get_logger()
 class FilingContext:
     """What a Filer works with.
 
-    `step_done` is called with the name of each step; tests use it to crash in between. `stopped`
+    `step_done` is called with the name of each step, and what it raises ends the work there: a
+    leader checks its lease (publisher/election/lease), and tests crash in between. `stopped`
     returns True once the publisher is told to stop. `has_box` says whether the registry has a
     ballot box of that çevre, kurul and sandık.
     """

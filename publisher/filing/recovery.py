@@ -21,7 +21,6 @@ from config import layout, times
 from config.fault import Fault, Faults
 from config.party import Party
 from config.site import CATALOG, FILING, LEDGERS, SPOOL, TREES
-from keys.ledger.segments import read_records
 from publisher.catalog import absences, review
 from publisher.catalog.rows import Original
 from publisher.catalog.tables import RECEIVED
@@ -95,7 +94,7 @@ class Recovery:
             raise Faults([Fault(str(folder), "", lost + "restore the ledger from a backup")])
         if ledger == first:
             return
-        for record in read_records(self._context.settings.site / folder, first):
+        for record in self._context.ledger.records(first):
             page, frame = (record.event.detail.get(name) for name in ("page", "frame"))
             if not isinstance(page, str):
                 absences.apply_record(self._catalog.connection, record)
@@ -111,6 +110,18 @@ class Recovery:
                     name = name_of(self._context.settings.site, CATALOG)
                     raise Faults([Fault(name, "", lost + advice)])
         self._catalog.commit()
+
+    def adopt_strays(self) -> list[Arrival]:
+        """Make arrivals of the files in the spool that the catalog does not know, and return them.
+
+        The filing thread calls this between two batches, when it has no such file itself.
+        """
+        strays = []
+        for path in sorted(self._spool.iterdir()):
+            if path.name.startswith(".") or self._catalog.arrival_state(path.name[:ID_LENGTH]):
+                continue
+            strays.append(self._filer.reclaim(path, path.name, Stamp.of(path.lstat())))
+        return strays
 
     def continue_trees(self, more: Callable[[], bool]) -> bool:
         """Continue with the trees while `more()` returns True; return True once all are complete.

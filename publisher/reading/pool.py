@@ -38,7 +38,11 @@ Stage = Callable[[str, bytes], object]
 
 
 def read_page(
-    arrival: Arrival, path: Path, read: Callable[[bytes], ReadResult], stage: Stage
+    arrival: Arrival,
+    path: Path,
+    read: Callable[[bytes], ReadResult],
+    stage: Stage,
+    name_extract: Callable[[str, int], str] = extract_file,
 ) -> Page:
     """Read one file and stage its bytes; raise StillWritten if a process is writing to it.
 
@@ -67,7 +71,7 @@ def read_page(
     stage(arrival.id, content)
     digests = []
     for number, extract in enumerate(result.extracts, start=1):
-        (path.parent / extract_file(arrival.id, number)).write_bytes(extract)
+        (path.parent / name_extract(arrival.id, number)).write_bytes(extract)
         digests.append(hashlib.sha256(extract).hexdigest())
     return Page(arrival, stamp, sha256, replace(result, extracts=()), tuple(digests))
 
@@ -140,8 +144,11 @@ class Pool:
         stage: Stage,
         wake: threading.Event,
         new_client: Callable[[], WorkerClient] = WorkerClient,
+        name_extract: Callable[[str, int], str] = extract_file,
     ) -> None:
         """`wake` is set each time a file was read."""
+        self.workers = count
+        self._name_extract = name_extract
         self._spool = spool
         self._stage = stage
         self._wake = wake
@@ -205,7 +212,7 @@ class Pool:
             path = self._spool / arrival.file
             found: Page | Arrival | BaseException
             try:
-                found = read_page(arrival, path, client.read, self._stage)
+                found = read_page(arrival, path, client.read, self._stage, self._name_extract)
             except StillWritten:
                 found = arrival
             except ClientClosed:

@@ -64,6 +64,7 @@ class RequestHandler:
         """Carry out and answer every pending request; return how many were answered."""
         count = 0
         for request in queue.pending(self._site):
+            self._context.step_done("request taken up")
             try:
                 answer = self._handlers[request.kind](request)
             except ValueError as error:  # the request cannot be carried out

@@ -33,14 +33,17 @@ from config.site import (
     RESULTS,
     RESULTS_LEDGER,
     SNAPSHOTS,
+    ledger_name,
 )
 from config.snapshot import EXPORTS
 from keys.ledger.anchors import AnchorWriter
-from keys.ledger.writer import Clock, Ledger, Unwritable, utc_now, write_policy
+from keys.ledger.writer import Clock, Unwritable, utc_now, write_policy
 from keys.server_keys import sshsig
 from publisher.catalog import tables as catalog_tables
 from publisher.catalog.counts import open_read_only
 from publisher.database import UNAVAILABLE, cause_of
+from publisher.election.leader import Leader, candidate_for
+from publisher.election.terms import OrderedLedger
 from publisher.intake.held import HeldSources
 from publisher.intake.spool import Patience
 from publisher.intake.watch import Intake
@@ -66,6 +69,7 @@ from publisher.results.store import ResultStore
 
 DISK_ERRORS = (OSError, Unwritable, *UNAVAILABLE)
 _TICK_SECONDS = 0.5
+_CANDIDATE_SECONDS = 1.0  # how often a process that does not lead looks whether another does
 _MAX_RETRY_SECONDS = 30.0
 _MAX_BATCHES_A_TURN = 64
 _SHEETS_A_TURN = 500
@@ -83,12 +87,26 @@ def run(
     ready: Callable[[], None] = lambda: None,
     poll_signer: Callable[[], object] = lambda: None,
 ) -> None:
-    """Take in results until `stop` is set; `ready` is called when results/ is watched."""
+    """Take in results until `stop` is set; `ready` is called when results/ is watched.
+
+    If several hosts have such a process, it waits until it is elected (publisher/election).
+    """
     pause = 1.0
+    elects = candidate_for(settings.site, RESULTS_LEDGER, settings.host, sole=True)
     while not stop.is_set():
         begun = monotonic()
         try:
-            with ResultsRun(settings, signer, clock, monotonic, stop) as running:
+            with ExitStack() as stack:
+                leader = None
+                if elects is not None:
+                    while (leader := elects.try_to_lead()) is None:
+                        poll_signer()
+                        if stop.wait(_CANDIDATE_SECONDS):
+                            return
+                    stack.enter_context(leader)
+                running = stack.enter_context(
+                    ResultsRun(settings, signer, clock, monotonic, stop, leader=leader)
+                )
                 ready()
                 while not stop.is_set():
                     running.turn()
@@ -100,6 +118,10 @@ def run(
             if stop.wait(pause):
                 return
             pause = min(pause * 2, _MAX_RETRY_SECONDS)
+
+
+def _checking(leader: Leader) -> Callable[[str], None]:
+    return lambda step: leader.check()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +145,14 @@ class ResultsRun:
         monotonic: Callable[[], float],
         stop: threading.Event,
         step: Callable[[str], None] = lambda step: None,
+        leader: Leader | None = None,
     ) -> None:
+        """`step` is called with each step; what it raises ends the run, as a lost lease does."""
         site = settings.site
         self._site = site
+        if leader is not None:
+            step = _checking(leader)
+        self._step = step
         self._monotonic = monotonic
         self._stop = stop
         self._wake = threading.Event()
@@ -136,24 +163,30 @@ class ResultsRun:
         self._next_snapshot = self._next_exports = self._next_trees = monotonic()
         self._last_filing = (-1, 0)  # the record number and id of the last filing that was seen
         self._preparing: _Preparing | None = None
-        self._anchors = AnchorWriter(site / LEDGERS, RESULTS_LEDGER)
+        self._anchors = AnchorWriter(site / LEDGERS, ledger_name(RESULTS_LEDGER, settings.host))
         (site / RESULTS).mkdir(exist_ok=True)
         with ExitStack() as stack:
-            ledger_folder = site / LEDGERS / RESULTS_LEDGER
+            name = ledger_name(RESULTS_LEDGER, settings.host)
             ledger = stack.enter_context(
-                Ledger(ledger_folder, clock, 1.0, write_policy(settings.ledger))
+                OrderedLedger(site, name, clock, 1.0, write_policy(settings.ledger))
             )
             self._ledger = ledger
             registry = Registry(site / REGISTRY_INDEX)
             stack.callback(registry.close)
             ballot = self._ballot = BallotFile(site)
-            self._store = stack.enter_context(ResultStore(result_store.url(site)))
+            url = result_store.url(site)
+            opened = self._store = stack.enter_context(
+                ResultStore(leader.url(url) if leader else url)
+            )
+            if leader is not None:
+                opened.before_commit = leader.check_row
+            number = leader.term if leader else None
+            ledger.continue_after(opened.connection, opened.next_seq(), number, opened.commit)
             self._snapshots = SnapshotWriter(
                 site,
                 settings.election.id,
                 self._store,
                 ledger,
-                ledger_folder,
                 lambda text: sshsig.sign(signer, text),
                 clock,
                 step,
@@ -166,7 +199,6 @@ class ResultsRun:
                 settings.election.id,
                 self._store,
                 ledger,
-                ledger_folder,
                 registry,
                 ballot,
                 clock,
@@ -214,6 +246,7 @@ class ResultsRun:
 
     def turn(self) -> None:
         """Take in what is complete, close a snapshot if one is due, then wait a moment."""
+        self._step("turn")
         self._claimed += self._claim(self._monotonic())
         claimed = self._claimed
         while claimed and not self._stop.is_set():

@@ -93,6 +93,21 @@ class Store:
         self._dirty = True
         return path
 
+    def take_digests(self, sha256: str) -> Digests | None:
+        """Return and forget the digests of a file that was staged."""
+        with self._digests_lock:
+            return self._digests.pop(sha256, None)
+
+    def adopt(self, staged_as: str, arrival: str, digests: Digests) -> None:
+        """Take over what the publisher of another host has staged under another name.
+
+        Raises FileNotFoundError if it is not there.
+        """
+        self.staged_path(staged_as).rename(self.staged_path(arrival))
+        with self._digests_lock:
+            self._digests[digests.sha256] = digests
+        self._dirty = True
+
     def staged_path(self, arrival: str) -> Path:
         """Return the path to which `stage` writes the bytes of an arrival."""
         return self._originals / f"{STAGED}{arrival}"

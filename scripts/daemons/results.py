@@ -17,7 +17,7 @@ from pathlib import Path
 import structlog
 
 from config import load
-from config.site import RESULTS_LEDGER
+from config.site import RESULTS_LEDGER, ledger_name
 from keys.kernel.process import forbid_inspection
 from keys.operations import site_keys
 from scripts.shared import signer_client, signing
@@ -108,9 +108,10 @@ def main(site: Path) -> int:
     settings = load.load(site)
     stop = threading.Event()
     threading.Thread(target=_wait_for_end_of_input, args=(stop,), daemon=True).start()
-    if marked := signing.mark_unconfirmed(site, RESULTS_LEDGER):
-        log.error("records-unconfirmed", ledger=RESULTS_LEDGER, cause=str(marked))
-    with signer_client.running_signer(site, RESULTS_LEDGER, settings.ledger) as signer:
+    ledger = ledger_name(RESULTS_LEDGER, settings.host)
+    if marked := signing.mark_unconfirmed(site, ledger):
+        log.error("records-unconfirmed", ledger=ledger, cause=str(marked))
+    with signer_client.running_signer(site, ledger, settings.ledger) as signer:
         run(settings, site_keys.signing_key(site), stop=stop, poll_signer=signer.poll)
     return 0
 

@@ -131,7 +131,8 @@ def run_publisher(settings: Settings, **how: Any) -> None:
 
     process.forbid_inspection()
     site = settings.site
-    marked = starts.prepare(settings, FILING, RESULTS_LEDGER)
+    filing = ledger_name(FILING, settings.host)
+    marked = starts.prepare(settings, filing, ledger_name(RESULTS_LEDGER, settings.host))
     starts.record_start(settings, server_state.PUBLISH, marked)
     # Folders in a tree must be readable by the sessions of the server from the first moment.
     # Whatever must not be readable is created with an explicit mode, or in a folder of mode 0700.
@@ -140,7 +141,7 @@ def run_publisher(settings: Settings, **how: Any) -> None:
     capabilities.clear_ambient()
     with (
         server_state.claim(site, server_state.PUBLISH, settings.host) as beat,
-        signer_client.running_signer(site, FILING, settings.ledger) as ledger_signer,
+        signer_client.running_signer(site, filing, settings.ledger) as ledger_signer,
         running_results(site) as results_process,
         stop_on_signal() as stop,
     ):

@@ -18,7 +18,7 @@ import click
 from config import load
 from config.event import Value
 from config.settings import Settings
-from config.site import FILING, REQUESTS
+from config.site import FILING, REQUESTS, ledger_name
 from keys.ledger import writer
 from publisher.page import arrival_id
 from publisher.publish import handle_requests
@@ -115,9 +115,10 @@ def _wait_for_answer(site: Path, settings: Settings, identity: str) -> Answer:
 
 def _handle_in_place_of_publisher(settings: Settings) -> None:
     """Carry out the pending requests and sign the records; raise LedgerBusy beside a publisher."""
-    signing.mark_unconfirmed(settings.site, FILING, at_once=True)
+    ledger = ledger_name(FILING, settings.host)
+    signing.mark_unconfirmed(settings.site, ledger, at_once=True)
     handle_requests(settings, stop=threading.Event())
-    signing.sign_if_free(settings.site, FILING)
+    signing.sign_if_free(settings.site, ledger)
 
 
 def print_answer(answer: Answer) -> None:

@@ -77,13 +77,11 @@ def _take_in(site: Path, ballots: Ballot, batches: Iterable[Iterator[str]]) -> i
     folder = site / LEDGERS / RESULTS_LEDGER
     with Ledger(folder) as ledger, ResultStore(result_store.url(site)) as store:
         index = Registry(site / REGISTRY_INDEX)
-        context = ResultContext(
-            site, ELECTION, store, ledger, folder, index, lambda: ballots, utc_now
-        )
+        context = ResultContext(site, ELECTION, store, ledger, index, lambda: ballots, utc_now)
         intake = ResultIntake(context)
         checker = Checker(store, index, lambda: ballots, lambda keys: {})
         snapshots = SnapshotWriter(
-            site, ELECTION, store, ledger, folder, lambda text: sshsig.sign(KEY, text), utc_now
+            site, ELECTION, store, ledger, lambda text: sshsig.sign(KEY, text), utc_now
         )
         snapshots.recover()
         for lines in batches:

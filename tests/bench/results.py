@@ -102,9 +102,7 @@ def measure(site: Path, boxes: int, *, exports: bool) -> None:
         ResultStore(result_store.url(site)) as store,
     ):
         index = Registry(site / REGISTRY_INDEX)
-        context = ResultContext(
-            site, ELECTION, store, ledger, folder, index, lambda: ballots, utc_now
-        )
+        context = ResultContext(site, ELECTION, store, ledger, index, lambda: ballots, utc_now)
         intake = ResultIntake(context)
         checker = Checker(store, index, lambda: ballots, lambda keys: {})
         snapshots = SnapshotWriter(
@@ -112,7 +110,6 @@ def measure(site: Path, boxes: int, *, exports: bool) -> None:
             ELECTION,
             store,
             ledger,
-            folder,
             lambda text: sshsig.sign(key, text),
             utc_now,
         )

@@ -71,9 +71,7 @@ def take_in(file: Path, site: Path) -> None:
     folder = site / LEDGERS / RESULTS_LEDGER
     with Ledger(folder) as ledger, ResultStore(result_store.url(site)) as store:
         index = Registry(site / REGISTRY_INDEX)
-        context = ResultContext(
-            site, ELECTION, store, ledger, folder, index, lambda: ballots, utc_now
-        )
+        context = ResultContext(site, ELECTION, store, ledger, index, lambda: ballots, utc_now)
         intake = ResultIntake(context)
         checker = Checker(store, index, lambda: ballots, lambda keys: {})
         began, checking = time.perf_counter(), 0.0

@@ -33,7 +33,6 @@ from config.result import BOX_SHEET, Result, ResultKey
 from config.result_batch import BadRow, GoodRow
 from config.sheet import Level, SandikTuru, Secim
 from config.site import original_file
-from keys.ledger.segments import read_records
 from keys.ledger.writer import Clock, Ledger
 from publisher.catalog.counts import open_read_only
 from publisher.intake.spool import Patience
@@ -65,13 +64,15 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class ResultContext:
-    """What the intake of results works with; `step` is called with the name of each step done."""
+    """What the intake of results works with.
+
+    `step` is called with the name of each step done, and what it raises ends the work there.
+    """
 
     site: Path
     election: str
     store: ResultStore
     ledger: Ledger
-    ledger_folder: Path
     registry: Registry
     ballot: Callable[[], Ballot | None]
     clock: Clock
@@ -313,7 +314,7 @@ class ResultIntake:
             return {}
         return {
             int(str(record.event.detail["line"])): record.seq
-            for record in read_records(context.ledger_folder, first)
+            for record in context.ledger.records(first)
             if record.event.detail.get("batch") == sha256
         }
 

@@ -54,7 +54,6 @@ from config.sheet import Secim
 from config.site import LATEST_SNAPSHOT, SNAPSHOTS
 from config.snapshot import AGGREGATES, FORMAT, MANIFEST, PARQUET, SIGNATURE
 from keys.files import replace, sync
-from keys.ledger.segments import read_records
 from keys.ledger.writer import Clock, Ledger
 from publisher.results import tables as t
 from publisher.results.snapshots.folder import latest_number, snapshot_folder
@@ -152,7 +151,6 @@ class SnapshotWriter:
         election: str,
         store: ResultStore,
         ledger: Ledger,
-        ledger_folder: Path,
         sign: Sign,
         clock: Clock,
         step: Callable[[str], None] = lambda step: None,
@@ -164,7 +162,6 @@ class SnapshotWriter:
         self._election = election
         self._store = store
         self._ledger = ledger
-        self._ledger_folder = ledger_folder
         self._sign = sign
         self._clock = clock
         self._step = step
@@ -393,7 +390,7 @@ class SnapshotWriter:
         return next(
             (
                 record.seq
-                for record in read_records(self._ledger_folder, first)
+                for record in self._ledger.records(first)
                 if record.event.event == ResultsEvent.SNAPSHOT
                 and record.event.detail.get("sha256") == closed.sha256
             ),

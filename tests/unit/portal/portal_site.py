@@ -160,7 +160,6 @@ class PortalSite(ResultsSite):
                 ELECTION,
                 context.store,
                 context.ledger,
-                ledger_folder,
                 lambda text: sshsig.sign(KEY, text),
                 lambda: NOW + minutes,
                 merge=merge,

@@ -136,8 +136,7 @@ class Opened:
 
     def __enter__(self) -> tuple[ResultIntake, ResultContext]:
         path = self._site.path
-        folder = path / LEDGERS / RESULTS_LEDGER
-        self._ledger = Ledger(folder, lambda: NOW)
+        self._ledger = Ledger(path / LEDGERS / RESULTS_LEDGER, lambda: NOW)
         self._store = self._site.store()
         self._registry = Registry(path / REGISTRY_INDEX)
         context = ResultContext(
@@ -145,7 +144,6 @@ class Opened:
             ELECTION,
             self._store,
             self._ledger,
-            folder,
             self._registry,
             lambda: self._site.ballot,
             lambda: NOW,

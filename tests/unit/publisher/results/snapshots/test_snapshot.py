@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from unit.publisher.results.results_site import ELECTION, NOW, Killed, ResultsSite, row
 
 from config.scope import parse as parse_scope
-from config.site import LEDGERS, RESULTS_LEDGER, SNAPSHOTS
+from config.site import SNAPSHOTS
 from config.snapshot import MANIFEST, SIGNATURE
 from keys.server_keys import sshsig
 from publisher.results.snapshots.exports import prune_exports, write_exports
@@ -38,7 +38,6 @@ def writing(site: ResultsSite) -> Iterator[SnapshotWriter]:
             ELECTION,
             context.store,
             context.ledger,
-            site.path / LEDGERS / RESULTS_LEDGER,
             lambda text: sshsig.sign(KEY, text),
             lambda: NOW,
             site.step,
