@@ -95,6 +95,7 @@ from portal.shared_state import News, SharedState, Stored
 from portal.staff import compared
 from portal.staff.desk import requests as desk_requests
 from publisher import database
+from publisher.election import terms
 from publisher.requests import queue
 from publisher.requests.queue import Request
 from publisher.results.ballot_file import load_ballot
@@ -455,7 +456,8 @@ class Broker:
         """Return the receipt of a record of the filing or of the results."""
         if ledger not in (FILING, RESULTS_LEDGER):
             raise ValueError(f"{ledger!r} is no ledger of the web site")
-        return make_receipt(self._site(site) / LEDGERS / ledger, seq)
+        name, number = terms.find(self._site(site), ledger, seq)
+        return make_receipt(self._site(site) / LEDGERS / name, number)
 
     def host_keys(self) -> tuple[tuple[str, str], ...]:
         """Return type and fingerprint of each host key of the SFTP server."""

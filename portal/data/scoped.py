@@ -53,6 +53,7 @@ from portal.data.queries.findings import FindingPage
 from portal.data.queries.history import BoxHistory, box_history
 from portal.data.queries.sheets import SheetFile
 from portal.data.view import Aggregate, AggregateKey, Correction, View
+from publisher.election import terms
 from publisher.results.checks.finding import Check
 from publisher.results.snapshots.folder import condition, snapshot_folder
 
@@ -1147,7 +1148,8 @@ def _make_receipt(site: Path, ledger: str, seq: int) -> Receipt:
     if broker_client.in_use():  # a confined portal reads no ledger
         found: Receipt = broker_client.ask("receipt", str(site), ledger, seq)
         return found
-    return make_receipt(site / LEDGERS / ledger, seq)
+    name, number = terms.find(site, ledger, seq)
+    return make_receipt(site / LEDGERS / name, number)
 
 
 def _place_of_record(event: Event) -> tuple[str, str] | None:

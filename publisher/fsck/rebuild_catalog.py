@@ -48,7 +48,6 @@ from config.site import (
     original_file,
 )
 from keys.ledger.record import Record
-from keys.ledger.segments import read_records
 from keys.operations.change_record import ASKED
 from publisher.catalog import absences, catalog, rescans, review
 from publisher.catalog import tables as t
@@ -56,6 +55,7 @@ from publisher.catalog.catalog import Catalog, sheet_columns
 from publisher.catalog.rescans import Rescan
 from publisher.catalog.review import Identification, Review
 from publisher.catalog.rows import as_arrival
+from publisher.election import terms
 from publisher.fsck import rebuilt_file
 from publisher.intake import spool
 from publisher.source import Source, status
@@ -401,12 +401,11 @@ class _Rebuild:
 
 
 def _records(site: Path, ledger: str) -> Iterator[Record]:
-    """Yield the records of a ledger, none if it does not exist; raise Faults if one is damaged."""
-    folder = LEDGERS / ledger
+    """Yield the records of a kind of ledger in order; raise Faults if one is damaged."""
     try:
-        yield from read_records(site / folder) if (site / folder).exists() else ()
+        yield from terms.records(site, terms.scan(site, ledger))
     except ValueError as error:
-        raise Faults([Fault(str(folder), "", f"{error}: {ADVICE}")]) from error
+        raise Faults([Fault(str(LEDGERS / ledger), "", f"{error}: {ADVICE}")]) from error
 
 
 @contextmanager

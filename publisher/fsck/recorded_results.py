@@ -27,7 +27,7 @@ from config.fault import Fault, Faults
 from config.result_batch import BadRow, GoodRow
 from config.site import LEDGERS, RESULTS_LEDGER, original_file
 from keys.ledger.record import Record
-from keys.ledger.segments import read_records
+from publisher.election import terms
 from publisher.results import tables as t
 from publisher.results.store import (
     DUPLICATE,
@@ -153,7 +153,7 @@ def read(site: Path, election: str, *, batches: bool = True) -> Iterator[Recorde
 
 def _records(site: Path) -> Iterator[Record]:
     try:
-        yield from read_records(site / FOLDER) if (site / FOLDER).exists() else ()
+        yield from terms.records(site, terms.scan(site, RESULTS_LEDGER))
     except ValueError as error:
         raise Faults([Fault(str(FOLDER), "", f"{error}: run `ssps audit verify`")]) from error
 

@@ -32,9 +32,12 @@ from config.fault import Faults
 from config.result_batch import GoodRow
 from config.site import (
     LATEST_SNAPSHOT,
+    LEDGERS,
     RESULT_VIEWS,
     RESULTS_DATABASE,
+    RESULTS_LEDGER,
     SNAPSHOTS,
+    ledgers_of_kind,
     original_file,
 )
 from config.snapshot import EXPORTS, MANIFEST
@@ -120,7 +123,8 @@ class _ResultsCheck:
         self._connection = store.connection
         self._quick = quick
         self._progress = progress
-        self._writing = is_writing(site / FOLDER)
+        names = ledgers_of_kind(site / LEDGERS, RESULTS_LEDGER)
+        self._writing = any(is_writing(site / LEDGERS / name) for name in names)
         self._batch_of: dict[int, str] = {}  # the id of each delivery's batch
         self._ids: dict[str, int] = {}  # the last id in each table, in the order of records
 

@@ -138,6 +138,20 @@ def _compare_parts(live: Reader, record: Record) -> Iterator[Finding]:
             yield from _differences(record.seq, {"pixels": detail["pixels"]}, found)
 
 
+def has_same(live: Reader, record: Record) -> bool:
+    """Return whether the catalog has what a late record of a former leader says of a page."""
+    event, detail = record.event, record.event.detail
+    if event.event == FilingEvent.FILED:
+        query = "SELECT 1 FROM filing WHERE arrival = ? AND frame = ? AND path = ? AND sha256 = ?"
+        values = (detail.get("page"), detail.get("frame", 1), event.what, detail.get("sha256"))
+    else:
+        query = "SELECT 1 FROM arrival WHERE id = ? AND outcome = ? AND what = ?"
+        what = event.what.removeprefix(f"{QUARANTINE}/")
+        held = event.event == FilingEvent.QUARANTINED
+        values = (detail.get("page"), event.event, what if held else event.what)
+    return live.execute(query, values).fetchone() is not None
+
+
 def is_unfinished(live: Reader, record: Record) -> bool:
     """Return whether the publisher was killed after this record; its next start updates the row."""
     query = "SELECT 1 FROM arrival WHERE id = ? AND seq IS NULL"

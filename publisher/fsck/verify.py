@@ -53,15 +53,16 @@ from config.site import (
     SPOOL,
     STORE,
     TREES,
+    ledgers_of_kind,
     original_file,
     result_view,
 )
 from keys import digest
 from keys.digest import Digests, Proof
-from keys.ledger.segments import read_records
 from keys.operations import site_keys
 from publisher.catalog import catalog
 from publisher.database import Reader, name_of, open_reader
+from publisher.election import terms
 from publisher.fsck import snapshot, sums
 from publisher.fsck.decisions import compare_decisions
 from publisher.fsck.finding import Finding, PossibleFinding, publisher_is_running
@@ -69,7 +70,7 @@ from publisher.fsck.merging import merge_sorted, walk_sorted
 from publisher.fsck.rebuild_catalog import ADVICE
 from publisher.fsck.repair import ALL, SEAL, Repair
 from publisher.fsck.results import verify_results
-from publisher.fsck.rows import compare_record, compare_totals, is_unfinished
+from publisher.fsck.rows import compare_record, compare_totals, has_same, is_unfinished
 from publisher.page import ID_LENGTH, escaped
 from publisher.results.intake import evidence
 from publisher.results.reading import is_batch
@@ -80,6 +81,9 @@ from publisher.store.store import FILE_MODE, STAGED
 _log = structlog.get_logger()
 
 _NEXT_START = "the publisher's next start removes it"
+_ARRIVALS = frozenset(
+    (FilingEvent.FILED, FilingEvent.DUPLICATE, FilingEvent.QUARANTINED, FilingEvent.SPLIT)
+)
 _MAX_ROWS = 1000  # findings about single rows; more mean that this is another site's catalog
 _CONFIRM_SECONDS = 2.0  # a running publisher finishes the pages in flight within this time
 
@@ -124,7 +128,9 @@ def verify(
 
 def _is_new(site: Path, live: Reader) -> bool:
     """Return whether no publisher has started yet; in PostgreSQL the tables are made before."""
-    begun = (site / LEDGERS / FILING).exists() or any((site / STORE).glob("*"))
+    names = ledgers_of_kind(site / LEDGERS, FILING)
+    begun = any((site / LEDGERS / name).exists() for name in names)
+    begun = begun or any((site / STORE).glob("*"))
     return not begun and live.execute("SELECT 1 FROM arrival LIMIT 1").fetchone() is None
 
 
@@ -456,13 +462,14 @@ class _SiteCheck:
     # The filing ledger.
 
     def _ledger(self) -> Iterator[Finding]:
-        folder = self._site / LEDGERS / FILING
+        ordered = terms.scan(self._site, FILING)
         (last,) = self._copy.execute("SELECT max(seq) FROM record").fetchone()
         rows = self._copy.execute("SELECT seq, event, page, what FROM record ORDER BY seq")
         expected = ((_number(seq), (event, page, what)) for seq, event, page, what in rows)
         try:
-            for key, wanted, found in merge_sorted(expected, self._ledger_records(folder, last)):
-                place = f"{LEDGERS}/{FILING}: number {int.from_bytes(key, 'big')}"
+            for key, wanted, found in merge_sorted(expected, self._ledger_records(ordered, last)):
+                name, number = terms.place_of(ordered, int.from_bytes(key, "big"))
+                place = f"{LEDGERS}/{name}: number {number}"
                 if found is None and wanted is not None:
                     yield Finding(place, f"is missing: {wanted[2]}", "restore it from a backup")
                 elif wanted is None and found is not None:
@@ -471,10 +478,19 @@ class _SiteCheck:
                 elif wanted != found:
                     problem = f"has {found and found[2]}, but the catalog {wanted and wanted[2]}"
                     yield Finding(place, problem, "compare both with their backups")
+            yield from self._late_records(ordered)
         except ValueError as error:
             yield Finding(f"{LEDGERS}/{FILING}", str(error), ADVICE)
         yield from self._different_rows
         yield from compare_totals(self._live)
+
+    def _late_records(self, ordered: tuple[terms.Term, ...]) -> Iterator[Finding]:
+        """Yield the late records of former leaders that say something else than those in order."""
+        for name, record in terms.late_records(self._site, ordered):
+            if record.event.event in _ARRIVALS and not has_same(self._live, record):
+                place = f"{LEDGERS}/{name}: number {record.seq}"
+                problem = f"came after another publisher was elected: {record.event.what}"
+                yield Finding(place, f"{problem}, and is not in the catalog", ADVICE)
 
     def _decisions(self) -> Iterator[Finding]:
         try:
@@ -525,10 +541,10 @@ class _SiteCheck:
             yield Finding(str(CATALOG), problem, _REBUILD)
 
     def _ledger_records(
-        self, folder: Path, last: int | None
+        self, ordered: tuple[terms.Term, ...], last: int | None
     ) -> Iterator[tuple[bytes, tuple[str, object, str]]]:
         last = -1 if last is None else last
-        for record in read_records(folder):
+        for record in terms.records(self._site, ordered):
             if record.seq > last:
                 if self._publisher_runs:
                     return  # filed since
@@ -537,10 +553,7 @@ class _SiteCheck:
                 continue
             self._progress("ledger", record.seq, last)
             event = record.event
-            if event.event in (
-                *(FilingEvent.FILED, FilingEvent.DUPLICATE, FilingEvent.QUARANTINED),
-                FilingEvent.SPLIT,
-            ):
+            if event.event in _ARRIVALS:
                 what = event.what.removeprefix(f"{QUARANTINE}/")
                 if event.event == FilingEvent.DUPLICATE:
                     what = event.what

@@ -26,8 +26,11 @@ from config.site import (
     RESULTS_LEDGER,
     STORE,
     TREES,
+    ledger_kind,
+    ledgers_of_kind,
 )
 from keys.ledger.writer import Ledger, LedgerBusy, write_policy
+from keys.operations import server_state
 from publisher.catalog import counts
 from publisher.database import name_of
 from publisher.fsck import rebuild, rebuild_catalog, rebuild_results, rebuilt_file
@@ -41,6 +44,7 @@ from scripts.shared import change, console, request, signing
 
 _REPAIRS_PER_REQUEST = 500
 _FOLDERS_PER_REQUEST = 4  # of the 256 in store/
+_STOP_PUBLISHER = "the publisher runs, stop it first: `ssps publish`, or `ssps run`"
 _GRACE_SECONDS = 30.0  # for clients that are listing a folder of the old tree
 
 
@@ -214,10 +218,17 @@ def _rebuild_tree(party_id: str, mode: change.Mode, why: str, grace: float, site
 
 def _rebuild_catalog(site: Path, why: str, mode: change.Mode) -> None:
     settings = load.load(site)
-    folder = site / LEDGERS / FILING
-    if not folder.is_dir():
+    names = [
+        name
+        for kind in (FILING, RESULTS_LEDGER)
+        for name in ledgers_of_kind(site / LEDGERS, kind)
+        if (site / LEDGERS / name).is_dir()
+    ]
+    if not any(ledger_kind(name) == FILING for name in names):
         raise console.fault(str(LEDGERS / FILING), "", "there is no filing ledger to rebuild from")
-    names = [name for name in (FILING, RESULTS_LEDGER) if (site / LEDGERS / name).is_dir()]
+    # One that reads for another host has no ledger open, and may be elected.
+    if any(host for _, host in server_state.running(site, server_state.PUBLISH)):
+        raise console.fault(name_of(site, CATALOG), "", _STOP_PUBLISHER)
     policy = write_policy(settings.ledger)
     try:
         # The locks of the ledgers keep out a publisher until the new databases are in place.
@@ -229,8 +240,7 @@ def _rebuild_catalog(site: Path, why: str, mode: change.Mode) -> None:
                 records += ledger.next_seq
             change.carry_out(site, _CatalogRebuild(settings, why, records), mode)
     except LedgerBusy:
-        wrong = "the publisher runs, stop it first: `ssps publish`, or `ssps run`"
-        raise console.fault(name_of(site, CATALOG), "", wrong) from None
+        raise console.fault(name_of(site, CATALOG), "", _STOP_PUBLISHER) from None
 
 
 class _CatalogRebuild(change.Change[list[str]]):

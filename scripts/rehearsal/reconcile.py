@@ -19,6 +19,7 @@ from config.result import BOX_SHEET
 from config.site import FILING, LEDGERS, RESULTS_LEDGER, TRANSFER, ledger_names
 from keys.ledger import merged, segments
 from keys.ledger.record import Record
+from publisher.election import terms
 from publisher.results.checks.finding import FindingKind
 from publisher.results.reading import open_results
 from publisher.results.snapshots.folder import latest_number
@@ -70,7 +71,7 @@ def reconcile_pages(site: Path, delivered: list[DeliveredPage]) -> tuple[list[fl
     """
     pages = {page.name: page for page in delivered}
     lags, wrong = [], []
-    for record in _records(site, FILING):
+    for record in terms.records(site, terms.scan(site, FILING)):
         event = record.event
         if event.event not in _PAGE_EVENTS:
             continue
@@ -111,7 +112,7 @@ def lags_of_results(site: Path, delivered: Mapping[str, datetime]) -> dict[str, 
     recorded: list[float] = []
     published: list[float] = []
     waiting: list[datetime] = []
-    for record in _records(site, RESULTS_LEDGER):
+    for record in terms.records(site, terms.scan(site, RESULTS_LEDGER)):
         event = record.event
         if event.event == ResultsEvent.ACCEPTED and event.origin in delivered:
             waiting.append(delivered[event.origin])
