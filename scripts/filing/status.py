@@ -38,6 +38,7 @@ from publisher.catalog.coverage import Coverage, CoverageLine, MissingSheet
 from publisher.results.reading import compare_with_sheets, count_results
 from publisher.status import figures
 from publisher.status.places import Places
+from publisher.status.publishers import publishers
 from scripts.access import rotate
 from scripts.filing.live_status import StatusScreen
 from scripts.shared import console
@@ -87,6 +88,8 @@ def status(
     interrupted, records are not signed, or a start found unsigned records. With --check only that
     is printed, and the exit code is 3 if there is anything.
 
+    If several hosts have a publisher, it says which one files and which ones read pages for it.
+
     Also counts the pages that were not filed (duplicates, in quarantine, waiting) and the links
     that are missing from a party's tree (gaps).
 
@@ -120,6 +123,8 @@ def status(
             for place, numbers in _results_by(site, by).items():
                 lines.setdefault(place, {})["results"] = numbers
             counted["by"] = lines
+        if hosts := publishers(site):
+            counted["publishers"] = [host.as_dict() for host in hosts]
         counted["warnings"] = list(_warnings(site, counted))
         click.echo(json.dumps(counted))
     else:
@@ -195,6 +200,7 @@ def _notes(site: Path) -> Iterator[str]:
     with coverage.open_coverage(site) as opened:
         for path, karekod in opened.unexpected_sheets(_MAX_UNEXPECTED):
             yield f"filed and no longer expected: {path} ({karekod})"
+    yield from map(str, publishers(site))
     for state in publisher_state.read_all(site).values():
         for folder, cause in state.by_rescan_only:
             yield f"{folder}: new files are found by rescan only: {cause}"
