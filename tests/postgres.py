@@ -105,6 +105,24 @@ class Server:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
 
+    def replica(self, folder: Path) -> "Server":
+        """Make a streaming replica of this running server in a new folder, and start it."""
+        make_private(folder, self._user)
+        subprocess.run(
+            [
+                self._binaries / "pg_basebackup", "-R", "-D", folder / "data",
+                "-h", self.folder, "-U", USER, "-c", "fast", "--no-sync",
+            ],
+            check=True, capture_output=True, user=self._user, cwd=folder,
+        )  # fmt: skip
+        replica = Server(folder, self._binaries, self._user)
+        replica.start()
+        return replica
+
+    def promote(self) -> None:
+        """Let a replica become a primary; return when it has."""
+        self._do("SELECT pg_promote()")
+
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         """End it: by default a "fast" shutdown, which ends open sessions."""
         if self._process is not None:
@@ -254,3 +272,47 @@ def running(binaries: Path, *, durable: bool = False) -> Iterator[Server]:
             server.stop()
     finally:
         shutil.rmtree(folder)
+
+
+def make_private(folder: Path, user: str | None) -> None:
+    """Create a folder that the server's user owns."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if user is not None:
+        shutil.chown(folder, user)
+
+
+@dataclass
+class Pair:
+    """A primary that waits for its replica with each commit; `url` names both."""
+
+    primary: Server
+    replica: Server
+    url: sa.URL
+
+    def kill_primary(self) -> None:
+        self.primary.stop(signal.SIGKILL)
+
+    def promote(self) -> None:
+        self.replica.promote()
+
+
+@contextmanager
+def running_pair(server: Server) -> Iterator[Pair]:
+    """Run a primary and a synchronous replica of their own; `server` only says who runs them."""
+    with running(server._binaries) as primary:
+        name = str(primary.new_database(empty=True).database)
+        folder = Path(tempfile.mkdtemp(prefix="ssps-pg-"))
+        make_private(folder, primary._user)
+        replica = primary.replica(folder)
+        try:
+            primary._do("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            primary._do("SELECT pg_reload_conf()")
+            hosts = {
+                "host": f"{primary.folder},{replica.folder}",
+                "target_session_attrs": "read-write",
+            }
+            url = sa.URL.create("postgresql+psycopg", USER, database=name, query=hosts)
+            yield Pair(primary, replica, url)
+        finally:
+            replica.stop()
+            shutil.rmtree(folder)
