@@ -330,7 +330,7 @@ def changing_tables(url: sa.URL) -> Iterator[sa.Connection]:
     """Connect to PostgreSQL once, to make or fill tables; raises Unreachable if it goes away."""
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     sa.event.listen(engine, "handle_error", _name_a_lost_server)
-    with _connect(engine) as connection:
+    with connect(engine) as connection:
         yield connection
 
 
@@ -373,8 +373,16 @@ def _pool(url: sa.URL) -> sa.Engine:
     key = url, os.getpid()  # a forked process must not use them as well
     if key not in _pools:
         options = f"{url.query['options']} -cdefault_transaction_read_only=on"
+        of_several = url
+        if url.query.get("target_session_attrs") == "read-write":
+            # To libpq a session with that option is read-only, also at the primary.
+            of_several = url.update_query_dict({"target_session_attrs": "primary"})
         _pools[key] = sa.create_engine(
-            url, connect_args={"options": options}, pool_pre_ping=True, pool_size=4, max_overflow=36
+            of_several,
+            connect_args={"options": options},
+            pool_pre_ping=True,
+            pool_size=4,
+            max_overflow=36,
         )
         sa.event.listen(_pools[key], "handle_error", _name_a_lost_server)
     return _pools[key]
@@ -382,7 +390,7 @@ def _pool(url: sa.URL) -> sa.Engine:
 
 def _release(engine: sa.Engine) -> None:
     """Close the connections of an engine, unless others share them."""
-    if engine.dialect.name == SQLITE or engine is not _pool(engine.url):
+    if engine.dialect.name == SQLITE or engine not in _pools.values():
         engine.dispose()
 
 

@@ -141,6 +141,7 @@ def _compare_parts(live: Reader, record: Record) -> Iterator[Finding]:
 def has_same(live: Reader, record: Record) -> bool:
     """Return whether the catalog has what a late record of a former leader says of a page."""
     event, detail = record.event, record.event.detail
+    values: tuple[object, ...]
     if event.event == FilingEvent.FILED:
         query = "SELECT 1 FROM filing WHERE arrival = ? AND frame = ? AND path = ? AND sha256 = ?"
         values = (detail.get("page"), detail.get("frame", 1), event.what, detail.get("sha256"))

@@ -74,6 +74,21 @@ def test_a_reader_of_postgresql_can_change_nothing(postgres_server: postgres.Ser
             reader.execute("DELETE FROM total")
 
 
+@pytest.mark.slow
+def test_a_reader_finds_the_primary_among_several_servers(
+    postgres_server: postgres.Server,
+) -> None:
+    several = postgres_server.new_database().update_query_dict(
+        {
+            "host": f"/nowhere,{postgres_server.folder}",
+            "target_session_attrs": "read-write",
+        }
+    )
+    with open_reader(postgres.in_schema(several, "catalog")) as reader:
+        assert reader is not None
+        assert reader.execute("SELECT count(*) FROM arrival").fetchone() == (0,)
+
+
 def test_a_server_that_does_not_answer_is_an_error_of_the_machine(tmp_path: Path) -> None:
     stated = f"postgresql+psycopg://ssps@/ssps?host={tmp_path}"
     (tmp_path / SITE_TOML).write_text(f'[catalog]\nurl = "{stated}"\n')
