@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,7 +81,8 @@ class Night:
 
     def signal(self, host: str, number: signal.Signals) -> None:
         for process in self.processes(host):
-            os.kill(process, number)
+            with suppress(ProcessLookupError):  # it ends when the publisher does
+                os.kill(process, number)
 
     def deliver(self, count: int | None = None) -> None:
         """Put pages into the intake as a scanner does, and the batches of results with them."""
