@@ -42,7 +42,7 @@ RELOAD_SIGNALS = {
     "portal": signal.SIGHUP,
     "staff": signal.SIGHUP,
 }
-DRAINING = (server_state.SERVE,)  # they know SIGUSR1
+DRAINING = frozenset({server_state.SERVE, server_state.PORTAL})  # they get SIGUSR1
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -58,7 +58,8 @@ def run(as_json: bool, site: Path) -> None:
     Stops with exit code 1 if a restart could not help: a fault of the settings, no registry, an
     intake folder that does not exist, a port that is taken.
 
-    SIGHUP reloads the settings, SIGUSR1 drains the server, SIGTERM stops all.
+    SIGHUP reloads the settings, SIGUSR1 drains server and portal, SIGTERM stops
+    all.
     """
     with start_errors(server_state.RUN, as_json=as_json):
         _run(site, ["--json"] if as_json else [])
@@ -101,7 +102,7 @@ def _run(site: Path, options: list[str]) -> None:
                 lambda: _accept_new_settings(site),
                 stop_timeout,
                 look_after=look_after if settings.host else None,
-                draining=DRAINING,
+                draining=DRAINING.intersection(commands),
             ).run()
         )
 
