@@ -42,7 +42,7 @@ RELOAD_SIGNALS = {
     "portal": signal.SIGHUP,
     "staff": signal.SIGHUP,
 }
-DRAINING = frozenset({server_state.SERVE, server_state.PORTAL})  # they get SIGUSR1
+DRAINING = (server_state.SERVE, server_state.PORTAL)  # they get SIGUSR1
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -102,7 +102,7 @@ def _run(site: Path, options: list[str]) -> None:
                 lambda: _accept_new_settings(site),
                 stop_timeout,
                 look_after=look_after if settings.host else None,
-                draining=DRAINING.intersection(commands),
+                draining=DRAINING,
             ).run()
         )
 

@@ -60,10 +60,11 @@ class Supervisor:
         look_after: Callable[[], bool] | None = None,
         draining: Collection[str] = (),
     ) -> None:
-        self._draining = draining
+        self._draining = [name for name in draining if name in commands]
         self._look_after = look_after
         self._parts = {name: _Part(command) for name, command in commands.items()}
-        self._on_reload = on_reload
+        # A site need not have every daemon that has a signal.
+        self._on_reload = {name: on_reload[name] for name in on_reload if name in commands}
         self._reloadable = reloadable
         self._stop_timeout = stop_timeout
         self._clock = clock

@@ -56,20 +56,31 @@ def test_a_child_that_ran_for_long_is_restarted_after_the_shortest_pause() -> No
 
 
 def test_a_drain_is_passed_on_and_a_request_to_reload_is_found(tmp_path: Path) -> None:
-    """On a named host, a command asks by a file; the supervisor looks at it by itself."""
+    """On a named host, a command asks by a file; the supervisor looks at it by itself.
+
+    The site has no portal, which would get these signals too.
+    """
     seen, ready = tmp_path / "seen", tmp_path / "ready"
-    child = f"trap 'echo drain >> {seen}' USR1; trap 'echo reload >> {seen}' HUP; "
-    child += f"trap 'exit 0' TERM; touch {ready}; while :; do sleep 0.05; done"
+    child = (
+        "import pathlib, signal, sys\n"
+        "seen = open(sys.argv[1], 'a', buffering=1)\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('drain', file=seen))\n"
+        "signal.signal(signal.SIGHUP, lambda *_: print('reload', file=seen))\n"
+        "pathlib.Path(sys.argv[2]).touch()\n"
+        "while True: signal.pause()"
+    )
+    command = [sys.executable, "-c", child, str(seen), str(ready)]
     code = (
         "import pathlib, signal, sys; from scripts.daemons.supervisor import Supervisor\n"
-        "asked = pathlib.Path(sys.argv[2])\n"
+        "asked = pathlib.Path(sys.argv[1])\n"
         "def look():\n    found = asked.exists()\n    asked.unlink(missing_ok=True)\n"
         "    return found\n"
-        "sys.exit(Supervisor({'serve': ['sh', '-c', sys.argv[1]]}, {'serve': signal.SIGHUP},"
-        " look_after=look, draining=('serve',)).run())"
+        "on_reload = {'serve': signal.SIGHUP, 'portal': signal.SIGHUP}\n"
+        "sys.exit(Supervisor({'serve': sys.argv[2:]}, on_reload,"
+        " look_after=look, draining=('serve', 'portal')).run())"
     )
     asked = tmp_path / "asked"
-    with Popen([sys.executable, "-c", code, child, str(asked)], stdout=DEVNULL) as process:
+    with Popen([sys.executable, "-c", code, str(asked), *command], stdout=DEVNULL) as process:
         until(ready.exists)
         process.send_signal(signal.SIGUSR1)
         until(lambda: seen.exists() and seen.read_text() == "drain\n")
