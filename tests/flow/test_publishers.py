@@ -47,7 +47,7 @@ class Night:
 
     def start(self, *hosts: str) -> None:
         for host in hosts:
-            with self.log(host).open("ab") as log:
+            with self.log(host).open("wb") as log:  # what it logged before it was killed is past
                 self.running[host] = subprocess.Popen(
                     [*SSPS, "publish", "--json", "--site", str(self.site)],
                     stdout=log,
