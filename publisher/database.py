@@ -64,6 +64,10 @@ class Unreachable(OSError):
     def __str__(self) -> str:
         return f"{self.filename}: {self.strerror}"
 
+    def __reduce__(self) -> tuple[type["Unreachable"], tuple[str]]:
+        """Let a broker send it to another process (pickle)."""
+        return type(self), (self.strerror or "",)
+
 
 def cause_of(error: Exception) -> str:
     """Return what the database or the disk said, without the statement that failed."""

@@ -140,6 +140,8 @@ def compare(
             filing.wait_for_fast_mkdir(work)
             place = work / f"{len(runs[setup])}-{setup.name}"
             runs[setup].append(run(setup, pages, options.parties, place, server, alone))
+            done = f"{what}, {setup.name}: {1 / runs[setup][-1].seconds:.1f} pages a second"
+            print(done, file=sys.stderr, flush=True)
     print(f"{what}: {len(pages) - _WARM_UP} pages, {options.repeats} times, medians")
     found: dict[str, float] = {}
     for setup, of_setup in runs.items():

@@ -118,6 +118,12 @@ def test_a_server_that_goes_away_is_an_error_of_one_line(postgres_server: postgr
         assert reader is not None
 
 
+def test_a_server_that_does_not_answer_can_be_told_to_another_process() -> None:
+    again, words = Unreachable("no route to host").__reduce__()  # for a broker, which pickles it
+
+    assert str(again(*words)) == "site.toml: catalog.url: no route to host"
+
+
 def test_messages_name_the_database_that_the_site_has(tmp_path: Path) -> None:
     (tmp_path / SITE_TOML).write_text("")
     assert postgres.EVERYTHING or name_of(tmp_path, CATALOG) == "state/catalog.sqlite"
