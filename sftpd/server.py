@@ -237,6 +237,7 @@ class Server:
             charge=penalties.charge,
         )
         self._monitor.stamps = StampChecker(self._stamp_key)
+        self._monitor.holder_of = self._shares.holder
         self._logins = Logins(
             self._monitor,
             parts.judge,

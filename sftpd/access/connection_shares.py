@@ -50,6 +50,10 @@ class ConnectionShares:
         self._alone = len(set(self._holders.values())) == 1
         self._maximum = maximum
 
+    def holder(self, address: Address) -> str:
+        """Return the party that registered an address, or the address if several parties did."""
+        return self._holders.get(address, str(address))
+
     def refuses(self, address: Address, connections: Iterable[tuple[Address, bool]]) -> bool:
         """Return whether a new connection of `address` has to be refused.
 

@@ -15,8 +15,9 @@ Rule 4. A login is on record before its child learns of it, and so is a refusal.
 Rule 5. Only the password that was proven in this connection can be replaced.
 
 Passwords and signatures are checked by sftpd/processes/judge, and host keys are in
-sftpd/processes/host_keys. The monitor never waits for them. If such a process dies, its questions
-are answered as if the login could not be recorded.
+sftpd/processes/host_keys. The monitor never waits for them, and parties take turns with them
+(sftpd/monitor/turns). If such a process dies, its questions are answered as if the login could not
+be recorded.
 """
 
 import base64
@@ -45,7 +46,7 @@ from sftpd.monitor.monitor import (
     ProtocolViolation,
 )
 from sftpd.monitor.password_change import PasswordChanges
-from sftpd.monitor.password_turns import PasswordTurns
+from sftpd.monitor.turns import Turns
 from sftpd.processes.host_keys import HASH_SIZES
 from sftpd.processes.judge import THREADS, Judge
 
@@ -53,7 +54,7 @@ INTERACTIVE = "keyboard-interactive"
 _METHODS = ("password", INTERACTIVE)
 _MAX_PROOFS = 64
 _MAX_TEXT = 255
-_PASSWORDS_AT_ONCE = THREADS // 2  # of one address
+_SIGNATURES_AT_ONCE = 4  # with the signer: it makes one, and the others need not be waited for
 _USERAUTH_REQUEST = 50
 _length = Struct(">I")
 
@@ -96,7 +97,8 @@ class Logins:
         self._is_paced = is_paced
         self._charge_login_cpu = charge_login_cpu
         self._answer_witness = answer_witness
-        self._password_turns = PasswordTurns(_PASSWORDS_AT_ONCE)
+        self._password_turns = Turns(THREADS)
+        self._signature_turns = Turns(_SIGNATURES_AT_ONCE)
         self.public_keys: Collection[str] = ()
 
     def handle(self, state: ConnectionState, message: Message, send: Send) -> None:
@@ -145,10 +147,15 @@ class Logins:
         elif not state.signatures.try_take(1):
             answer(Answer(NO))
             return
-        if state.host_keys is None:
+        signer = state.host_keys
+        if signer is None:
             answer(Answer(NO))
             return
-        state.host_keys.sign(algorithm, exchange_hash, lambda found: answer(_signed(found)), spent)
+        self._signature_turns.ask(
+            state,
+            lambda reply: signer.sign(algorithm, exchange_hash, reply, spent),
+            lambda found: answer(_signed(found)),
+        )
 
     def _prove(self, state: ConnectionState, message: Message, answer: Send, spent: Spent) -> None:
         try:
@@ -158,15 +165,15 @@ class Logins:
         state.proofs += len(numbers)
         if state.proofs > _MAX_PROOFS:
             raise ProtocolViolation(f"PROVE of {state.proofs} keys")
-        if state.host_keys is None or state.exchange is None:
+        signer, exchange = state.host_keys, state.exchange
+        if signer is None or exchange is None:
             answer(Answer(NO))
             return
-        state.host_keys.prove(
-            numbers,
-            state.exchange.session_id,
-            message.text(0),
+        algorithm = message.text(0)
+        self._signature_turns.ask(
+            state,
+            lambda reply: signer.prove(numbers, exchange.session_id, algorithm, reply, spent),
             lambda found: answer(_signed(found)),
-            spent,
         )
 
     # Credentials.
@@ -214,16 +221,7 @@ class Logins:
             raise ProtocolViolation(f"PASSWORD by an unknown method: {method[:64]!r}")
         passwords = self._revalidator.passwords(user)
 
-        def start() -> bool:
-            if state.ended:
-                return False
-            self._judge.check_password([c.secret for c in passwords], text, checked, spent)
-            return True
-
         def checked(done: bool, matched: int | None) -> None:
-            self._password_turns.end(state.address)
-            if state.ended:
-                return
             if not done:
                 answer(Answer(LoginAnswer.NOT_RECORDED.value))
                 return
@@ -232,7 +230,12 @@ class Logins:
             self._conclude(state, user, method, decision, "", answer)
 
         text = message.texts[2].decode("utf-8", "replace")
-        self._password_turns.begin(state.address, start)
+        hashes = [credential.secret for credential in passwords]
+        self._password_turns.ask(
+            state,
+            lambda reply: self._judge.check_password(hashes, text, reply, spent),
+            checked,
+        )
 
     def _conclude(
         self,
@@ -301,14 +304,14 @@ class Logins:
             answer(Answer(YES if changed else NO))
 
         def hashed(secret: str | None) -> None:
-            if state.ended:
-                return
             if secret is None or not self._password_changes.start(
                 party, credential, secret, state.origin, done
             ):
                 answer(Answer(NO))
 
-        self._judge.hash_password(text, hashed, spent)
+        self._password_turns.ask(
+            state, lambda reply: self._judge.hash_password(text, reply, spent), hashed
+        )
 
     def _signed_text(self, state: ConnectionState, user: str, algorithm: str, blob: bytes) -> bytes:
         """Return the text that a client signs to prove its key (RFC 4252 section 7)."""

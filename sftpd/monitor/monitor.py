@@ -94,6 +94,7 @@ class ConnectionState:
     address: Address
     origin: str  # the address as text, for records
     via: Address | None  # the balancer that passed the connection on
+    holder: str  # the party that registered the address; or the address, if several parties did
     started: float
     last_message_at: float
     settings: Settings | None = None  # the settings at its login
@@ -124,6 +125,11 @@ class ConnectionState:
     termination_reason: str | None = None  # why the monitor ends the connection
 
     @property
+    def payer(self) -> str:
+        """The party that what this connection costs is counted for."""
+        return self.party if self.party is not None else self.holder
+
+    @property
     def who(self) -> str:
         """The party after the login, the offered user name before it."""
         return self.party if self.party is not None else self.user
@@ -147,6 +153,7 @@ class Monitor:
         self.max_sessions_per_party = max_sessions_per_party
         self.settings: Settings | None = None  # for the sessions that begin from now on
         self.stamps = StampChecker()
+        self.holder_of: Callable[[Address], str] = str
         self.host_keys: HostKeySigner | None = None  # for the connections that begin from now on
         self._now = loop.time
         self._charge = charge
@@ -159,7 +166,9 @@ class Monitor:
             self._last_session + 1, self.group_commit.next_seq * _SESSIONS_PER_RECORD
         )
         now = self._now()
-        state = ConnectionState(self._last_session, address, str(address), via, now, now)
+        state = ConnectionState(
+            self._last_session, address, str(address), via, self.holder_of(address), now, now
+        )
         state.host_keys = self.host_keys
         if state.host_keys is not None:
             state.host_keys.begin_session()

@@ -9,7 +9,8 @@ hashes of the one user that a client names.
     {"hash": text}                                                  {"hash": text}
     {"verify": signature, "algorithm": ..., "key": ..., "text": ...}    {"valid": true}
 
-Signatures, keys and texts are base64. At most THREADS passwords are hashed at a time.
+Signatures, keys and texts are base64. At most THREADS passwords are hashed at a time. The process
+has a nice value of NICE, so a session beside two such threads still gets most of a processor.
 """
 
 import base64
@@ -31,6 +32,7 @@ from sftpd.processes.restarts import Loop
 
 NAME = "judge"
 THREADS = 4
+NICE = 5
 
 _log = structlog.get_logger()
 
@@ -107,7 +109,7 @@ class Judge:
     """The process as the monitor sees it; an answer of None means that it has died."""
 
     def __init__(self, loop: Loop, confine: Callable[[], object]) -> None:
-        self._responder = Responder(NAME, JudgingWork, loop, confine)
+        self._responder = Responder(NAME, JudgingWork, loop, confine, NICE)
 
     def start(self) -> None:
         """Start the process."""

@@ -67,15 +67,24 @@ class Channel:
 
 
 class Responder:
-    """One such process, from `start` to `stop`; `confine` puts it into its sandbox."""
+    """One such process, from `start` to `stop`; `confine` puts it into its sandbox.
+
+    Its nice value is `nice` above the monitor's.
+    """
 
     def __init__(
-        self, name: str, work: Callable[[], Work], loop: Loop, confine: Callable[[], object]
+        self,
+        name: str,
+        work: Callable[[], Work],
+        loop: Loop,
+        confine: Callable[[], object],
+        nice: int = 0,
     ) -> None:
         self.name = name
         self._work = work
         self._loop = loop
         self._confine = confine
+        self._nice = nice
         self._socket: socket.socket | None = None
         self._pid = 0
         self._restarts = Restarts(name, loop, self.start)
@@ -172,6 +181,7 @@ class Responder:
             process.end_with_parent(parent)
             process.forbid_inspection()
             process.set_name(f"ssps-{self.name}")
+            os.nice(self._nice)
             kept = monitor.fileno()
             os.closerange(3, kept)
             os.closerange(kept + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])

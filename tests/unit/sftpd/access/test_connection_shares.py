@@ -106,3 +106,9 @@ def test_a_small_server_with_many_addresses_can_be_filled() -> None:
             connections.append((address, False))
 
     assert len(connections) == 70
+
+
+def test_an_address_is_held_by_the_party_that_registered_it_if_only_one_did() -> None:
+    limits = shares([party("a", A, B), party("b", B, C)])
+
+    assert [limits.holder(each) for each in (A, B, C, D)] == ["a", str(B), "b", str(D)]

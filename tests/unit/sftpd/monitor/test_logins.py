@@ -408,19 +408,22 @@ def test_what_other_processes_do_before_the_login_is_charged_to_the_address(desk
     assert desk.charged == [("127.0.0.1", 0.25), ("127.0.0.1", 0.5)]
 
 
-def test_the_passwords_of_one_address_do_not_make_those_of_another_wait(desk: Desk) -> None:
-    states = [desk.begin() for _ in range(5)]
-    for number, state in enumerate(states):
-        desk.ask(state, password(b"%d" % number))
-    desk.ask(desk.begin("192.0.2.66"), password(b"other"))
-    assert [text for _, text in desk.judge.asked] == ["0", "1", "other"]
+def test_the_passwords_of_two_addresses_do_not_make_those_of_a_third_wait(desk: Desk) -> None:
+    states = {}
+    for address in ("127.0.0.1", "192.0.2.1"):
+        for number in range(3):
+            states[address, number] = desk.begin(address)
+            desk.ask(states[address, number], password(f"{address} {number}".encode()))
+    assert [text for _, text in desk.judge.asked] == ["127.0.0.1 0", "127.0.0.1 1", "192.0.2.1 0"]
 
-    states[2].ended = True  # its client has hung up: nothing to compare any more
+    desk.ask(desk.begin("192.0.2.66"), password(b"other"))
+    assert [text for _, text in desk.judge.asked[3:]] == ["other"]
+    states["192.0.2.1", 1].ended = True  # its client has hung up: nothing to compare any more
     desk.judge.answer(True, None)
-    assert [text for _, text in desk.judge.asked[3:]] == ["3"]
+    assert [text for _, text in desk.judge.asked[4:]] == []
     desk.judge.answer(False, None)  # the judge has died
-    assert [text for _, text in desk.judge.asked[4:]] == ["4"]
-    for _ in range(3):
+    assert [text for _, text in desk.judge.asked[4:]] == ["127.0.0.1 2"]
+    for _ in range(4):
         desk.judge.answer(True, None)
     assert desk.judge.answers == []
     assert len(desk.logins._password_turns) == 0

@@ -43,7 +43,7 @@ class Site:
         return self.recordable
 
     def state(self, party: str) -> ConnectionState:
-        found = ConnectionState(7, ip_address("192.0.2.7"), "192.0.2.7", None, 0.0, 0.0)
+        found = ConnectionState(7, ip_address("192.0.2.7"), "192.0.2.7", None, "a", 0.0, 0.0)
         found.party = party
         settings = SimpleNamespace(site=self.folder, rehearsals=())
         found.settings = cast(Settings, settings)

@@ -56,6 +56,13 @@ def answers(loop: Loop, count: int, ask: Callable[[Callable[..., object]], objec
     return found
 
 
+def test_the_judge_takes_less_of_the_processor_than_the_sessions(loop: Loop, judge: Judge) -> None:
+    mine = os.getpriority(os.PRIO_PROCESS, 0)
+    answers(loop, 1, lambda answer: judge.verify("ssh-ed25519", b"", b"", b"", answer))
+
+    assert os.getpriority(os.PRIO_PROCESS, judge._responder._pid) == min(mine + 5, 19)
+
+
 @pytest.mark.slow
 def test_a_password_is_compared_with_each_hash(loop: Loop, judge: Judge) -> None:
     hashes = [ring.hash_password(text) for text in ("bir", "iki")]
