@@ -52,8 +52,9 @@ from sftpd.access.gateways import Gateways, GatewaySession
 from sftpd.access.revalidate import Revalidator, Rings
 from sftpd.ipc.session_messages import SessionSettings
 from sftpd.listener.listener import Listener
-from sftpd.monitor import recovery
+from sftpd.monitor import cpu_shares, recovery
 from sftpd.monitor.children import Children
+from sftpd.monitor.cpu_shares import CpuShares
 from sftpd.monitor.logins import Logins, trees_for
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.metrics import Gauges, MetricsPage
@@ -117,6 +118,8 @@ def serve(
     Faults, they are rejected; if it raises LedgerBusy, the reload is tried again.
     """
     kernel = kernel or sandbox.kernel()
+    own_nice = os.getpriority(os.PRIO_PROCESS, 0)
+    cpu_shares.set_share(0, own_nice, cpu_shares.Rank.FIRST)
     policy = sandbox.policy(settings.sftp, kernel, os.geteuid())
     rings = Rings(settings.site)
     folder = settings.site / LEDGERS / ledger_name(TRANSFER, settings.host)
@@ -238,6 +241,7 @@ class Server:
         )
         self._monitor.stamps = StampChecker(self._stamp_key)
         self._monitor.holder_of = self._shares.holder
+        shares = CpuShares(may_lower=cpu_shares.may_lower(os.getpriority(os.PRIO_PROCESS, 0)))
         self._logins = Logins(
             self._monitor,
             parts.judge,
@@ -246,6 +250,7 @@ class Server:
             lambda party: self._rate_limit(party) is not None,
             login_cpu.charge,
             Witnesses(self._monitor.group_commit.append).answer,
+            shares.add_other_work,
         )
         self._children = Children(
             self._loop,
@@ -256,6 +261,7 @@ class Server:
             self._logins,
             login_cpu.charge,
             self._report_no_resources,
+            shares,
         )
         self._listener = Listener(
             self._loop,
@@ -356,6 +362,7 @@ class Server:
         for check in (
             self._end_revoked_sessions,
             self._children.enforce_open_limit,
+            self._children.share_processors,
             self._update_status_file,
             self._look_for_reload,
         ):

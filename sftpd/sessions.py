@@ -27,13 +27,14 @@ import signal
 import socket
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from keys.kernel import capabilities, process, user_namespace
+from keys.kernel import capabilities, process, scheduler, user_namespace
 from sftpd import first_login
 from sftpd.connection import Connection, serve_in_child
 from sftpd.ipc import session_messages
@@ -148,6 +149,8 @@ def main(control: int, monitor: int) -> int:
     memory.prefer_to_end()  # for the sessions, which inherit it and may not write to /proc
     process.forbid_inspection()
     process.set_name("ssps-forker")
+    with suppress(OSError):
+        scheduler.set_policy(0, os.SCHED_OTHER)  # without the monitor's short slice
     try:
         first_login.serve()
     except Exception as error:

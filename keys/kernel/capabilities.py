@@ -7,7 +7,7 @@ from struct import pack
 
 from keys.kernel.libc import libc, os_error, prctl
 
-DAC_READ_SEARCH, SYS_CHROOT, LEASE = 2, 18, 28
+DAC_READ_SEARCH, SYS_CHROOT, SYS_NICE, LEASE = 2, 18, 23, 28
 _PR_SET_KEEPCAPS, _PR_CAPBSET_DROP, _PR_CAP_AMBIENT = 8, 24, 47
 _CLEAR_ALL = 4
 _VERSION_3 = 0x20080522

@@ -6,6 +6,10 @@ which records and decides, and questions to Logins. The child gets its answer at
 are written in batches (group_commit), it gets the answer after the commit at the end of the loop's
 turn.
 
+Parties take turns: one message of each party is handled, then another of each. After `_SLICE` the
+loop looks for new messages before it goes on. So a party with many sessions makes another one's
+message wait for one of its own, and not for one of each session.
+
 A child ends in one of four ways, and `reap` is the last step of each:
 
     it exits             its client is gone; it has sent END
@@ -18,11 +22,12 @@ import math
 import os
 import signal
 import socket
-from collections import defaultdict
+import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Protocol
 
 import structlog
@@ -46,6 +51,7 @@ from sftpd.ipc.messages import (
 )
 from sftpd.ipc.pending_closes import PendingCloses
 from sftpd.monitor import cpu_shares, memory
+from sftpd.monitor.cpu_shares import CpuShares, Share
 from sftpd.monitor.logins import Answer, Logins
 from sftpd.monitor.loop import Loop, Timer
 from sftpd.monitor.monitor import ConnectionState, Monitor, ProtocolViolation
@@ -54,6 +60,7 @@ MAX_OPEN_FILES = 2048  # of one connection: 2,000 handles (sftpd/sftp/budget), a
 LOGINS = frozenset((MessageKind.KEY.letter, MessageKind.PASSWORD.letter))
 _MEMORY_TIMEOUT = 0.3  # seconds from SIGTERM to SIGKILL
 _MAX_LEFTOVER_DATAGRAMS = 4096  # read from a dead child; an honest one leaves fewer
+_SLICE = 0.25e-3  # seconds; a message takes about 0.05 ms
 _WITH_CLAIM = (MessageKind.OPEN, MessageKind.HASH)
 # Each is a record, and counts as an open of its party.
 _OPENS = (
@@ -63,6 +70,8 @@ _OPENS = (
     MessageKind.MISS,
     MessageKind.DENY,
 )
+
+_last_turn = attrgetter("last_turn")
 
 _log = structlog.get_logger()
 
@@ -76,7 +85,10 @@ class Child:
     channel: socket.socket  # the monitor's end of the socket pair
     pending_closes: PendingCloses
     state: ConnectionState
-    cpu_share: tuple[int, bool] = (0, True)  # nice value, whether it preempts (cpu_shares)
+    cpu_share: Share | None = None
+    cpu_seconds: float = 0.0  # that it had used when this was last looked up
+    busy_until: float = math.inf  # when it stops counting for its party's share
+    last_turn: int = 0  # the number of the message that was handled last
     memory_at_login: int = 0
     memory_file: int | None = None  # its statm, which it has opened itself (memory)
     has_sent: bool = False
@@ -120,6 +132,7 @@ class Children:
         logins: Logins | None = None,
         charge_login_cpu: Callable[[Address, float], object] = lambda *_: None,
         on_failure: Callable[[Address, Address | None, OSError], object] = lambda *_: None,
+        cpu: CpuShares | None = None,
     ) -> None:
         self._loop = loop
         self._monitor = monitor
@@ -135,9 +148,11 @@ class Children:
         self._open_rates = OpenRates(loop.time)
         self.opens_per_second = math.inf
         self.shares: Mapping[str, float] = {}  # of parties, if not all (access/gateways)
-        if monitor.group_commit.batching:
-            loop.after_events = self.commit
+        self._ready: defaultdict[str, list[Child]] = defaultdict(list)
+        self._last_turn = 0
+        loop.after_events = self._end_turn
         self._nice = os.getpriority(os.PRIO_PROCESS, 0)
+        self._cpu_shares = CpuShares() if cpu is None else cpu
 
     def __len__(self) -> int:
         return len(self._children) + len(self._starting)
@@ -205,13 +220,43 @@ class Children:
         self._monitor.counters.forks += 1
         child = Child(pid, pidfd, channel, pending_closes, state)
         self._children[pid] = child
-        self._loop.watch(channel, lambda: self._receive(child))
+        self._loop.watch(channel, lambda: self._ready[child.state.payer].append(child))
         self._loop.watch(pidfd, lambda: self.reap(child))
+        self._set_cpu_share(child)
+
+    def _end_turn(self) -> None:
+        self._receive_in_turn()
+        if self._monitor.group_commit.batching:
+            self.commit()
+
+    def _receive_in_turn(self) -> None:
+        """Handle the messages that are there, in the parties' turns, until the slice is over.
+
+        If records are written in batches, all messages of a turn go into the same batch. So then
+        there is no slice.
+        """
+        if not self._ready:
+            return
+        waiting = [sorted(each, key=_last_turn)[::-1] for each in self._ready.values()]
+        self._ready.clear()
+        now = time.thread_time()
+        end = math.inf if self._monitor.group_commit.batching else now + _SLICE
+        while waiting:
+            for children in waiting:
+                child = children.pop()
+                if self._loop.is_watching(child.channel):
+                    self._last_turn = child.last_turn = self._last_turn + 1
+                    self._receive(child)
+                began, now = now, time.thread_time()
+                self._cpu_shares.add_other_work(child.state.payer, now - began)
+            waiting = [children for children in waiting if children]
+            if now >= end:
+                return  # the loop finds those that are left again
 
     def _receive(self, child: Child) -> bool:
         """Handle one datagram of a child; return whether it may have sent more.
 
-        It handles only one, so that no child makes the others wait; the loop calls it again.
+        It handles only one, so that no child makes the others wait.
         """
         try:
             first, data = not child.has_sent, self._read(child)
@@ -318,7 +363,9 @@ class Children:
         self._logins.handle(child.state, question, answer)
 
     def _account_for_login(self, child: Child) -> None:
-        self._charge_login_cpu(child.state.address, process.cpu_seconds(child.pid))
+        child.cpu_seconds = process.cpu_seconds(child.pid)
+        child.busy_until = self._loop.time() + cpu_shares.REMEMBERED
+        self._charge_login_cpu(child.state.address, child.cpu_seconds)
         child.memory_at_login = memory.anonymous_bytes(child.pid, child.memory_file)
         self._update_cpu_shares()
 
@@ -449,17 +496,38 @@ class Children:
             # In both cases what it sent over the socket stays recorded.
             return
 
-    def _update_cpu_shares(self) -> None:
-        niceness = cpu_shares.niceness(self._monitor.sessions)
-        preempting = cpu_shares.preempting(self._monitor.sessions)
+    def share_processors(self) -> None:
+        """Share the processors by what each party has used since the last call.
+
+        Call it several times a second.
+        """
+        now = self._loop.time()
         for child in self._children.values():
             if child.state.party is None:
                 continue
-            nice = niceness.get(child.state.party, 0)
-            share = nice, child.state.party in preempting
-            if share != child.cpu_share:
-                child.cpu_share = share
-                cpu_shares.set_share(child.pid, self._nice + nice, preempts=share[1])
+            before, child.cpu_seconds = child.cpu_seconds, process.cpu_seconds(child.pid)
+            used = child.cpu_seconds - before
+            self._cpu_shares.add_session_work(child.state.party, used)
+            if used >= cpu_shares.BUSY:
+                child.busy_until = now + cpu_shares.REMEMBERED
+        self._cpu_shares.end_interval()
+        self._update_cpu_shares()
+
+    def _update_cpu_shares(self) -> None:
+        now = self._loop.time()
+        busy: Counter[str] = Counter()
+        for child in self._children.values():
+            busy[child.state.payer] += now < child.busy_until
+        self._cpu_shares.set_busy(busy)
+        for child in self._children.values():
+            self._set_cpu_share(child)
+
+    def _set_cpu_share(self, child: Child) -> None:
+        logged_in = child.state.party is not None
+        share = self._cpu_shares.share(child.state.payer, logged_in=logged_in)
+        if share != child.cpu_share:
+            child.cpu_share = share
+            cpu_shares.set_share(child.pid, self._nice + share.nice, share.rank)
 
 
 def _send(channel: socket.socket, answer: Answer) -> None:

@@ -76,8 +76,9 @@ class Logins:
     """Answers the questions of all children.
 
     `is_paced` says whether a party's bandwidth is limited. `charge_login_cpu` gets the processor
-    time that other processes used for a connection before its login. `public_keys` are the
-    algorithms with which a client may sign its login.
+    time that other processes used for a connection before its login, and `charge_session_cpu` what
+    they use for a party after it. `public_keys` are the algorithms with which a client may sign its
+    login.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Logins:
         is_paced: Callable[[str], bool] = lambda _: False,
         charge_login_cpu: Callable[[Address, float], object] = lambda *_: None,
         answer_witness: Callable[[ConnectionState, tuple[bytes, ...]], bytes] = lambda *_: NO,
+        charge_session_cpu: Callable[[str, float], object] = lambda *_: None,
     ) -> None:
         self._monitor = monitor
         self._judge = judge
@@ -97,6 +99,7 @@ class Logins:
         self._is_paced = is_paced
         self._charge_login_cpu = charge_login_cpu
         self._answer_witness = answer_witness
+        self._charge_session_cpu = charge_session_cpu
         self._password_turns = Turns(THREADS)
         self._signature_turns = Turns(_SIGNATURES_AT_ONCE)
         self.public_keys: Collection[str] = ()
@@ -110,10 +113,12 @@ class Logins:
             send(found)
 
         def spent(seconds: float) -> None:
-            if not logged_in:
+            if party is None:
                 self._charge_login_cpu(state.address, seconds)
+            else:
+                self._charge_session_cpu(party, seconds)
 
-        logged_in = state.party is not None
+        party = state.party
 
         match message.kind:
             case MessageKind.SIGN:

@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import structlog
 
 from config.fault import Fault, Faults
-from keys.kernel import process
+from keys.kernel import process, scheduler
 from sftpd.processes.restarts import Loop, Restarts
 
 MAX_MESSAGE = 1 << 16
@@ -182,6 +182,8 @@ class Responder:
             process.forbid_inspection()
             process.set_name(f"ssps-{self.name}")
             os.nice(self._nice)
+            with suppress(OSError):
+                scheduler.set_policy(0, os.SCHED_OTHER)  # without the monitor's short slice
             kept = monitor.fileno()
             os.closerange(3, kept)
             os.closerange(kept + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])

@@ -67,25 +67,65 @@ def nice_value(pid: int) -> int:
     return os.getpriority(os.PRIO_PROCESS, pid)
 
 
-def test_sessions_of_a_party_with_many_get_a_higher_nice_value(serve: StartServer) -> None:
-    server = serve(TWO_PARTIES)
+def share(pid: int, server: int) -> tuple[int, int]:
+    """Return the nice value of a process, relative to that of the server, and its policy."""
+    return nice_value(pid) - server, os.sched_getscheduler(pid)
+
+
+def shares_beside_four(server: RunningServer, expected: int) -> None:
+    """Wait until four sessions of `parti-a` have that nice value beside one of `parti-b`."""
     mine = nice_value(server.process.pid)
     with server.connect("parti-b", source="127.0.0.2"):
         [b] = server.children()
         clients = [subprocess.Popen(
             ["sftp", "-q", *server.ssh("parti-a"), "127.0.0.1"],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-        ) for _ in range(8)]  # fmt: skip
+        ) for _ in range(4)]  # fmt: skip
         try:
-            until(lambda: len(server.details("login")) == 9)
-            until(lambda: [nice_value(c) - mine for c in server.children() if c != b] == [9] * 8)
-            assert nice_value(b) == mine
-            assert os.sched_getscheduler(b) == os.SCHED_OTHER
-            assert {os.sched_getscheduler(c) for c in server.children() if c != b} == {
-                os.SCHED_BATCH
-            }
+            until(lambda: len(server.details("login")) == 5)
+            others = [child for child in server.children() if child != b]
+            b_share = (0, os.SCHED_OTHER if expected else os.SCHED_BATCH)
+            shares = [b_share, *[(expected, os.SCHED_BATCH)] * 4]
+            until(lambda: [share(child, mine) for child in (b, *others)] == shares)
         finally:
             for client in clients:
                 client.communicate(b"bye\n", timeout=20)
         until(lambda: len(server.children()) == 1)
         until(lambda: os.sched_getscheduler(b) == os.SCHED_BATCH)
+
+
+def remembered(seconds: float) -> str:
+    return f"from sftpd.monitor import cpu_shares; cpu_shares.REMEMBERED = {seconds}"
+
+
+def test_sessions_of_a_party_with_many_busy_ones_get_a_higher_nice_value(
+    serve: StartServer,
+) -> None:
+    shares_beside_four(serve(TWO_PARTIES, patch=remembered(1e6)), 9)
+
+
+def test_idle_sessions_do_not_change_the_nice_value_of_their_party(serve: StartServer) -> None:
+    shares_beside_four(serve(TWO_PARTIES, patch=remembered(0.0)), 0)
+
+
+def test_of_two_parties_with_a_session_each_the_one_that_uses_less_interrupts_the_other(
+    serve: StartServer,
+) -> None:
+    server = serve(TWO_PARTIES)
+    server.add_file("big", 20_000_000)
+    with server.connect("parti-b", source="127.0.0.2"):
+        [b] = server.children()
+        with subprocess.Popen(
+            ["sftp", "-q", *server.ssh("parti-a"), "-b", "-", "127.0.0.1"],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        ) as client:  # fmt: skip
+            assert client.stdin is not None
+            client.stdin.write(b"get big /dev/null\n" * 3_000)
+            client.stdin.flush()
+            until(lambda: len(server.children()) == 2)
+            [a] = set(server.children()) - {b}
+            until(lambda: os.sched_getscheduler(a) == os.SCHED_BATCH)
+            until(lambda: os.sched_getscheduler(b) == os.SCHED_OTHER)
+            assert os.sched_getscheduler(a) == os.SCHED_BATCH
+            assert nice_value(a) > nice_value(b)
+            client.kill()

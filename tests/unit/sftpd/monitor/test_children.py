@@ -1,10 +1,12 @@
 import errno
+import math
 import os
 import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
@@ -15,13 +17,16 @@ from structlog.testing import capture_logs
 
 from config.party import Address, parse_address
 from keys.credentials.ratelimit import BandwidthLimits
+from keys.kernel import process
 from keys.ledger.segments import read_records
 from keys.ledger.writer import Ledger, WritePolicy
 from sftpd.ipc.messages import Message, MessageKind, pack
 from sftpd.ipc.monitor_client import MonitorClient, send_memory_file
 from sftpd.ipc.pending_closes import PendingCloses
+from sftpd.monitor import children as children_module
 from sftpd.monitor import memory
-from sftpd.monitor.children import Children
+from sftpd.monitor.children import Child, Children
+from sftpd.monitor.cpu_shares import Rank
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.monitor import Monitor
 
@@ -363,6 +368,129 @@ def test_a_failed_sync_refuses_every_request_of_that_turn(
         disk.setattr(os, "fdatasync", broken)
         simultaneous.loop.run_once()
     assert simultaneous.end() == "---"
+
+
+class Crowd:
+    """Children of several parties that send listings when the test says so."""
+
+    def __init__(self, folder: Path, parties: str) -> None:
+        self._folder = folder
+        self.loop = Loop()
+        self._ledger = Ledger(folder, lambda: NOON)
+        self._monitor = Monitor(self.loop, self._ledger, 99)
+        self._go: list[int] = []
+        self.children: list[Child] = []
+        starter = LocalStarter(lambda *_: None)
+        self._all = Children(self.loop, self._monitor, starter, lambda _: None, BandwidthLimits())
+        for number, party in enumerate(parties):
+            waits, go = os.pipe()
+            self._go.append(go)
+            starter.serve, starter._keep = partial(self._serve, number, waits), [waits]
+            start(self._all, self._monitor, party)
+            os.close(waits)
+            self.children.append(list(self._all)[-1])
+
+    @staticmethod
+    def _serve(number: int, waits: int, channel: socket.socket, _: PendingCloses) -> None:
+        client = MonitorClient(channel, PendingCloses())
+        while os.read(waits, 1):
+            client.record_list(1, b"/%d" % number)
+
+    def send(self, *numbers: int) -> None:
+        """Let these children send a listing, each when the one before has sent it."""
+        for number in numbers:
+            os.write(self._go[number], b"x")
+            select.select([self.children[number].channel], [], [])
+
+    def listed(self) -> str:
+        """Return the numbers of the children whose listings are on record."""
+        records = [r.event for r in read_records(self._folder)]
+        return "".join(e.what[1:] for e in records if e.event == "list")
+
+    def share_processors(self) -> None:
+        self._all.share_processors()
+
+    def nice_values(self) -> list[int]:
+        return [child.cpu_share.nice for child in self.children if child.cpu_share is not None]
+
+    def end(self) -> None:
+        self._all.kill_all()
+        for go in self._go:
+            os.close(go)
+        self._ledger.close()
+        self.loop.close()
+
+
+@pytest.fixture
+def crowd(tmp_path: Path) -> Iterator[Callable[[str], Crowd]]:
+    made: list[Crowd] = []
+
+    def make(parties: str) -> Crowd:
+        made.append(Crowd(tmp_path, parties))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.end()
+
+
+def test_parties_take_turns_however_many_sessions_they_have(
+    crowd: Callable[[str], Crowd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(children_module, "_SLICE", math.inf)
+    found = crowd("aaaabc")
+    found.send(0, 1, 2, 3, 4, 5)
+    found.loop.run_once()
+
+    assert found.listed() == "045123"
+
+
+def test_after_a_slice_a_new_message_of_another_party_comes_before_those_that_wait(
+    crowd: Callable[[str], Crowd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(children_module, "_SLICE", 0.0)
+    found = crowd("aaaab")
+    found.send(0, 1, 2, 3)
+    found.loop.run_once()
+    assert found.listed() == "0"
+
+    found.send(0, 4)
+    found.loop.run_once()
+    assert found.listed() == "014"
+    for _ in range(3):
+        found.loop.run_once()
+    assert found.listed() == "014230"  # the sessions of a party take turns too
+
+
+def test_what_the_monitor_does_for_a_party_counts_for_its_share(
+    crowd: Callable[[str], Crowd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = count()
+    monkeypatch.setattr(time, "thread_time", lambda: next(clock) * 0.01)
+    monkeypatch.setattr(process, "cpu_seconds", lambda _: 0.01)
+    found = crowd("ab")
+    found.send(0)
+    found.loop.run_once()
+    found.share_processors()
+
+    assert [child.cpu_share for child in found.children] == [(6, Rank.SECOND), (0, Rank.FIRST)]
+
+
+def test_an_idle_session_does_not_count_for_the_share_of_its_party(
+    crowd: Callable[[str], Crowd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: defaultdict[int, float] = defaultdict(float)
+    monkeypatch.setattr(process, "cpu_seconds", used.__getitem__)
+    found = crowd("aaaab")
+    for child in found.children:
+        child.busy_until = 0.0  # it logged in long ago
+    found.share_processors()
+    assert found.nice_values() == [0, 0, 0, 0, 0]
+
+    for child in found.children[:2]:
+        used[child.pid] = 0.1
+    found.share_processors()
+    assert found.nice_values() == [6, 6, 6, 6, 0]
 
 
 def test_the_answers_to_opens_beyond_the_rate_of_a_party_wait(tmp_path: Path) -> None:
