@@ -246,8 +246,10 @@ def test_a_suspension_and_an_ended_session_reach_all_gateways(gateways: Gateways
         site.ssps("party", "end-session", "parti-b", on_other, "--why", "test")
         until(lambda: gateways.live("parti-b") == {"gw1": [on_one], "gw2": []}, "one has ended")
 
-        clients.enter_context(gateways.connect("parti-b"))
-        until(partial(gateways.has, 2, "parti-b"), "two again")
+        for _ in range(2):
+            clients.enter_context(gateways.connect("parti-b"))
+        until(partial(gateways.has, 3, "parti-b"), "three sessions")
+        assert all(gateways.live("parti-b").values()), "one on each gateway at least"
         site.ssps("party", "suspend", "parti-b", "--why", "test")
         until(lambda: not any(gateways.live("parti-b").values()), "both have ended")
         for client in opened:
@@ -256,10 +258,8 @@ def test_a_suspension_and_an_ended_session_reach_all_gateways(gateways: Gateways
     for host in HOSTS:
         state = json.loads((site.site / "state/hosts" / host / "serving.json").read_text())
         assert state["faults"] == []
-    reasons = {
-        str(r.event.detail["reason"]) for h in HOSTS for r in gateways.records(h, "session-end")
-    }
-    assert reasons >= {"party suspended", "ended by operator"}
+        ends = gateways.records(host, "session-end")
+        assert "party suspended" in {str(r.event.detail["reason"]) for r in ends}
     with pytest.raises(paramiko.SSHException), gateways.connect("parti-b"):
         pass
     site.ssps("party", "resume", "parti-b", "--why", "test")
