@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
+import postgres
 import pytest
 from structlog.testing import capture_logs
 from unit.publisher.consistency import FilingHistory, assert_consistent
@@ -598,6 +599,7 @@ def test_a_ledger_that_is_lost_or_older_than_the_catalog_must_be_restored(
     assert assert_consistent(settings).counts.filed == 3
 
 
+@postgres.sqlite_only
 @pytest.mark.parametrize("older", [True, False])
 def test_a_catalog_that_is_lost_or_older_than_the_ledger_must_be_restored(
     settings: Settings, tmp_path: Path, older: bool
