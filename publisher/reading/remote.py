@@ -54,10 +54,11 @@ def read_until_elected(
 ) -> Leader | None:
     """Read pages for the leader; return the leadership of this process, None if it must stop.
 
-    `ready` is called once this process reads. `each_turn` is called about twice a second. While
-    PostgreSQL or the shared file system does not answer, it waits, and logs `reader-halted` once.
+    `ready` is called once this process reads. `each_turn` is called about twice a second. If
+    PostgreSQL or the shared file system does not answer later, it waits, and logs `reader-halted`
+    once. Raises Unreachable or OSError if they do not answer at first.
     """
-    halted = ""
+    halted: str | None = None  # why it does not read; None before it has read
     while not stop.is_set():
         try:
             if (leader := candidate.try_to_lead()) is not None:
@@ -71,6 +72,8 @@ def read_until_elected(
                         return leader
                     each_turn()
         except (OSError, *UNAVAILABLE) as error:
+            if halted is None:
+                raise
             if (cause := cause_of(error)) != halted:
                 log.error("reader-halted", cause=cause, retry_seconds=_RETRY_SECONDS)
                 halted = cause

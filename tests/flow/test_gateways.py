@@ -107,6 +107,8 @@ class Gateways:
         """Say whether each gateway has told the others of all its sessions."""
         for host in self.running:
             path = self.site.site / "state/hosts" / host / "gateway.json"
+            if not path.exists():
+                return False
             told = json.loads(path.read_text())["sessions"].get(PARTY, [])
             if len(told) != len(self.live()[host]):
                 return False
@@ -212,6 +214,7 @@ def is_refused(gateways: Gateways) -> bool:
     return True
 
 
+@pytest.mark.hosts
 def test_sessions_that_begin_at_one_moment_end_down_to_the_limit(gateways: Gateways) -> None:
     with ExitStack() as stack:
         clients = []
@@ -301,6 +304,7 @@ def by_mirror(site: RunningSite, to: Path) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.hosts
 @pytest.mark.parametrize("client", [by_lftp, by_rclone, by_sftp, by_mirror])
 def test_a_client_whose_gateway_is_killed_ends_on_the_other_byte_for_byte(
     gateways: Gateways, tmp_path: Path, client: Callable[[RunningSite, Path], list[str]]
@@ -344,6 +348,7 @@ def test_a_client_whose_gateway_is_killed_ends_on_the_other_byte_for_byte(
     assert lost
 
 
+@pytest.mark.hosts
 def test_a_drained_gateway_finishes_its_transfers_and_gets_no_new_session(
     gateways: Gateways, tmp_path: Path
 ) -> None:
@@ -363,6 +368,7 @@ def test_a_drained_gateway_finishes_its_transfers_and_gets_no_new_session(
     assert len(gateways.records(busy, "login")) == before
 
 
+@pytest.mark.hosts
 def test_the_record_of_both_gateways_verifies(site: RunningSite) -> None:
     verified = site.ssps("audit", "verify", "--json")
 

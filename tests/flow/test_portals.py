@@ -332,6 +332,7 @@ def test_a_code_of_the_second_factor_is_used_once_at_both(night: Night) -> None:
     night.ssps("user", "reset", name, "--totp", "--why", "the test is over")
 
 
+@pytest.mark.hosts
 def test_attempts_to_log_in_count_at_both(night: Night) -> None:
     def browsers(portal: PortalOfHost, number: int) -> list[tuple[httpx.Client, str]]:
         made = [night.http(portal.port, own_address(1)) for _ in range(number)]
@@ -396,12 +397,14 @@ def test_an_operator_ends_a_session_at_both_with_one_record(night: Night) -> Non
     until(lambda: ends() == 1, "the end is recorded")
 
 
+@pytest.mark.hosts
 def test_an_announcement_is_shown_by_both(night: Night) -> None:
     night.ssps("portal", "announce", "add", "Prova 21.00'de biter.", "--why", "x")
     for portal in (night.web1, night.web2):
         assert "Prova 21.00" in night.http(portal.port).get("/giris").text
 
 
+@pytest.mark.hosts
 def test_a_bulk_download_that_a_killed_portal_cut_off_goes_on_at_the_other(night: Night) -> None:
     largest = large_file(night.site)
     assert largest is not None
@@ -422,6 +425,7 @@ def test_a_bulk_download_that_a_killed_portal_cut_off_goes_on_at_the_other(night
     assert calls.count("call") >= len(wanted) - 1
 
 
+@pytest.mark.hosts
 def test_a_part_of_a_file_from_each_portal_is_the_whole(night: Night) -> None:
     file = large_file(night.site)
     assert file is not None
@@ -462,6 +466,7 @@ def download(night: Night, path: str, received: Callable[[int], None]) -> bytes:
     return whole
 
 
+@pytest.mark.hosts
 def test_the_events_of_an_open_page_go_on_at_the_other(night: Night) -> None:
     browser = night.signed_in(night.web1)
     client = night.http(night.port)
@@ -480,6 +485,7 @@ def test_the_events_of_an_open_page_go_on_at_the_other(night: Night) -> None:
     assert "stream" in night.events("web2")
 
 
+@pytest.mark.hosts
 def test_the_reference_client_ends_with_a_whole_copy(night: Night, tmp_path: Path) -> None:
     service, portal = night.kit()["service"], night.web1
     (tmp_path / "password").write_text(service["password"] + "\n")
@@ -502,6 +508,7 @@ def test_the_reference_client_ends_with_a_whole_copy(night: Night, tmp_path: Pat
     assert rows >= BOXES
 
 
+@pytest.mark.hosts
 def test_a_portal_that_drains_gets_no_more_clients_and_ends_its_streams(night: Night) -> None:
     browser = night.signed_in(night.web1)
     client = night.http(night.port)

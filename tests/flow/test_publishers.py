@@ -187,6 +187,7 @@ def tree_of(process: int) -> list[int]:
     return [process, *(each for child in found.stdout.split() for each in tree_of(int(child)))]
 
 
+@pytest.mark.hosts
 def test_two_publishers_read_and_one_of_them_files(night: Night) -> None:
     night.start("pub1", "pub2")
     night.deliver()
@@ -217,6 +218,7 @@ def test_the_leader_is_killed(night: Night) -> None:
     night.finish()
 
 
+@pytest.mark.hosts
 def test_a_reader_is_killed_while_it_has_pages(night: Night) -> None:
     night.start("pub1", "pub2")
     (reader,) = night.others()
@@ -233,6 +235,7 @@ def test_a_reader_is_killed_while_it_has_pages(night: Night) -> None:
     night.finish()
 
 
+@pytest.mark.hosts
 def test_the_leader_is_frozen_past_its_lease(night: Night) -> None:
     night.start("pub1", "pub2")
     night.deliver(15)
@@ -250,6 +253,7 @@ def test_the_leader_is_frozen_past_its_lease(night: Night) -> None:
     night.finish()
 
 
+@pytest.mark.hosts
 def test_the_sessions_of_the_leader_are_ended(night: Night) -> None:
     night.start("pub1", "pub2")
     night.deliver(15)
@@ -265,6 +269,7 @@ def test_the_sessions_of_the_leader_are_ended(night: Night) -> None:
     night.finish()
 
 
+@pytest.mark.hosts
 def test_postgresql_is_paused_for_longer_than_a_lease(
     night: Night, postgres_server: postgres.Server
 ) -> None:
@@ -280,6 +285,7 @@ def test_postgresql_is_paused_for_longer_than_a_lease(
     night.finish()
 
 
+@pytest.mark.hosts
 def test_a_replica_takes_over(
     evening: Path, tmp_path: Path, postgres_server: postgres.Server
 ) -> None:

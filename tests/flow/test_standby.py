@@ -179,6 +179,7 @@ def settle(site: Path, share: Path, database: str) -> None:
     (site / SITE_TOML).write_text(f'{text}\n[catalog]\nurl = "{database}"\n')
 
 
+@pytest.mark.hosts
 def test_nothing_is_lost_when_the_disk_is_replicated(night: Night, tmp_path: Path) -> None:
     mirrored, client = follow(night, tmp_path / "mirror")
     known = scan_until_the_first_machine_dies(night)
@@ -196,6 +197,7 @@ def test_nothing_is_lost_when_the_disk_is_replicated(night: Night, tmp_path: Pat
     report(took, "nothing")
 
 
+@pytest.mark.hosts
 def test_a_standby_with_copies_files_what_they_lack(night: Night, tmp_path: Path) -> None:
     seed(night)
     stop = threading.Event()

@@ -213,6 +213,7 @@ def speaks_tls(port: int) -> bool:
     return False
 
 
+@pytest.mark.hosts
 def test_each_role_dies_once_and_nothing_is_lost(hosts: ThreeHosts) -> None:
     hosts.follow()
     command = [*SSPS, "rehearse", "scan", "--site", str(hosts.site), "--rate", "8"]
