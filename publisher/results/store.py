@@ -10,10 +10,11 @@ batch goes on after its last decided line. Results count once they are recorded.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,18 +56,19 @@ class _ForManyRows:
     def __init__(self, statement: sa.Insert | sa.Delete | sa.Update, dialect: sa.Dialect) -> None:
         compiled = statement.compile(dialect=dialect)
         self._text = str(compiled)
-        self._names: Sequence[str] | None = getattr(compiled, "positiontup", None)
+        names: Sequence[str] = getattr(compiled, "positiontup", None) or ()
+        self._values: Callable[[dict[str, Any]], Any] | None = itemgetter(*names) if names else None
+        self._is_one = len(names) == 1
 
     def run(self, connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
         """Execute it once for each row."""
         if not rows:
             return
-        if self._names is None:
+        if self._values is None:
             connection.exec_driver_sql(self._text, list(rows))
         else:
-            names = self._names
-            values = [tuple([row[name] for name in names]) for row in rows]
-            connection.exec_driver_sql(self._text, values)
+            values = map(self._values, rows)
+            connection.exec_driver_sql(self._text, list(zip(values) if self._is_one else values))
 
 
 def _insert(table: sa.Table, *without: str) -> sa.Insert:
@@ -473,10 +475,14 @@ def columns_of(stored: StoredResult, votes: str | None = None) -> dict[str, Any]
 
     `votes` is the `votes_json` of the result, if the caller has it.
     """
-    result = stored.result
+    result, key = stored.result, stored.result.key
     return {
         "id": stored.id,
-        **dict(zip(t.KEY_COLUMNS, _key_values(result.key), strict=True)),
+        "secim": key.secim.value,
+        "belge": key.belge.value,
+        "cevre": key.cevre or "",
+        "kurul": key.kurul or "",
+        "sandik": key.sandik or "",
         "version": result.version,
         "sandik_turu": result.sandik_turu.value if result.sandik_turu else "",
         "reason": result.reason,

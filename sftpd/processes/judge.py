@@ -32,7 +32,7 @@ from sftpd.processes.restarts import Loop
 
 NAME = "judge"
 THREADS = 4
-NICE = 5
+NICE = 10
 
 _log = structlog.get_logger()
 

@@ -172,7 +172,7 @@ def _finding(
     check: Check, box: BoxState, *fields: str, more: Mapping[str, int] | None = None
 ) -> Finding:
     result = box.newest
-    stated = result.numbers()
+    stated = result.numbers() if fields else {}
     numbers = {name: value for name in fields if (value := stated[name]) is not None}
     return Finding(
         check,

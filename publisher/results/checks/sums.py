@@ -113,5 +113,7 @@ def _board(key: ResultKey) -> _Board:
 
 def _numbers(result: Result) -> dict[str, int]:
     numbers = {name: value for name, value in result.numbers().items() if value is not None}
-    votes = {f"{VOTES}{option}": number for option, number in result.votes.items()}
-    return {**numbers, **votes, BOXES: 1}
+    for option, number in result.votes.items():
+        numbers[VOTES + option] = number
+    numbers[BOXES] = 1
+    return numbers
