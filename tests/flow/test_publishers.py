@@ -122,10 +122,10 @@ class Night:
         until(lambda: len(self.records()) >= pages, f"{pages} pages: {self.logs()}", 180)
         snapshots = self.site / "snapshots"
         until(lambda: any(snapshots.glob("0*")), f"a snapshot is closed: {self.logs()}")
-        for process in self.running.values():
-            process.send_signal(signal.SIGTERM)
-        for host, process in self.running.items():
-            assert process.wait(60) == 0, self.log(host).read_text()[-3000:]
+        # The leader ends last, so that nobody is elected only to end at once.
+        for host in (*self.others(), self.leader()):
+            self.running[host].send_signal(signal.SIGTERM)
+            assert self.running[host].wait(60) == 0, self.log(host).read_text()[-3000:]
         self.running.clear()
 
         names, results = self.records(), self.records(RESULTS_LEDGER)
