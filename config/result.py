@@ -76,7 +76,7 @@ class Result:
     def canonical(self, votes: str | None = None) -> bytes:
         """Return the row as canonical JSON, from which its digest is computed.
 
-        Whoever has the `votes_json` of this result already gives it as `votes`.
+        A caller that has computed `votes_json` already passes it as `votes`.
 
         Keys are sorted, there is no white space, text is UTF-8, times are UTC with seconds:
 

@@ -149,7 +149,7 @@ class Listener:
                 accepted.close()
 
     async def _header(self, accepted: socket.socket, balancer: Address) -> Header | None:
-        """Return a balancer's PROXY header, None if there is nobody to serve."""
+        """Return a balancer's PROXY header, None if no client is behind it."""
         try:
             async with asyncio.timeout(self._header_seconds):
                 return await _read_header(accepted)

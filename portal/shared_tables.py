@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 METADATA = sa.MetaData()
 
-# The number of the newest change. Whoever changes sessions or limits takes the next one and keeps
+# The number of the newest change. A change of sessions or limits takes the next one and keeps
 # the row locked until its commit, so a number is never seen before a smaller one.
 change_number = sa.Table(
     "change_number", METADATA, sa.Column("last", sa.BigInteger, primary_key=True)

@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -55,7 +54,7 @@ from publisher.intake.held import HeldSources
 from publisher.intake.watch import Intake, Settling
 from publisher.page import Arrival, Stamp, escaped
 from publisher.reading.pool import Pool
-from publisher.reading.remote import read_until_elected
+from publisher.reading.remote import Stop, read_until_elected
 from publisher.reading.shared_pool import SharedPool
 from publisher.reading.tasks import Tasks
 from publisher.reading.worker_client import WorkerClient
@@ -76,16 +75,6 @@ _REPORT_SECONDS = 1.0  # the shortest time between two reports of what is wrong
 _LOCK_WAIT_SECONDS = 1.0
 
 log = structlog.get_logger()
-
-
-class Stop(Protocol):
-    """A threading.Event, or an object with the same two methods."""
-
-    def is_set(self) -> bool:
-        """Return whether the publisher must stop."""
-
-    def wait(self, timeout: float) -> bool:
-        """Wait `timeout` seconds or until the publisher must stop; return whether it must."""
 
 
 def publish(

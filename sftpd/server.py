@@ -384,7 +384,7 @@ class Server:
         self._loop.call_every(_MEMORY_INTERVAL, self._enforce_memory_limit)
 
     def _begin_to_drain(self) -> None:
-        """Send new connections elsewhere: the balancer finds that nobody listens."""
+        """Stop listening, so that the balancer sends new connections elsewhere."""
         self._is_draining = True
         _log.info("draining", sessions=len(self._children))
         self._listener.close()

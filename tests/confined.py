@@ -16,7 +16,7 @@ def answers(confine: Action, *actions: Action) -> list[str]:
         try:
             confine()
             for action in actions:
-                os.write(telling, f"{_outcome(action)}\n".encode())
+                os.write(telling, f"{outcome(action)}\n".encode())
         finally:
             os._exit(0)
     os.close(telling)
@@ -26,13 +26,14 @@ def answers(confine: Action, *actions: Action) -> list[str]:
     return found
 
 
-def _outcome(action: Action) -> str:
+def outcome(action: Action) -> str:
+    """Return the result of an action as one line of text, or "denied"."""
     try:
         return str(action())
     except PermissionError:
         return "denied"
     except Exception as error:
-        return repr(error)
+        return " ".join(repr(error).split())
 
 
 def call(name: str, *arguments: object) -> int:

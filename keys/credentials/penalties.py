@@ -191,4 +191,4 @@ class LoginCpu:
 
 
 def _ignore(*_: object) -> None:
-    """What a limit tells nobody, on a site with one gateway."""
+    """Do nothing: on a site with one gateway there is no other to tell."""

@@ -66,7 +66,7 @@ class SharedSessions:
         self._note("use", name, session)
 
     def remove(self, name: str, session: Session | None, *, expired: bool) -> None:
-        """Forget a session that was ended, or that nobody has used for too long."""
+        """Forget a session that was ended or has expired."""
         self.holders.pop(name, None)
         if session is not None:
             self._exchange.note("expire" if expired else "end", self._entrance, name, session)

@@ -4,7 +4,7 @@ A session's token is a random text in a cookie. The server keeps only its SHA-25
 `state/portal-sessions.sqlite`, so that users stay logged in over a restart. A copy of the file
 opens nothing. A session ends a while after its last request, and at the latest some hours after the
 login (`[portal] idle_minutes`, `session_hours`). At each stage the token is replaced, so a token
-that somebody knew before the login is worth nothing afterwards. If the catalog is in PostgreSQL,
+that was known before the login opens nothing after it. If the catalog is in PostgreSQL,
 the sessions are there too, and all portals of the site have the same ones (portal/access/exchange).
 
     CREATE TABLE session (token_sha256 TEXT PRIMARY KEY, number, party, user, credential, rehearsal,
@@ -82,7 +82,7 @@ class Storage(Protocol):
         """Keep what a request has changed in a session."""
 
     def remove(self, name: str, session: Session | None, *, expired: bool) -> None:
-        """Forget a session that was ended, or that nobody has used for too long."""
+        """Forget a session that was ended or has expired."""
 
     def is_here(self, name: str) -> bool:
         """Say whether this portal is the one that publishes a session."""

@@ -121,7 +121,7 @@ class SiteEntrance(ABC):
         """Return all that a route gets of an admitted user."""
 
     def obstacle(self) -> str:
-        """Return why a balancer should send nobody here now, nothing if it may."""
+        """Return why a balancer should send no client here now; empty if it may."""
         if self.draining:
             return "draining"
         return "" if self.knows_the_others() else "no database"

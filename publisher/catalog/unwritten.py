@@ -1,8 +1,9 @@
 """Keeps rows of a batch of pages until all of them are written together.
 
-With PostgreSQL each statement is a message to another process and an answer, so one statement for a
-hundred pages costs little more than one for each. Whoever reads what may not be written yet calls
-`write` first: the catalog does so unless it knows that nothing of this page is among it.
+With PostgreSQL each statement is a message to another process and an answer, so one statement for
+a hundred pages costs little more than one for one page. Before a function reads rows that may be
+among these, it calls `write`; the catalog leaves that out if it knows that no row of this page is
+waiting.
 """
 
 from collections.abc import Mapping, Sequence

@@ -162,7 +162,7 @@ class SharedPool:
         self._tasks.add(new, self._term)
         found = self._tasks.answers(self._term, _AT_ONCE)
         self._answers.extend(found)
-        # Pages that others failed to read, or all that nobody reads now, if there is time.
+        # Pages that others failed to read or do not read now, if there is time.
         alone, idle = not self._other_workers, self._own.unread < self._own.workers
         room = _AT_ONCE if alone else self._own.workers * _OWN_PAGES_PER_WORKER
         back = self._tasks.take_back(self._term, room, every=alone or idle)

@@ -122,7 +122,7 @@ class Night:
         until(lambda: len(self.records()) >= pages, f"{pages} pages: {self.logs()}", 180)
         snapshots = self.site / "snapshots"
         until(lambda: any(snapshots.glob("0*")), f"a snapshot is closed: {self.logs()}")
-        # The leader ends last, so that nobody is elected only to end at once.
+        # The leader ends last, so that no other is elected just before its own end.
         for host in (*self.others(), self.leader()):
             self.running[host].send_signal(signal.SIGTERM)
             assert self.running[host].wait(60) == 0, self.log(host).read_text()[-3000:]

@@ -2,7 +2,6 @@
 
 import os
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import postgres
 import pytest
 import sqlalchemy as sa
 import web_site
+from confined import Action, outcome
 
 from config import load
 from config.settings import Settings
@@ -27,7 +27,6 @@ pytestmark = [
         not (landlock.abi() and bpf.supported()), reason="the kernel has no Landlock or no seccomp"
     ),
 ]
-Action = Callable[[], object]
 
 
 @dataclass
@@ -67,15 +66,6 @@ def confined(tmp_path: Path, postgres_server: postgres.Server) -> Confined:
         file.write(f'reader_url = "{reader.render_as_string()}"\n')
     (site / "ledgers" / "access").mkdir(parents=True, exist_ok=True)
     return Confined(load.load(site), url, tmp_path / "told")
-
-
-def outcome(action: Action) -> str:
-    try:
-        return str(action())
-    except PermissionError:
-        return "denied"
-    except Exception as error:
-        return " ".join(repr(error).split())
 
 
 def test_the_catalog_is_read_and_nothing_else_is_reached(confined: Confined) -> None:

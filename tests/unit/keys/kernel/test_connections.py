@@ -4,17 +4,15 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from confined import Action, outcome
 
 from keys.kernel import bpf, connections, process, seccomp
 from keys.kernel.connections import Connector, Target
 
 pytestmark = pytest.mark.skipif(not bpf.supported(), reason="the kernel has no seccomp")
-
-Action = Callable[[], object]
 
 
 def outcomes(allowed: set[Target], *actions: Action) -> list[str]:
@@ -41,15 +39,6 @@ def outcomes(allowed: set[Target], *actions: Action) -> list[str]:
         found = file.read().splitlines()
     os.waitpid(pid, 0)
     return found
-
-
-def outcome(action: Action) -> str:
-    try:
-        return str(action())
-    except PermissionError:
-        return "denied"
-    except Exception as error:
-        return repr(error)
 
 
 def test_only_the_allowed_addresses_are_connected_to(tmp_path: Path) -> None:
