@@ -197,6 +197,7 @@ class Broker:
         self._sessions_file = SessionsFile(settings.site, WEB_SESSIONS, settings.host)
         self._databases: dict[Path, tuple[int, sqlite3.Connection]] = {}
         self._servers: tuple[frozenset[Target], float] = frozenset(), 0.0
+        self._folder = ""  # of the daemon's temporary files
         self._shared: SharedState | None = None
         if settings.catalog.url:
             self._shared = SharedState(settings.catalog, part, settings.host, _ENTRANCES[part])
@@ -246,6 +247,7 @@ class Broker:
         ):
             self._keep_databases_open()
             child.begin(folder)
+            self._folder = folder
             while (status := child.poll()) is None:
                 now = frozenset(received)
                 received.difference_update(now)  # keep one that arrives in the meantime
@@ -346,7 +348,7 @@ class Broker:
     def _run(self, channel: socket.socket, files: Sequence[int], kind: str, *words: str) -> int:
         """Run a program until it ends; kill it if the daemon closes its socket before."""
         if kind == programs.COMMAND and self._command is not None:
-            program = self._command.run(files)
+            program = self._command.run(files, self._folder)
         else:
             if kind == programs.PARQUET:
                 self._check_snapshot_file(Path(words[1]))

@@ -8,6 +8,7 @@ command                              scripts/staff_command, for the staff site
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,9 +77,13 @@ class StaffCommand:
             return broker_client.start(COMMAND, (), files)
         return self.run(files)
 
-    def run(self, files: Sequence[int]) -> Child:
-        """Start it as a child of this process."""
-        return _run(self.line, files, self.environment)
+    def run(self, files: Sequence[int], folder: str = "") -> Child:
+        """Start it as a child of this process; it may write below `folder` (scripts/staff_command).
+
+        Without `folder` that is where this process has its own temporary files.
+        """
+        temporary = {"TMPDIR": folder or tempfile.gettempdir()}
+        return _run(self.line, files, {**self.environment, **temporary})
 
 
 def staff_command(line: Sequence[str], site: Path) -> StaffCommand:

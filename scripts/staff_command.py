@@ -6,11 +6,17 @@ address. stdin has one JSON object, the site is the only argument:
 
     {"who": "amir", "from": "10.20.3.4", "command": ["party", "suspend", "parti-a", "--why", "…"]}
 
-Output and exit code are the command's. Only the commands of ALLOWED run.
+Output and exit code are the command's. The request comes from a process that may have been taken
+over, so only the commands of ALLOWED run, with the options of OPTIONS, and they write files only
+below the folder for temporary files (TMPDIR), which the process sets that starts this one.
 """
 
 import json
 import sys
+import tempfile
+from collections.abc import Iterable
+from itertools import takewhile
+from pathlib import Path
 
 from keys.operations.change_record import account
 from scripts.shared import console
@@ -31,6 +37,12 @@ ALLOWED = frozenset(
         ("audit", "report"),
     }
 )
+FILES = frozenset({"--pdf", "--output"})
+OPTIONS = FILES | {
+    "--address", "--credential", "--csv", "--event", "--every", "--json", "--lang", "--last",
+    "--ledger", "--limit", "--outcome", "--override-addresses", "--party", "--path", "--progress",
+    "--sha256", "--since", "--until", "--why", "--yes",
+}  # fmt: skip
 
 
 def run(site: str, request: str) -> None:
@@ -39,8 +51,19 @@ def run(site: str, request: str) -> None:
     words = [str(word) for word in asked["command"]]
     if tuple(words[:2]) not in ALLOWED:
         sys.exit(f"{' '.join(words[:2])}: not a command of the staff site")
+    _check_options(words)
     console.act_for(account(str(asked["who"])), str(asked["from"]))
     main.main(["--site", site, *words], prog_name="ssps")
+
+
+def _check_options(words: Iterable[str]) -> None:
+    allowed = Path(tempfile.gettempdir()).resolve()
+    for word in takewhile(lambda word: word != "--", words):
+        option, _, value = word.partition("=")
+        if word.startswith("-") and option not in OPTIONS:
+            sys.exit(f"{option}: not an option of the staff site")
+        if option in FILES and allowed not in Path(value).resolve().parents:
+            sys.exit(f"{word}: not below {allowed}")
 
 
 if __name__ == "__main__":

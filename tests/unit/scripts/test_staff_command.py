@@ -48,3 +48,41 @@ def test_the_record_names_the_account_and_its_address(site: Path) -> None:
 def test_other_commands_do_not_run(site: Path, words: tuple[str, ...]) -> None:
     assert "not a command of the staff site" in str(ask(site, *words))
     assert not (site / "ledgers/operations").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        (("party", "letter", "--pdf={site}/store/x.pdf", "--", "parti-a"), "not below"),
+        (("party", "letter", "--pdf={tmp}/../x.pdf", "--", "parti-a"), "not below"),
+        (("party", "letter", "--pdf", "{site}/x.pdf", "--", "parti-a"), "not below"),
+        (("audit", "report", "--output={tmp}/link/x", "--", "parti-a"), "not below"),
+        (("audit", "verify", "--site=/", "--json"), "not an option"),
+        (("audit", "report", "-o", "/x", "--", "parti-a"), "not an option"),
+    ],
+)
+def test_no_option_names_another_site_or_a_file_outside_the_temporary_folder(
+    site: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    wrong: str,
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    (temporary / "link").symlink_to(site)
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    stated = [word.format(site=site, tmp=temporary) for word in words]
+
+    assert wrong in str(ask(site, *stated))
+    assert not list(tmp_path.rglob("*.pdf"))
+
+
+def test_a_letter_is_written_to_the_temporary_folder(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    file = tmp_path / "mektup.pdf"
+
+    ask(site, "party", "letter", f"--pdf={file}", "--", "parti-a")
+    assert file.exists()
