@@ -53,6 +53,7 @@ from publisher.intake import lease
 from publisher.intake.held import HeldSources
 from publisher.intake.watch import Intake, Settling
 from publisher.page import Arrival, Stamp, escaped
+from publisher.reading import claimed
 from publisher.reading.pool import Pool
 from publisher.reading.remote import Stop, read_until_elected
 from publisher.reading.shared_pool import SharedPool
@@ -274,15 +275,22 @@ class _Run:
 
     def _new_pool(self, workers: int, new_client: Callable[[], WorkerClient]) -> Pool | SharedPool:
         store = self._context.store
-        own = Pool(workers, self._spool, store.stage, self._wake, new_client)
         if self._leader is None:
-            return own
-        settings = self._context.settings
+            return Pool(workers, self._spool, store.stage, self._wake, new_client)
+        settings, claim = self._context.settings, secrets.token_hex(8)
+        own = claimed.new_pool(claim, workers, self._spool, store, self._wake, new_client)
         try:
             url = location(settings.site, CATALOG, SCHEMA)
             tasks = Tasks(self._leader.url(url))
             return SharedPool(
-                own, self._spool, store, self._wake, tasks, self._leader.term, settings.host
+                own,
+                claim,
+                self._spool,
+                store,
+                self._wake,
+                tasks,
+                self._leader.term,
+                settings.host,
             )
         except BaseException:
             own.close()

@@ -17,9 +17,9 @@ import structlog
 from keys.files import sync_file_system
 from publisher.database import UNAVAILABLE, cause_of
 from publisher.election.leader import Candidate, Leader
-from publisher.page import Arrival, Page, extract_file
-from publisher.reading.pool import Pool
-from publisher.reading.tasks import RENEWED_SECONDS, SEEN_SECONDS, Answer, Tasks, staged_name
+from publisher.page import Arrival, Page
+from publisher.reading import claimed
+from publisher.reading.tasks import RENEWED_SECONDS, SEEN_SECONDS, Answer, Tasks
 from publisher.reading.worker_client import WorkerClient
 from publisher.store.store import Store
 
@@ -95,20 +95,13 @@ class _Reading:
         self._candidate = candidate
         self._spool = spool
         self._store = store
-        self._claim = claim = secrets.token_hex(8)
+        self._claim = secrets.token_hex(8)
         self._depth = workers * _PAGES_PER_WORKER
         self._wake = threading.Event()
         self._count = 0
         self._next_look = self._next_renewal = self._next_seen = time.monotonic()
         self._tasks = Tasks(candidate.url)
-        self._pool = Pool(
-            workers,
-            spool,
-            lambda identity, content: store.stage(staged_name(identity, claim), content),
-            self._wake,
-            new_client,
-            lambda identity, number: staged_name(extract_file(identity, number), claim),
-        )
+        self._pool = claimed.new_pool(self._claim, workers, spool, store, self._wake, new_client)
 
     def __enter__(self) -> "_Reading":
         return self
@@ -160,13 +153,6 @@ class _Reading:
             if self._tasks.answer(one):
                 self._count += 1
             else:
-                self._discard(page)
+                claimed.discard(page, self._claim, self._spool, self._store)
         for arrival in unsettled:
             self._tasks.answer(Answer(arrival, self._claim))
-
-    def _discard(self, page: Page) -> None:
-        """Remove what was made of a page that another publisher has read in the meantime."""
-        self._store.discard(staged_name(page.arrival.id, self._claim))
-        for number in range(1, len(page.extracts) + 1):
-            name = staged_name(extract_file(page.arrival.id, number), self._claim)
-            (self._spool / name).unlink(missing_ok=True)

@@ -9,11 +9,13 @@ there. A thread with a connection of its own exchanges pages and answers with th
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 
-from publisher.page import Arrival, Page, extract_file, split_file
+from publisher.page import Arrival, Page, split_file
+from publisher.reading import claimed
 from publisher.reading.pool import Pool
-from publisher.reading.tasks import SEEN_SECONDS, Answer, Tasks, adopt_extracts, staged_name
+from publisher.reading.tasks import SEEN_SECONDS, Answer, Tasks
 from publisher.store.store import Store
 
 _OWN_PAGES_PER_WORKER = 4  # so many wait in the own pool; others are offered
@@ -27,6 +29,7 @@ class SharedPool:
     def __init__(
         self,
         own: Pool,
+        claim: str,
         spool: Path,
         store: Store,
         wake: threading.Event,
@@ -34,8 +37,12 @@ class SharedPool:
         term: int,
         host: str,
     ) -> None:
-        """`own` and `tasks` are closed with this; `wake` is set when others have read a page."""
+        """`own` and `tasks` are closed with this; `wake` is set when others have read a page.
+
+        `own` writes under the names of `claim` (publisher/reading/claimed).
+        """
         self._own = own
+        self._claim = claim
         self._spool = spool
         self._store = store
         self._wake = wake
@@ -92,6 +99,8 @@ class SharedPool:
         while self._returned:
             self._submit_again(self._returned.popleft())
         pages, unsettled = self._own.results(limit)
+        for page in pages:
+            claimed.adopt(page, self._claim, self._spool, self._store)
         self._read += len(pages)
         while self._answers and len(pages) < limit:
             one = self._answers.popleft()
@@ -113,6 +122,8 @@ class SharedPool:
         self._ticked.set()
         self._own.close()
         self._thread.join()
+        with suppress(OSError):  # the next leader removes what stays
+            claimed.sweep(self._claim, self._spool, self._store)
 
     def _submit_again(self, arrival: Arrival) -> None:
         if self._offered.pop(arrival.id, None) is not None:
@@ -124,11 +135,8 @@ class SharedPool:
             return True
         if one.digests is None:
             return False
-        identity = one.arrival.id
-        names = [extract_file(identity, n) for n in range(1, len(page.extracts) + 1)]
         try:
-            self._store.adopt(staged_name(identity, one.claim), identity, one.digests)
-            adopt_extracts(self._spool, names, one.claim)
+            claimed.adopt(page, one.claim, self._spool, self._store, one.digests)
         except FileNotFoundError:
             return False
         return True

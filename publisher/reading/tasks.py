@@ -9,8 +9,8 @@
 A reader that died or was frozen does not renew its claims, so another one reads these pages; its
 own late answer changes no row. A new leader removes all rows: its recovery looks into the spool.
 
-A reader puts what it made of a page beside the names that the leader uses, with its claim behind a
-dot, and the leader renames it (`staged_name`): two readers of one page never write to one file.
+What a reader made of a page has names of its own until the leader takes it over
+(publisher/reading/claimed).
 
 An answer is JSON: {"stamp": "77:4711:1684080000123456789", "sha256": "9f86…", "digests": ["sha1",
 "md5"], "extracts": ["sha256 of each page"], "result": a ReadResult as publisher/reading/protocol
@@ -21,7 +21,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -159,11 +158,6 @@ class Tasks:
         self._connection.execute(_LEFT, {"host": host})
 
 
-def staged_name(name: str, claim: str) -> str:
-    """Return the name that a reader gives to what the leader knows as `name`."""
-    return f"{name}.{claim}"
-
-
 def format_page(arrival: Arrival) -> str:
     """Write an arrival as JSON; its source is bytes, which become Latin-1."""
     return json.dumps(
@@ -219,9 +213,3 @@ def parse_answer(arrival: Arrival, claim: str, text: str) -> Answer:
         tuple(found["extracts"]),
     )
     return Answer(arrival, claim, page, Digests(sha256, *digests) if digests else None)
-
-
-def adopt_extracts(spool: Path, names: Sequence[str], claim: str) -> None:
-    """Give the pages that a reader copied out of a file the names that the leader expects."""
-    for name in names:
-        (spool / staged_name(name, claim)).rename(spool / name)

@@ -98,14 +98,15 @@ class Store:
         with self._digests_lock:
             return self._digests.pop(sha256, None)
 
-    def adopt(self, staged_as: str, arrival: str, digests: Digests) -> None:
-        """Take over what the publisher of another host has staged under another name.
+    def adopt(self, staged_as: str, arrival: str, digests: Digests | None) -> None:
+        """Take over what was staged under another name; `digests` if another process did it.
 
         Raises FileNotFoundError if it is not there.
         """
         self.staged_path(staged_as).rename(self.staged_path(arrival))
-        with self._digests_lock:
-            self._digests[digests.sha256] = digests
+        if digests is not None:
+            with self._digests_lock:
+                self._digests[digests.sha256] = digests
         self._dirty = True
 
     def staged_path(self, arrival: str) -> Path:
@@ -116,10 +117,10 @@ class Store:
         """Remove staged bytes that are not needed because they are stored already."""
         self.staged_path(arrival).unlink(missing_ok=True)
 
-    def sweep(self) -> None:
-        """Remove what an earlier run staged and did not keep; the spool still has these files."""
-        for path in self._originals.glob(f"{STAGED}*"):
-            path.unlink()
+    def sweep(self, names: str = "*") -> None:
+        """Remove what was staged under such names and not kept; the spool still has these files."""
+        for path in self._originals.glob(f"{STAGED}{names}"):
+            path.unlink(missing_ok=True)
 
     def keep(self, arrival: str, sha256: str, filed_at: int) -> int:
         """Move a staged file to its place in the store, and return its mtime in seconds.
