@@ -239,6 +239,7 @@ def test_a_form_is_sent_and_withdrawn_only_by_a_user_of_its_party(made: Broker) 
         made.withdraw("parti-a", 1, b"form", "parti-a.temsilci")
 
 
+@pytest.mark.slow
 def test_a_stop_that_arrives_during_a_reload_stops_the_daemon(
     made: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -451,6 +451,7 @@ def test_init_system_on_an_existing_site_is_recorded(
     assert after[2].startswith(f"{tmp_path / 'units' / 'ssps.target'} sha256 ")
 
 
+@pytest.mark.slow
 def test_init_units_only_writes_the_units_and_changes_no_owner(
     whole: Path, ssps: Ssps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

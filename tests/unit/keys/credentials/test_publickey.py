@@ -23,7 +23,7 @@ def made(folder: Path, *words: str) -> Path:
         ["-t", "ecdsa", "-b", "256"],
         ["-t", "ecdsa", "-b", "384"],
         ["-t", "ecdsa", "-b", "521"],
-        ["-t", "rsa", "-b", "3072"],
+        pytest.param(["-t", "rsa", "-b", "3072"], marks=pytest.mark.slow),
     ],
 )
 def test_the_same_key_is_read_from_openssh_and_rfc_4716(tmp_path: Path, kind: list[str]) -> None:
@@ -79,6 +79,7 @@ def test_an_unusable_key_is_refused_with_the_cause(text: str, message: str) -> N
         publickey.parse_public_key(text)
 
 
+@pytest.mark.slow
 def test_a_short_rsa_key_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="an RSA key of 2048 bits, at least 3072 are needed"):
         publickey.parse_public_key(made(tmp_path, "-t", "rsa", "-b", "2048").read_text())

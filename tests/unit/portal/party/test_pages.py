@@ -303,6 +303,7 @@ def test_what_a_client_writes_into_an_address_is_shown_as_text(night: Night, tex
         assert "<script>alert" not in answer.text and ">49<" not in answer.text
 
 
+@pytest.mark.slow
 def test_a_stream_tells_of_a_newer_snapshot_and_ends_with_the_users_access(night: Night) -> None:
     browser = night.whole()
     entrance = night.portal.entrance

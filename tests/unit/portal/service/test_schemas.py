@@ -40,6 +40,7 @@ def template(path: str) -> str:
     return TEMPLATES.get(bare, bare)
 
 
+@pytest.mark.slow
 def test_every_answer_has_exactly_the_fields_that_are_described(calls: ServiceCalls) -> None:
     calls.site.file_sheet(BOXES[2])
     calls.site.publish(*every_result())

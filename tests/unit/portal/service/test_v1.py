@@ -214,6 +214,7 @@ def test_a_whole_snapshot_comes_in_the_best_encoding(calls: ServiceCalls) -> Non
     assert calls.get("/v1/snapshots/1", headers={"Accept-Encoding": "br, *;q=0"}).status_code == 406
 
 
+@pytest.mark.slow
 def test_a_snapshot_can_be_fetched_in_parts_and_is_not_sent_twice(calls: ServiceCalls) -> None:
     calls.site.publish(*every_result(), exports=True)
     path, zstd = "/v1/snapshots/1", {"Accept-Encoding": "zstd"}

@@ -45,6 +45,7 @@ def changes(staff: Staff) -> list[tuple[str, str, str, str, object]]:
     ]
 
 
+@pytest.mark.slow
 def test_who_is_connected_is_shown_and_a_client_cannot_write_html(staff: Staff) -> None:
     with served(staff.site, SESSION):
         for path in ("/partiler", "/partiler/parti-a"):
@@ -55,6 +56,7 @@ def test_who_is_connected_is_shown_and_a_client_cannot_write_html(staff: Staff) 
             assert "<script>alert" not in page and "\x1b" not in page
 
 
+@pytest.mark.slow
 def test_who_is_logged_in_to_the_web_site_is_shown_beside(staff: Staff) -> None:
     with served(staff.site, SESSION), served(staff.site, WEB_SESSION, web=True):
         listed = staff.signed_in("denetci").get("/partiler").text
@@ -67,6 +69,7 @@ def test_who_is_logged_in_to_the_web_site_is_shown_beside(staff: Staff) -> None:
     assert f'name="oturum" value="{1 << 47}"' in page
 
 
+@pytest.mark.slow
 def test_only_a_supervisor_sees_the_forms(staff: Staff) -> None:
     with served(staff.site, SESSION):
         pages = {n: staff.signed_in(n).get("/partiler/parti-a").text for n in ("ayse", "amir")}
@@ -159,6 +162,7 @@ def test_an_unknown_party_has_no_page(staff: Staff) -> None:
         assert browser.get(f"/partiler/{name}").status_code == 404
 
 
+@pytest.mark.slow
 def test_nothing_is_done_that_cannot_be_recorded(
     staff: Staff, monkeypatch: pytest.MonkeyPatch
 ) -> None:

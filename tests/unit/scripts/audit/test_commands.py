@@ -96,6 +96,7 @@ def test_there_is_no_receipt_without_a_complete_download(
     assert "no record of a complete download by parti-b" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_record_of_the_portal_is_queried_reported_and_proved(
     night: RecordedNight, site: Path, ssps: Ssps, public: Path, tmp_path: Path
 ) -> None:

@@ -130,6 +130,7 @@ def new_site(tmp_path: Path, ssps: Ssps) -> Path:
     return site
 
 
+@pytest.mark.slow
 def test_a_ballot_is_imported_and_recorded(tmp_path: Path, ssps: Ssps) -> None:
     site, file = new_site(tmp_path, ssps), tmp_path / "oy-pusulasi.csv"
     file.write_bytes("\r\n".join(BALLOT.replace(",", ";").splitlines()).encode("utf-16"))
@@ -144,6 +145,7 @@ def test_a_ballot_is_imported_and_recorded(tmp_path: Path, ssps: Ssps) -> None:
     assert "parti    A Partisi  [ortak]" in shown
 
 
+@pytest.mark.slow
 def test_a_dry_run_and_a_wrong_ballot_change_nothing(tmp_path: Path, ssps: Ssps) -> None:
     site, file = new_site(tmp_path, ssps), tmp_path / "oy-pusulasi.csv"
     file.write_text(BALLOT, encoding="utf-8")

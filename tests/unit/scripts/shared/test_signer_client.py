@@ -43,6 +43,7 @@ def test_what_a_daemon_writes_is_signed_by_another_process(site: Path) -> None:
     assert len(note.split_notes((folder / segments.CHECKPOINTS).read_bytes())) == 1
 
 
+@pytest.mark.slow
 def test_a_daemon_does_not_start_if_its_ledger_does_not_match_its_checkpoint(site: Path) -> None:
     folder = site / "ledgers/transfer"
     with running_signer(site, "transfer", SETTINGS), Ledger(folder) as writer:

@@ -493,6 +493,7 @@ def test_an_idle_session_does_not_count_for_the_share_of_its_party(
     assert found.nice_values() == [6, 6, 6, 6, 0]
 
 
+@pytest.mark.slow
 def test_the_answers_to_opens_beyond_the_rate_of_a_party_wait(tmp_path: Path) -> None:
     def serve(monitor: socket.socket, _: PendingCloses) -> None:
         client = MonitorClient(monitor, PendingCloses())

@@ -50,6 +50,7 @@ def test_a_process_writes_the_rows_that_satisfy_a_condition(file: Path) -> None:
     assert b'"parti-a":112' in rows[0][2]
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "mv.parquet").write_bytes(b"PAR1 damaged PAR1")
 

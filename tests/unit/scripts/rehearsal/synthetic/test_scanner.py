@@ -91,6 +91,7 @@ def test_an_extra_repeats_a_sheet_scanned_before(entries: list[RegistryEntry]) -
         assert scan.entry.karekod in seen
 
 
+@pytest.mark.slow
 def test_a_repeat_has_the_same_bytes_and_another_name(
     entry: RegistryEntry, election: Election
 ) -> None:
