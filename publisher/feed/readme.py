@@ -63,7 +63,8 @@ EŞİTLEME
        sftp {sftp_port}-i ANAHTAR {user}@{host}
      Başarılı olursa "Connected to {host}." yazar ve sftp> sorar. `ls` bu dosyayı gösterir.
   2. Tek sefer, en yalın yol. Başarılı olursa "sftp>" sorusuna hatasız döner:
-       get -ra / HEDEF
+       get -r / HEDEF
+     Her seferinde hepsini indirir. -a seçeneğini kullanmayın: değişen toplam ve imzaları yenilemez.
   3. Uzak bir hatta da hızlı olan ve oturum sınırınızı aşmayan komutlar. Başarılı olurlarsa hata
      yazmadan biterler ve hemen ardından `echo $?` 0 yazar:
        lftp -e 'set sftp:connect-program "ssh -a -x -i ANAHTAR"; mirror \

@@ -67,7 +67,7 @@ Kayıtlı kimlik bilgileriniz:
 Bağlantı
 
   sftp    sftp -P {port} -i ANAHTAR {user}@{host}
-          sonra: get -ra / HEDEF
+          sonra: get -r / HEDEF
   lftp    lftp -e 'set sftp:connect-program "ssh -a -x -i ANAHTAR"; \
 mirror --parallel={lftp} / HEDEF; quit' sftp://{user}:@{host}:{port}
   rclone  rclone copy --sftp-host {host} --sftp-port {port} --sftp-user {user} \\

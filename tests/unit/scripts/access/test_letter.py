@@ -35,7 +35,7 @@ def test_the_letter_has_everything_that_a_party_needs(site: Path, ssps: Ssps) ->
         "WinSCP",
         "md. 3/d",
         "telefon +90 312 000 00 00, destek@ysk.example",
-        "get -ra / HEDEF",
+        "get -r / HEDEF",
         "python3 araclar/mirror.py --host sonuc.example --port 2222 --user parti-b",
         "sha256sum -c --quiet SHA256SUMS",
         "akis/son.txt",
