@@ -42,8 +42,19 @@ class Cost(Enum):
     CRASH = 5.0  # the process that served it died
 
 
-# Reasons that a party's own client can meet; they do not mean that someone guesses a credential.
-_HARMLESS = frozenset({Reason.NOT_YET_OPEN, Reason.CLOSED, Reason.SESSIONS, Reason.KEYS_UNREADABLE})
+# Reasons that a party's own client can meet. Its credential was right, or could not be checked, so
+# nothing was guessed. A client that tries again and again is told the reason each time.
+_HARMLESS = frozenset(
+    {
+        Reason.NOT_YET_OPEN,
+        Reason.CLOSED,
+        Reason.REHEARSAL,
+        Reason.SUSPENDED,
+        Reason.SESSIONS,
+        Reason.MUST_CHANGE,
+        Reason.KEYS_UNREADABLE,
+    }
+)
 
 
 def costs_penalty(reason: str) -> bool:

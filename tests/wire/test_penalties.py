@@ -69,6 +69,17 @@ def test_an_honest_client_with_many_connections_is_not_refused(serve: StartServe
     assert not server.details("connection-refused")
 
 
+def test_a_suspended_party_is_told_so_at_every_attempt(serve: StartServer) -> None:
+    server = serve(limited=True)
+    server.edit("parties.toml", 'scope = "all"', 'scope = "all"\nsuspended = true')
+    server.reload()
+
+    said = [server.sftp("parti-a", "ls\n").stderr for _ in range(12)]
+
+    assert [text for text in said if "access is suspended" not in text] == []
+    assert not server.details("connection-refused")
+
+
 def test_a_flood_from_a_registered_address_is_limited(serve: StartServer) -> None:
     server = serve(limited=True, rates="ConnectionRates(burst=30, per_second=5)")
     held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]

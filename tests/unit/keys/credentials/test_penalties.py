@@ -113,7 +113,10 @@ def test_a_refusal_that_a_party_s_own_client_runs_into_costs_nothing() -> None:
     assert free == {
         Reason.NOT_YET_OPEN,
         Reason.CLOSED,
+        Reason.REHEARSAL,
+        Reason.SUSPENDED,
         Reason.SESSIONS,
+        Reason.MUST_CHANGE,
         Reason.KEYS_UNREADABLE,
     }
 
