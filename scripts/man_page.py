@@ -3,7 +3,7 @@
     python -m scripts.man_page > /usr/local/share/man/man1/ssps.1
 
 `ssps init --system` writes it there, and the completion of bash beside it. The macros are those of
-man(7); each command is a subsection with its synopsis, text and options.
+man(7); each command is a subsection with its synopsis, text, options and example.
 """
 
 import re
@@ -28,7 +28,7 @@ def render() -> str:
     parts += [".SH OPTIONS", *_options(first), ".SH COMMANDS"]
     for context in commands:
         parts += [f".SS {_escape(context.command_path)}", *_synopsis(context)]
-        parts += [*_text(context), *_options(context)]
+        parts += [*_text(context), *_options(context), *_example(context)]
     parts += [
         ".SH EXIT STATUS",
         "0 success, 1 an error (one line for each fault), 2 wrong usage.",
@@ -58,6 +58,13 @@ def _options(context: click.Context) -> Iterator[str]:
         record = option.get_help_record(context)
         if record is not None:
             yield from (".TP", rf"\fB{_escape(record[0])}\fR", _escape(" ".join(record[1].split())))
+
+
+def _example(context: click.Context) -> Iterator[str]:
+    """Yield what the help ends with (scripts/shared/examples)."""
+    _, *lines = (context.command.epilog or "").splitlines() or [""]
+    if lines:
+        yield from (".PP", ".nf", *(_escape(line) for line in lines), ".fi")
 
 
 def _escape(text: str) -> str:

@@ -11,6 +11,7 @@ from slow_rest import slow_rest
 
 from scripts import completion, man_page
 from scripts.command_reference import contexts
+from scripts.shared.examples import EXAMPLES
 
 
 def test_the_man_page_has_every_command_and_every_option() -> None:
@@ -22,6 +23,14 @@ def test_the_man_page_has_every_command_and_every_option() -> None:
             for name in option.opts if option.param_type_name == "option" else []:
                 if not getattr(option, "hidden", False):
                     assert name.replace("-", r"\-") in text, (context.command_path, name)
+
+
+def test_the_man_page_has_the_example_of_every_command() -> None:
+    lines = man_page.render().splitlines()
+
+    for example in EXAMPLES.values():
+        if example.isascii():
+            assert "  " + example.replace("-", r"\-") in lines
 
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
