@@ -247,15 +247,13 @@ class ResultsRun:
     def turn(self) -> None:
         """Take in what is complete, close a snapshot if one is due, then wait a moment."""
         self._step("turn")
-        self._claimed += self._claim(self._monotonic())
-        claimed = self._claimed
+        claimed = [*self._claimed, *self._claim(self._monotonic())]
         while claimed and not self._stop.is_set():
-            for chunk in self._intake.take_in(claimed.pop(0)):
+            for chunk in self._intake.take_in(*claimed):
                 self._count(chunk)
-                self._store.commit()
                 self._close_snapshot_if_due()
-            claimed += self._intake.grown
-            self._intake.grown.clear()
+            claimed = self._intake.take_grown()
+        self._claimed = claimed
         more_sheets = self._recheck_new_sheets()
         self._close_snapshot_if_due()
         self._record_anchors()

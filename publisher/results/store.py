@@ -1,19 +1,20 @@
 """Keeps every version of every result, and what was set aside (publisher/results/tables).
 
-Rows of a batch are decided in chunks. A chunk goes through two commits:
+Rows are decided in chunks, of one batch or of several. A chunk goes through two commits:
 
     decided    its results and set-aside rows are stored, without a record (`seq` is empty)
     recorded   the ledger has a record of each, and `seq` and the batch's counts say so
 
-After a crash, a chunk that is decided and not recorded is recorded first (`unrecorded`), and the
+After a crash, a chunk that is decided and not recorded is recorded first (`unrecorded`), and each
 batch goes on after its last decided line. Results count once they are recorded.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import lru_cache
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,7 +40,9 @@ from publisher.results.checks.finding import Check, Finding
 from publisher.source import Source
 
 DUPLICATE = "duplicate"
+_COUNTS = ("accepted", "duplicates", "rejected")
 _ROWS_A_FETCH = 5000
+_IDS_A_QUERY = 500
 
 
 _WANT_NOTHING = sa.delete(t.wanted)
@@ -121,6 +124,7 @@ class SetAsideRow:
 class NewResult:
     """A row that was accepted just now."""
 
+    batch: str
     line: int
     result: Result
     sheet: SheetBinding = NO_SHEET
@@ -130,6 +134,7 @@ class NewResult:
 class NewSetAside:
     """A row that was set aside just now."""
 
+    batch: str
     line: int
     fault: str
     message: str
@@ -152,6 +157,16 @@ class Batch:
     finished: bool
 
 
+class Progress(NamedTuple):
+    """How far a batch got with a chunk, and what became of the chunk's rows of that batch."""
+
+    batch: str
+    done_lines: int
+    accepted: int
+    duplicates: int
+    rejected: int
+
+
 class ResultStore(Database):
     """An open database of results."""
 
@@ -168,6 +183,29 @@ class ResultStore(Database):
         self._add_findings = _ForManyRows(_insert(t.finding, "id"), dialect)
         of_subject = t.finding.c.subject == sa.bindparam("of")
         self._remove_findings = _ForManyRows(sa.delete(t.finding).where(of_subject), dialect)
+        this_batch = t.batch.c.id == sa.bindparam("this")
+        self._add_batches = _ForManyRows(_insert(t.batch), dialect)
+        self._begin = _ForManyRows(
+            sa.update(t.batch).where(this_batch).values(sha256=sa.bindparam("digest")), dialect
+        )
+        self._finish = _ForManyRows(
+            sa.update(t.batch).where(this_batch).values(finished_at=sa.bindparam("now")), dialect
+        )
+        self._progress = _ForManyRows(
+            sa.update(t.batch)
+            .where(this_batch)
+            .values(
+                {
+                    "done_lines": sa.bindparam("lines"),
+                    **{name: t.batch.c[name] + sa.bindparam(f"more_{name}") for name in _COUNTS},
+                }
+            ),
+            dialect,
+        )
+        self._leave = _ForManyRows(_insert(t.left_behind), dialect)
+        self._forget = _ForManyRows(
+            sa.delete(t.left_behind).where(t.left_behind.c.source == sa.bindparam("gone")), dialect
+        )
         self._number = {
             table: _ForManyRows(
                 sa.update(table)
@@ -180,31 +218,39 @@ class ResultStore(Database):
 
     # Batches.
 
-    def receive(self, batch: str, name: str, now: datetime) -> None:
-        """Note a file that is about to be claimed."""
-        values = {"id": batch, "name": name, "received_at": _text(now)}
-        counts = {"done_lines": 0, "accepted": 0, "duplicates": 0, "rejected": 0}
-        self._connection.execute(sa.insert(t.batch).values(**values, **counts))
+    def receive(self, names: Mapping[str, str], now: datetime) -> None:
+        """Note files that are about to be claimed: the name of each by its batch's id."""
+        begun: dict[str, Any] = dict.fromkeys(("done_lines", *_COUNTS), 0)
+        begun |= {"received_at": _text(now), "sha256": None, "finished_at": None}
+        rows = [{"id": batch, "name": name, **begun} for batch, name in names.items()]
+        self._add_batches.run(self._connection, rows)
 
     def withdraw(self, batch: str) -> None:
         """Forget a file that was not claimed: it is still in results/."""
         self._connection.execute(sa.delete(t.batch).where(t.batch.c.id == batch))
 
-    def begin(self, batch: str, sha256: str) -> None:
-        """Note the digest of a claimed batch, before its first row."""
-        chosen = t.batch.c.id == batch
-        self._connection.execute(sa.update(t.batch).where(chosen).values(sha256=sha256))
+    def begin(self, digests: Mapping[str, str]) -> None:
+        """Note the digests of claimed batches, before their first rows."""
+        rows = [{"this": batch, "digest": sha256} for batch, sha256 in digests.items()]
+        self._begin.run(self._connection, rows)
 
-    def finish(self, batch: str, now: datetime) -> None:
-        """Note that every row of a batch is decided and recorded."""
-        chosen = t.batch.c.id == batch
-        self._connection.execute(sa.update(t.batch).where(chosen).values(finished_at=_text(now)))
+    def finish(self, batches: Collection[str], now: datetime) -> None:
+        """Note that every row of these batches is decided and recorded."""
+        rows = [{"this": batch, "now": _text(now)} for batch in batches]
+        self._finish.run(self._connection, rows)
 
     def batch(self, batch: str) -> Batch | None:
         """Return one batch by its id, None if it is not known."""
-        query = sa.select(t.batch).where(t.batch.c.id == batch)
-        row = self._connection.execute(query).one_or_none()
-        return None if row is None else _batch(row)
+        return self.batches_of([batch]).get(batch)
+
+    def batches_of(self, batches: Collection[str]) -> dict[str, Batch]:
+        """Return batches by their ids; one that is not known is left out."""
+        found: dict[str, Batch] = {}
+        waiting = iter(batches)
+        while some := list(islice(waiting, _IDS_A_QUERY)):
+            query = sa.select(t.batch).where(t.batch.c.id.in_(some))
+            found |= {row.id: _batch(row) for row in self._connection.execute(query)}
+        return found
 
     def batches(self, unfinished: bool = False) -> list[Batch]:
         """Return the batches, oldest first."""
@@ -215,18 +261,18 @@ class ResultStore(Database):
 
     # Files that were claimed and are still in results/.
 
-    def note_left_behind(self, source: Source, stamp: Stamp, batch: str) -> None:
-        """Note that a file with that stamp is, or is about to be, a batch."""
-        self.forget_left_behind([source])
-        row = {"source": bytes(source), "stamp": str(stamp), "batch": batch}
-        self._connection.execute(sa.insert(t.left_behind).values(row))
+    def note_left_behind(self, files: Iterable[tuple[Source, Stamp, str]]) -> None:
+        """Note that files with these stamps are, or are about to be, the batches with these ids."""
+        rows = [
+            {"source": bytes(source), "stamp": str(stamp), "batch": batch}
+            for source, stamp, batch in files
+        ]
+        self._forget.run(self._connection, [{"gone": row["source"]} for row in rows])
+        self._leave.run(self._connection, rows)
 
     def forget_left_behind(self, sources: Iterable[Source]) -> None:
         """Forget files that are not in results/ any more."""
-        gone = [{"gone": bytes(source)} for source in sources]
-        if gone:
-            chosen = t.left_behind.c.source == sa.bindparam("gone")
-            self._connection.execute(sa.delete(t.left_behind).where(chosen), gone)
+        self._forget.run(self._connection, [{"gone": bytes(source)} for source in sources])
 
     def left_behind(self) -> list[tuple[Source, Stamp, str]]:
         """Return these files, with their stamps and the ids of their batches."""
@@ -250,7 +296,6 @@ class ResultStore(Database):
 
     def decide(
         self,
-        batch: str,
         accepted: Sequence[NewResult],
         set_aside: Sequence[NewSetAside],
         known: Mapping[ResultKey, Mapping[int, StoredResult]],
@@ -279,7 +324,7 @@ class ResultStore(Database):
                 number,
                 new.result,
                 new.result.digest(votes[number - first]),
-                batch,
+                new.batch,
                 new.line,
                 now,
                 new.sheet,
@@ -294,7 +339,7 @@ class ResultStore(Database):
         others = [
             SetAsideRow(
                 number,
-                batch,
+                row.batch,
                 row.line,
                 row.fault,
                 row.message,
@@ -330,27 +375,22 @@ class ResultStore(Database):
         )
 
     def record(
-        self, batch: str, done_lines: int, results: Mapping[int, int], others: Mapping[int, int]
+        self,
+        results: Mapping[int, int],
+        others: Mapping[int, int],
+        progress: Iterable[Progress],
     ) -> None:
         """Note the record numbers of a chunk, by the ids of its results and of its other rows."""
         for table, numbers in ((t.result, results), (t.set_aside, others)):
             rows = [{"this": this, "number": seq} for this, seq in numbers.items()]
             self._number[table].run(self._connection, rows)
-        duplicates = 0
-        if others:
-            query = sa.select(sa.func.count()).select_from(t.set_aside)
-            among = t.set_aside.c.id.between(min(others), max(others))
-            counted = query.where(among, t.set_aside.c.fault == DUPLICATE)
-            duplicates = self._connection.scalar(counted) or 0
-        self._connection.execute(
-            sa.update(t.batch)
-            .where(t.batch.c.id == batch)
-            .values(
-                done_lines=done_lines,
-                accepted=t.batch.c.accepted + len(results),
-                duplicates=t.batch.c.duplicates + duplicates,
-                rejected=t.batch.c.rejected + len(others) - duplicates,
-            )
+        self._progress.run(
+            self._connection,
+            [
+                {"this": each.batch, "lines": each.done_lines}
+                | {f"more_{name}": getattr(each, name) for name in _COUNTS}
+                for each in progress
+            ],
         )
 
     def next_seq(self) -> int:

@@ -154,7 +154,7 @@ def test_batches_that_wait_at_the_start_are_taken_in_from_the_oldest_also_after_
     site: Path,
 ) -> None:
     sent = rows(site)
-    parts = [sent[first : first + 4] for first in range(0, len(sent), 4)]
+    parts = [[part] for part in sent]
     names = [f"{len(parts) - number:06}.ndjson" for number in range(len(parts))]  # newest first
     for number, (name, part) in enumerate(zip(names, parts, strict=True)):
         deliver_batch(site, name, part)

@@ -69,11 +69,13 @@ class BatchClaims:
         for found in store.batches(unfinished=True):
             if found.sha256 is None and found.id not in spooled:
                 store.withdraw(found.id)  # it was not claimed: results/ still has it
-        for name in sorted(spooled):
-            if store.batch(name) is None:  # the database was lost, or is an older copy
-                store.receive(name, name, self._clock())
-        for source, stamp, claimed in store.left_behind():
-            if store.batch(claimed) is not None and _has_stamp(source, stamp):
+        # The database was lost, or is an older copy.
+        unknown = spooled - store.batches_of(spooled).keys()
+        store.receive({name: name for name in sorted(unknown)}, self._clock())
+        left_behind = store.left_behind()
+        known = store.batches_of({claimed for _, _, claimed in left_behind})
+        for source, stamp, claimed in left_behind:
+            if claimed in known and _has_stamp(source, stamp):
                 self._left_behind[source] = stamp
                 self._held.append((source, stamp))
             else:
@@ -87,19 +89,26 @@ class BatchClaims:
         `take_postponed`, files that stay in results/ for a while by `take_held`.
         """
         now = self._clock()
+        once = {candidate.path: candidate for candidate in candidates}
         found = [
             (self._new_arrival(candidate), candidate)
-            for candidate in candidates
+            for candidate in once.values()
             if self._is_claimable(candidate)
         ]
         if not found:
             return []
-        for arrival, _ in found:
-            self._store.receive(arrival.file, arrival.name, now)
-            self._store.note_left_behind(arrival.source, arrival.stamp, arrival.file)
+        self._store.receive({arrival.file: arrival.name for arrival, _ in found}, now)
+        self._store.note_left_behind((a.source, a.stamp, a.file) for a, _ in found)
         self._store.commit()
         self._step("received")
-        claimed = [arrival.file for arrival, candidate in found if self._claim(arrival, candidate)]
+        claimed, gone = [], []
+        for arrival, candidate in found:
+            became = self._claim(arrival, candidate)
+            if became is not None:
+                claimed.append(arrival.file)
+            if became in (None, spool.Claim.MOVED):
+                gone.append(arrival.source)
+        self._store.forget_left_behind(gone)
         sync(self.spool)
         self._store.commit()
         self._step("claimed")
@@ -133,7 +142,8 @@ class BatchClaims:
             log.error("source-not-removable", folder=source.folder, advice=advice)
             self._reported.add(source.folder)
 
-    def _claim(self, arrival: Arrival, candidate: Candidate) -> bool:
+    def _claim(self, arrival: Arrival, candidate: Candidate) -> spool.Claim | None:
+        """Move or copy one file into the spool; return None if that is not possible now."""
         try:
             keep = self._patience.keep
             became = spool.claim(arrival, self.spool, hold=True, keep=keep, most=MAX_BATCH_BYTES)
@@ -141,16 +151,13 @@ class BatchClaims:
             if isinstance(reason, spool.Postponed):
                 self._postponed.append((candidate, reason))
             self._store.withdraw(arrival.file)
-            self._store.forget_left_behind([arrival.source])
-            return False
-        if became is spool.Claim.MOVED:
-            self._store.forget_left_behind([arrival.source])
-            return True
+            return None
         if became is spool.Claim.NOT_REMOVABLE:
             self.report_not_removable(arrival.source)
-        self._left_behind[arrival.source] = arrival.stamp
-        self._held.append((arrival.source, arrival.stamp))
-        return True
+        if became is not spool.Claim.MOVED:
+            self._left_behind[arrival.source] = arrival.stamp
+            self._held.append((arrival.source, arrival.stamp))
+        return became
 
     def _new_arrival(self, candidate: Candidate) -> Arrival:
         now, source = self._clock(), source_of(candidate)

@@ -1,26 +1,29 @@
 """Takes in batches of results: from a file in results/ to recorded versions.
 
 Each batch goes the same way. The bytes are durable before a row is decided on, and each step after
-that before the next; a batch of few rows needs two commits.
+that before the next. Rows are decided in chunks, and small batches that wait together share one:
+the chunk needs two commits and one sync of the ledger, however many batches have rows in it.
 
     claim       the file is moved or copied into state/results-spool/ (publisher/results/intake/
                 claims)
     keep        the bytes are copied into the store, where they cannot change; then the digest is
                 noted
-    decide      rows are decided in chunks of CHUNK_ROWS, and stored
+    decide      the rows of a chunk are decided and stored: CHUNK_ROWS at most, and about
+                CHUNK_BYTES, because a row can be very long
     record      the results ledger gets a record of each row, and the database the record's number
     finish      the spool's file is removed
 
 If the process is killed in between, the next one first records what was decided
 (`record_unrecorded`), and then continues each batch (`unfinished`) after that line. A row that has
-a record never gets a second one. A bad row never stops a batch, and a bad batch never stops the
-others.
+a record never gets a second one: it is known by its line and the digest of its batch, so two
+batches with the same bytes never share a chunk. A bad row never stops a batch, and a bad batch
+never stops the others.
 """
 
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from operator import attrgetter
 from pathlib import Path
 
 import structlog
@@ -40,7 +43,7 @@ from publisher.intake.watch import Candidate
 from publisher.page import Stamp, arrival_id, safe_name
 from publisher.results.checks.box import SheetVersion
 from publisher.results.intake import accept, evidence
-from publisher.results.intake.accept import Accepted, DuplicateRow
+from publisher.results.intake.accept import Accepted, RejectedRow
 from publisher.results.intake.claims import BatchClaims
 from publisher.results.sheets import sheet_versions
 from publisher.results.store import (
@@ -49,6 +52,7 @@ from publisher.results.store import (
     Batch,
     NewResult,
     NewSetAside,
+    Progress,
     ResultStore,
     SetAsideRow,
     SheetBinding,
@@ -57,6 +61,8 @@ from publisher.results.store import (
 
 WHO = "publisher"
 CHUNK_ROWS = 4000
+CHUNK_BYTES = 8 << 20
+_BATCHES_A_CHUNK = 64
 DEFAULT_PATIENCE = Patience(2.0, 600.0)
 
 log = structlog.get_logger()
@@ -98,8 +104,22 @@ class RecordedChunk:
     kinds: Mapping[ResultKey, SandikTuru | None] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The rows of one batch in a chunk; with `is_last` the batch has no more.
+
+    `size` is about how many bytes the rows have.
+    """
+
+    batch: Batch
+    sha256: str
+    rows: Sequence[GoodRow | BadRow]
+    size: int
+    is_last: bool
+
+
 class ResultIntake:
-    """Claims batches and takes them in, one after the other."""
+    """Claims batches and takes them in, in their order."""
 
     def __init__(self, context: ResultContext) -> None:
         self._context = context
@@ -108,21 +128,22 @@ class ResultIntake:
         )
         self._spool = self.claims.spool
         self._kept_as: dict[str, Stamp] = {}
-        self.grown: list[str] = []  # batches to take in again, because their file was written to
+        self._grown: list[str] = []
 
     def record_unrecorded(self) -> Iterator[RecordedChunk]:
         """Put in order what an earlier run left, and record what it decided; yield that.
 
         Only then are the database's results those that count.
         """
+        store = self._context.store
         evidence.sweep(self._context.site)
         self.claims.recover()
-        for path in sorted(self._spool.iterdir()):
-            known = self._context.store.batch(path.name)
-            if known is not None and known.finished:
-                self._clean(known, path)
-        for found in self._context.store.batches(unfinished=True):
-            yield from self._record_unrecorded(found)
+        spooled = sorted(self._spool.iterdir())
+        known = store.batches_of([path.name for path in spooled])
+        for path in spooled:
+            if path.name in known and known[path.name].finished:
+                self._clean(known[path.name], path)
+        yield from self._record_unrecorded()
 
     def unfinished(self) -> list[str]:
         """Return the ids of the claimed batches that are to be taken in, oldest first."""
@@ -131,54 +152,79 @@ class ResultIntake:
     def recover(self) -> Iterator[RecordedChunk]:
         """Finish what an earlier run began; yield what that changed."""
         yield from self.record_unrecorded()
-        for batch_id in self.unfinished():
-            yield from self.take_in(batch_id)
+        yield from self.take_in(*self.unfinished())
 
     def claim(self, candidates: Sequence[Candidate]) -> list[str]:
         """Claim complete files from results/; return the ids of their batches."""
         return self.claims.claim(candidates)
 
-    def take_in(self, batch_id: str) -> Iterator[RecordedChunk]:
-        """Take in one claimed batch; yield after each chunk what it changed."""
-        yield from self._take_in(batch_id)
-
-    def _take_in(self, batch_id: str) -> Iterator[RecordedChunk]:
-        context = self._context
-        found = context.store.batch(batch_id)
-        if found is None or found.finished:
-            return
-        spooled = self._spool / batch_id
-        if found.sha256 is None:
-            self._kept_as[batch_id] = Stamp.of(spooled.stat())
-            sha256 = evidence.keep(context.site, batch_id, spooled, context.clock())
-            context.store.begin(batch_id, sha256)  # committed with what is decided first
-            context.step("kept")
-        else:
-            sha256 = found.sha256
-        log.info("batch-started", batch=found.name, sha256=sha256)
-        with (context.site / original_file(sha256)).open("rb") as file:
-            rows = result_batch.read(found.name, file, context.election)
-            last = False
-            for chunk, last in _chunks(row for row in rows if row.line > found.done_lines):
-                if context.stopped():
+    def take_in(self, *batches: str) -> Iterator[RecordedChunk]:
+        """Take in claimed batches in this order; yield after each chunk what it changed."""
+        for first in range(0, len(batches), _BATCHES_A_CHUNK):
+            kept = self._keep(batches[first : first + _BATCHES_A_CHUNK])
+            for parts in _chunks(self._parts(kept)):
+                if self._context.stopped():
                     return
-                yield self._chunk(found, sha256, chunk)
-                if last:
-                    context.store.finish(batch_id, context.clock())
-                context.store.commit()
-                context.step("noted")
-        if not last:  # it has no row
-            context.store.finish(batch_id, context.clock())
-            context.store.commit()
+                yield from self._take_in(parts)
+
+    def take_grown(self) -> list[str]:
+        """Return batches to take in as well, because their files were written to; forget them."""
+        grown, self._grown = self._grown, []
+        return grown
+
+    def _keep(self, batches: Sequence[str]) -> list[tuple[Batch, str]]:
+        """Keep the bytes of batches, unless an earlier run did; return those to take in."""
+        context = self._context
+        known = context.store.batches_of(batches)
+        found = [known[batch] for batch in batches if batch in known and not known[batch].finished]
+        new = {batch.id: self._spool / batch.id for batch in found if batch.sha256 is None}
+        self._kept_as |= {batch: Stamp.of(spooled.stat()) for batch, spooled in new.items()}
+        digests = evidence.keep(context.site, new, context.clock()) if new else {}
+        context.store.begin(digests)  # committed with what is decided first
+        if new:
+            context.step("kept")
+        return [(batch, batch.sha256 or digests[batch.id]) for batch in found]
+
+    def _parts(self, kept: Iterable[tuple[Batch, str]]) -> Iterator[_Part]:
+        context = self._context
+        for batch, sha256 in kept:
+            log.info("batch-started", batch=batch.name, sha256=sha256)
+            with (context.site / original_file(sha256)).open("rb") as file:
+                read = result_batch.read(batch.name, file, context.election)
+                rows = (row for row in read if row.line > batch.done_lines)
+                following = next(rows, None)
+                if following is None:
+                    yield _Part(batch, sha256, [], size=0, is_last=True)
+                while following is not None:
+                    some, begun_at, size = [following], file.tell(), 0
+                    following = next(rows, None)
+                    while following is not None and len(some) < CHUNK_ROWS and size < CHUNK_BYTES:
+                        some.append(following)
+                        following = next(rows, None)
+                        size = file.tell() - begun_at
+                    yield _Part(batch, sha256, some, size, is_last=following is None)
+
+    def _take_in(self, parts: Sequence[_Part]) -> Iterator[RecordedChunk]:
+        """Take in a chunk; yield what it changed, if it has any row."""
+        context = self._context
+        if any(part.rows for part in parts):
+            yield self._decide(parts)
+        done = [part.batch.id for part in parts if part.is_last]
+        context.store.finish(done, context.clock())
+        context.store.commit()
+        context.step("noted")
+        if not done:
+            return
         context.step("finished")
-        self._clean(found, spooled)
-        if done := context.store.batch(batch_id):
+        found = context.store.batches_of(done)
+        for batch in map(found.__getitem__, done):
+            self._clean(batch, self._spool / batch.id)
             log.info(
                 "batch-finished",
-                batch=found.name,
-                accepted=done.accepted,
-                duplicates=done.duplicates,
-                rejected=done.rejected,
+                batch=batch.name,
+                accepted=batch.accepted,
+                duplicates=batch.duplicates,
+                rejected=batch.rejected,
             )
 
     def _clean(self, found: Batch, spooled: Path) -> None:
@@ -198,46 +244,43 @@ class ResultIntake:
         now = context.clock()
         again = f"{arrival_id(now, secrets.token_hex(4))}-{safe_name(found.name)}"
         log.warning("batch-grew", batch=found.name, cause="written to after it was taken in")
-        context.store.receive(again, found.name, now)
+        context.store.receive({again: found.name}, now)
         context.store.commit()
         spooled.rename(self._spool / again)
-        self.grown.append(again)
+        self._grown.append(again)
 
-    def _chunk(self, found: Batch, sha256: str, chunk: Sequence[GoodRow | BadRow]) -> RecordedChunk:
+    def _decide(self, parts: Sequence[_Part]) -> RecordedChunk:
         context = self._context
-        good = [row for row in chunk if isinstance(row, GoodRow)]
-        keys = {row.result.key for row in good}
+        rows = [(part.batch.id, row) for part in parts for row in part.rows]
+        keys = {row.result.key for _, row in rows if isinstance(row, GoodRow)}
         known = context.store.versions(self._with_other_contests(keys))
         with open_read_only(context.site) as catalog:
             sheets = sheet_versions(catalog, keys)
         facts = _Facts(context.registry, context.ballot(), known)
         accepted: list[NewResult] = []
         set_aside: list[NewSetAside] = []
-        for row in chunk:
+        for batch, row in rows:
             if isinstance(row, BadRow):
-                set_aside.append(NewSetAside(row.line, row.fault, row.message, "", row.text))
+                set_aside.append(NewSetAside(batch, row.line, row.fault, row.message, "", row.text))
                 continue
             result = row.result
             decision = accept.decide(result, facts)
             if isinstance(decision, Accepted):
                 facts.accept(result)
-                accepted.append(NewResult(row.line, result, _binding(sheets.get(result.key, ()))))
-            elif isinstance(decision, DuplicateRow):
-                message = f"version {result.version} is known with the same numbers"
-                place = result.key.place
-                set_aside.append(NewSetAside(row.line, DUPLICATE, message, place, ""))
-            else:
+                binding = _binding(sheets.get(result.key, ()))
+                accepted.append(NewResult(batch, row.line, result, binding))
+                continue
+            fault, text = DUPLICATE, ""
+            message = f"version {result.version} is known with the same numbers"
+            if isinstance(decision, RejectedRow):
+                fault, message = decision.fault.value, decision.message
                 text = result.canonical().decode()
-                place = result.key.place
-                set_aside.append(
-                    NewSetAside(row.line, decision.fault, decision.message, place, text)
-                )
-        results, others = context.store.decide(
-            found.id, accepted, set_aside, known, context.clock()
-        )
+            place = result.key.place
+            set_aside.append(NewSetAside(batch, row.line, fault, message, place, text))
+        results, others = context.store.decide(accepted, set_aside, known, context.clock())
         context.store.commit()
         context.step("decided")
-        self._record(found, sha256, chunk[-1].line, results, others)
+        self._record([(part.batch, part.sha256) for part in parts if part.rows], results, others)
         return RecordedChunk(tuple(results), known, sheets, facts.kinds)
 
     def _with_other_contests(self, keys: set[ResultKey]) -> set[ResultKey]:
@@ -251,60 +294,61 @@ class ResultIntake:
         )
         return keys.union(others)
 
-    def _record_unrecorded(self, found: Batch) -> Iterator[RecordedChunk]:
+    def _record_unrecorded(self) -> Iterator[RecordedChunk]:
         """Record the chunk that was decided when an earlier run ended, if there is one."""
-        results, others = self._context.store.unrecorded()
-        lines = [row.line for row in results if row.batch == found.id]
-        lines += [row.line for row in others if row.batch == found.id]
-        if lines and found.sha256 is not None:
-            self._record(found, found.sha256, max(lines), results, others)
-            keys = {row.result.key for row in results}
-            new = {row.id for row in results}
-            known = {
-                key: older
-                for key, versions in self._context.store.versions(
-                    self._with_other_contests(keys)
-                ).items()
-                if (older := {v: row for v, row in versions.items() if row.id not in new})
-            }
-            yield RecordedChunk(tuple(results), known, {})
-            self._context.store.commit()
-            self._context.step("noted")
+        store = self._context.store
+        results, others = store.unrecorded()
+        if not results and not others:
+            return
+        of_rows = {row.batch for row in results} | {row.batch for row in others}
+        found = sorted(store.batches_of(of_rows).items())
+        self._record([(batch, batch.sha256 or "") for _, batch in found], results, others)
+        keys = {row.result.key for row in results}
+        new = {row.id for row in results}
+        known = {
+            key: older
+            for key, versions in store.versions(self._with_other_contests(keys)).items()
+            if (older := {v: row for v, row in versions.items() if row.id not in new})
+        }
+        yield RecordedChunk(tuple(results), known, {})
+        store.commit()
+        self._context.step("noted")
 
     def _record(
         self,
-        found: Batch,
-        sha256: str,
-        done_lines: int,
+        batches: Sequence[tuple[Batch, str]],
         results: Sequence[StoredResult],
         others: Sequence[SetAsideRow],
     ) -> None:
-        """Record a chunk that is decided; the caller commits."""
+        """Record a chunk that is decided, batch by batch; the caller commits."""
         context = self._context
-        recorded = self._already_recorded(sha256)
-        events: list[tuple[StoredResult | SetAsideRow, Event]] = sorted(
-            chain(
-                ((row, _result_event(found.name, sha256, row)) for row in results),
-                ((row, _set_aside_event(found.name, sha256, row)) for row in others),
-            ),
-            key=lambda pair: pair[0].line,
-        )
-        new = [pair for pair in events if pair[0].line not in recorded]
-        if new:
-            last = context.ledger.append(*(event for _, event in new))
+        by_batch: dict[str, list[StoredResult | SetAsideRow]] = {b.id: [] for b, _ in batches}
+        for result in results:
+            by_batch[result.batch].append(result)
+        for other in others:
+            by_batch[other.batch].append(other)
+        recorded = self._already_recorded()
+        new: list[tuple[str, int]] = []
+        events: list[Event] = []
+        for batch, sha256 in batches:
+            for row in sorted(by_batch[batch.id], key=attrgetter("line")):
+                if (sha256, row.line) not in recorded:
+                    new.append((sha256, row.line))
+                    events.append(_event(batch.name, sha256, row))
+        if events:
+            last = context.ledger.append(*events)
             context.ledger.sync()
-            first = last - len(new) + 1
-            recorded |= {row.line: first + n for n, (row, _) in enumerate(new)}
+            recorded |= zip(new, range(last - len(new) + 1, last + 1), strict=True)
         context.step("recorded")
+        digests = {batch.id: sha256 for batch, sha256 in batches}
         context.store.record(
-            found.id,
-            done_lines,
-            {row.id: recorded[row.line] for row in results},
-            {row.id: recorded[row.line] for row in others},
+            {row.id: recorded[digests[row.batch], row.line] for row in results},
+            {row.id: recorded[digests[row.batch], row.line] for row in others},
+            [_progress(batch, rows) for batch, rows in by_batch.items()],
         )
 
-    def _already_recorded(self, sha256: str) -> dict[int, int]:
-        """Return the records that the ledger has and the database does not, by line of the batch.
+    def _already_recorded(self) -> dict[tuple[str, int], int]:
+        """Return the records that the ledger has and the database does not, by batch and line.
 
         There are some only after a crash between `recorded` and `noted`.
         """
@@ -313,9 +357,9 @@ class ResultIntake:
         if first >= context.ledger.next_seq:
             return {}
         return {
-            int(str(record.event.detail["line"])): record.seq
+            (str(record.event.detail["batch"]), int(str(record.event.detail["line"]))): record.seq
             for record in context.ledger.records(first)
-            if record.event.detail.get("batch") == sha256
+            if "line" in record.event.detail
         }
 
 
@@ -411,12 +455,40 @@ def _set_aside_event(name: str, sha256: str, row: SetAsideRow) -> Event:
     return Event(ResultsEvent.REJECTED, WHO, name, row.place, Outcome.REFUSED, detail)
 
 
-def _chunks(
-    rows: Iterator[GoodRow | BadRow],
-) -> Iterator[tuple[list[GoodRow | BadRow], bool]]:
-    """Yield the rows in chunks, each with whether it is the last."""
-    following = next(rows, None)
-    while following is not None:
-        chunk = [following, *islice(rows, CHUNK_ROWS - 1)]
-        following = next(rows, None)
-        yield chunk, following is None
+def _event(name: str, sha256: str, row: StoredResult | SetAsideRow) -> Event:
+    if isinstance(row, StoredResult):
+        return _result_event(name, sha256, row)
+    return _set_aside_event(name, sha256, row)
+
+
+def _progress(batch: str, rows: Sequence[StoredResult | SetAsideRow]) -> Progress:
+    set_aside = [row for row in rows if isinstance(row, SetAsideRow)]
+    duplicates = sum(row.fault == DUPLICATE for row in set_aside)
+    return Progress(
+        batch,
+        done_lines=max(row.line for row in rows),
+        accepted=len(rows) - len(set_aside),
+        duplicates=duplicates,
+        rejected=len(set_aside) - duplicates,
+    )
+
+
+def _chunks(parts: Iterable[_Part]) -> Iterator[list[_Part]]:
+    """Put the parts of small batches together, if the batches are different ones."""
+    chunk: list[_Part] = []
+    for part in parts:
+        digests = {other.sha256 for other in chunk}
+        if chunk and (part.sha256 in digests or not _fit([*chunk, part])):
+            yield chunk
+            chunk = []
+        chunk.append(part)
+        if not part.is_last or not _fit(chunk):  # its rows need not stay in memory any longer
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _fit(parts: Sequence[_Part]) -> bool:
+    rows, size = sum(len(part.rows) for part in parts), sum(part.size for part in parts)
+    return rows <= CHUNK_ROWS and size <= CHUNK_BYTES

@@ -39,7 +39,7 @@ COLUMNS = [f"{table}.{c.name}" for table in t.METADATA.sorted_tables for c in ta
 def site(original: ResultsSite) -> ResultsSite:
     """A site that has a row in every table of the results."""
     with original.store() as store:
-        store.note_left_behind(Source("results", "a.csv"), Stamp(1, 2, 3), "x")
+        store.note_left_behind([(Source("results", "a.csv"), Stamp(1, 2, 3), "x")])
         found = Finding(Check.SHEET_WITHOUT_RESULT, Secim.MV, ("34-istanbul-1",), {}, ("a.jpg",))
         store.replace_findings({"box mv 34-istanbul-1": [found]})
         store.commit()

@@ -1,7 +1,7 @@
 """A small site that takes in results: one board of eight boxes, two contests."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from config import ballot, registry
@@ -74,7 +74,7 @@ class ResultsSite:
     ) -> None:
         self.path = path
         self.kill_at: str | None = None
-        self._delivered = 0
+        self._delivered = self._calls = 0
         for folder in (RESULTS, STORE, Path("state")):
             (path / folder).mkdir(parents=True)
         (path / "kayit.csv").write_text(registry_text or registry_csv(), encoding="utf-8")
@@ -86,6 +86,11 @@ class ResultsSite:
         if name == self.kill_at:
             self.kill_at = None
             raise Killed(name)
+
+    def now(self) -> datetime:
+        """Return a time that is later at each call, so that batches have an order."""
+        self._calls += 1
+        return NOW + timedelta(microseconds=self._calls)
 
     def deliver(self, *rows: object, name: str | None = None) -> Candidate:
         """Put a batch into results/, complete."""
@@ -100,9 +105,7 @@ class ResultsSite:
         """Run once: recover, claim, take in; return what changed."""
         with self.opened() as (intake, _):
             changed = list(intake.recover())
-            for batch in intake.claim(candidates):
-                changed += intake.take_in(batch)
-            return changed
+            return changed + list(intake.take_in(*intake.claim(candidates)))
 
     def opened(self) -> "Opened":
         return Opened(self)
@@ -146,7 +149,7 @@ class Opened:
             self._ledger,
             self._registry,
             lambda: self._site.ballot,
-            lambda: NOW,
+            self._site.now,
             step=self._site.step,
         )
         return ResultIntake(context), context

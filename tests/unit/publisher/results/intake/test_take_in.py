@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from unit.publisher.results.results_site import Killed, ResultsSite, row
 
-from config.site import RESULTS, RESULTS_SPOOL, original_file
+from config.site import LEDGERS, RESULTS, RESULTS_LEDGER, RESULTS_SPOOL, original_file
 
 pytestmark = pytest.mark.slow
 
@@ -91,6 +91,73 @@ def test_killed_twice_each_row_is_recorded_exactly_once(
     assert site.accepted() == [("1", 1, True), ("2", 1, False), ("2", 2, True)]
 
 
+SMALL = [
+    [row(1), row(2)],
+    [row(2), "rubbish", row(3)],
+    [],
+    [row(4)],
+    [row(4)],
+    [row(3, gecersiz=9), row(3, surum=2, neden="itiraz kabul", gecersiz=6, oy_kullanan=251)],
+]
+
+
+@pytest.mark.parametrize("rows_a_chunk", [2, 100])
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_after_any_step_batches_that_share_a_chunk_are_recorded_exactly_once(
+    site: ResultsSite, step: str, rows_a_chunk: int, small_chunks: Callable[[int], None]
+) -> None:
+    for batch in SMALL:
+        site.take_in(site.deliver(*batch))
+    small_chunks(rows_a_chunk)
+    killed = ResultsSite(site.path.with_name("killed"))
+    killed.kill_at = step
+
+    with pytest.raises(Killed):
+        killed.take_in(*(killed.deliver(*batch) for batch in SMALL))
+    killed.take_in(*killed.waiting())
+
+    assert sorted(killed.events()) == sorted(site.events())
+    assert sorted(killed.accepted()) == sorted(site.accepted())
+    assert counted(killed) == counted(site)
+
+
+def counted(site: ResultsSite) -> list[tuple[str, int, int, int, bool]]:
+    """Return what became of the rows of each batch."""
+    with site.store() as store:
+        found = [
+            (b.name, b.accepted, b.duplicates, b.rejected, b.finished) for b in store.batches()
+        ]
+    return sorted(found)
+
+
+def test_small_batches_that_wait_together_need_one_sync_of_the_ledger(site: ResultsSite) -> None:
+    with site.opened() as (intake, context):
+        synced: list[int] = []
+        context.ledger.sync = lambda: synced.append(1)  # type: ignore[method-assign]
+        claimed = intake.claim([site.deliver(row(box)) for box in range(1, 9)])
+        changed = list(intake.take_in(*claimed))
+
+    assert len(synced) == len(changed) == 1
+    assert [box for box, _, _ in site.accepted()] == list("12345678")
+    assert counted(site) == [(f"parti-{n}.ndjson", 1, 0, 0, True) for n in range(1, 9)]
+
+
+def test_records_of_a_chunk_that_are_on_disk_only_in_part_are_completed(site: ResultsSite) -> None:
+    site.kill_at = "recorded"
+    with pytest.raises(Killed):
+        site.take_in(*(site.deliver(row(box)) for box in (1, 2, 3)))
+    (segment,) = (site.path / LEDGERS / RESULTS_LEDGER).glob("*.jsonl")
+    first, *_ = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(first)
+
+    site.take_in()
+
+    place = "34-istanbul-1/kadikoy-2/sandik-"
+    assert site.events() == [("result", f"{place}{box}") for box in (1, 2, 3)]
+    with site.store() as store:
+        assert [found.seq for found in store.since(0, 3)] == [0, 1, 2]
+
+
 def test_the_same_batch_again_is_all_duplicates(site: ResultsSite) -> None:
     site.take_in(site.deliver(row(1), row(2)))
 
@@ -142,7 +209,7 @@ def test_a_batch_that_is_written_to_while_it_is_taken_in_is_taken_in_again(
         with (intake.claims.spool / claimed).open("a", encoding="utf-8") as writer:
             writer.write(json.dumps(row(2)) + "\n")
         assert list(batches) == []
-        (again,) = intake.grown
+        (again,) = intake.take_grown()
         list(intake.take_in(again))
 
     assert site.accepted() == [("1", 1, True), ("2", 1, True)]
@@ -153,6 +220,16 @@ def test_a_very_long_line_is_rejected_and_the_next_row_is_taken(site: ResultsSit
 
     assert site.quarantined() == [(1, "unreadable")]
     assert site.accepted() == [("2", 1, True)]
+
+
+def test_very_long_lines_are_not_all_in_memory_at_once(site: ResultsSite) -> None:
+    long = ['{"a": "' + f"{number}" * (1 << 20) for number in range(9)] * 3
+
+    changed = site.take_in(site.deliver(*long, row(1)))
+
+    assert len(changed) > 3
+    assert len(site.quarantined()) == len(long)
+    assert site.accepted() == [("1", 1, True)]
 
 
 def test_without_a_ballot_every_option_is_unknown(site: ResultsSite) -> None:
