@@ -23,7 +23,7 @@ from config.sheet import Belge, Level, SandikTuru, Secim
 from publisher.results.checks.box import BoxState, SheetVersion, check_box, check_contests
 from publisher.results.checks.finding import Check, Finding
 from publisher.results.checks.neighbours import BoxVotes, check_board
-from publisher.results.checks.sums import PlaceSums, check_sum
+from publisher.results.checks.sums import SHEETS_BELOW, PlaceSums, check_sum, sum_of_sheets
 from publisher.results.store import ResultStore, StoredResult
 
 Findings = dict[str, list[Finding]]
@@ -112,9 +112,12 @@ class Checker:
         """Check the sums and the neighbours of every board that changed since the last call."""
         changed, self._changed_boards = self._changed_boards, set()
         found: Findings = {}
+        listed: list[tuple[str, Finding, Sequence[ResultKey]]] = []
         for key, result in self._aggregates.items():
             if self._touches(key, changed):
-                found[f"sum {key.secim} {key.belge} {key.place}"] = self._check_sum(result)
+                subject = f"sum {key.secim} {key.belge} {key.place}"
+                found[subject] = []
+                listed += [(subject, finding, [key]) for finding in self._check_sum(result)]
         ballot = self._ballot()
         for secim, district, board in changed:
             if ballot is None:
@@ -127,18 +130,20 @@ class Checker:
                 keys[key.place] = key
                 boxes.append(BoxVotes(secim, key.place, votes))
             hints = list(check_board(boxes, options))
-            if hints:
-                hints = self._with_sheets([(h, [keys[place] for place in h.places]) for h in hints])
-            found[f"board {secim} {district}/{board}"] = hints
+            subject = f"board {secim} {district}/{board}"
+            found[subject] = []
+            listed += [(subject, hint, [keys[place] for place in hint.places]) for hint in hints]
+        self._add_with_sheets(found, listed)
         return found
 
-    def _with_sheets(self, listed: Sequence[tuple[Finding, Sequence[ResultKey]]]) -> list[Finding]:
-        """Return findings with the paths of the sheets that state their numbers."""
-        sheets = self._sheets_of({key for _, keys in listed for key in keys})
-        return [
-            replace(finding, sheets=tuple(s.path for key in keys for s in sheets.get(key, ())))
-            for finding, keys in listed
-        ]
+    def _add_with_sheets(
+        self, found: Findings, listed: Sequence[tuple[str, Finding, Sequence[ResultKey]]]
+    ) -> None:
+        """Add findings of subjects, with the paths of the sheets that state their numbers."""
+        sheets = self._sheets_of({key for *_, keys in listed for key in keys}) if listed else {}
+        for subject, finding, keys in listed:
+            paths = tuple(sheet.path for key in keys for sheet in sheets.get(key, ()))
+            found[subject].append(replace(finding, sheets=paths))
 
     def _contests(self, key: ResultKey) -> tuple[Secim, ...]:
         ballot = self._ballot()
@@ -162,6 +167,7 @@ class Checker:
         kinds: Mapping[ResultKey, SandikTuru | None] = MappingProxyType({}),
     ) -> Findings:
         found: Findings = {}
+        listed: list[tuple[str, Finding, Sequence[ResultKey]]] = []
         by_place: defaultdict[tuple[str | None, ...], dict[Secim, Result]] = defaultdict(dict)
         for key in versions:
             by_place[key[1:]][key.secim] = versions[key][max(versions[key])].result
@@ -175,14 +181,17 @@ class Checker:
             state = BoxState(ordered, kind, sheets.get(key, ()))
             where = key.place
             found[f"box {key.secim} {where}"] = check_box(state)
+            subject = f"contests {where}"
+            if subject in found:
+                continue  # another contest of the box changed as well
             differ = list(check_contests(by_place[key[1:]]))
-            if differ:
-                differ = self._with_sheets(
-                    [(f, [key._replace(secim=Secim(n)) for n in f.numbers]) for f in differ]
-                )
             # A first version cannot end an earlier finding about the other contests.
             if differ or len(ordered) > 1:
-                found[f"contests {where}"] = differ
+                found[subject] = []
+            for finding in differ:
+                contests = [key._replace(secim=Secim(name)) for name in finding.numbers]
+                listed.append((subject, finding, contests))
+        self._add_with_sheets(found, listed)
         return found
 
     def _touches(self, key: ResultKey, changed: set[tuple[Secim, str, str]]) -> bool:
@@ -225,6 +234,28 @@ class Checker:
             expected = sum(
                 self._expected.get((key.secim, key.cevre or "", board), 0) for board in boards
             )
-        sheets = self._sheets_of([key]).get(key, ())
-        path = sheets[-1].path if sheets else None
-        return list(check_sum(aggregate, below, expected - below["sandik"], path))
+        missing = expected - below["sandik"]
+        found = list(check_sum(aggregate, below, missing))
+        if missing and not found and (added := self._sheets_below(key)):
+            total, lacking = sum_of_sheets(added)
+            found = list(check_sum(aggregate, total, 0, lacking))
+        return found
+
+    def _sheets_below(self, key: ResultKey) -> list[Result]:
+        """Return the aggregate sheets that a sheet adds up; none if one of them is not here."""
+        forms = SHEETS_BELOW.get(key.belge, ())
+        if key.level is Level.ELECTION:
+            districts = zip(forms, PlaceSums.BESIDE, strict=True)
+            keys = [[ResultKey(key.secim, form, name, None, None)] for form, name in districts]
+        else:
+            boards = self._boards_below(key)
+            if key.level is Level.DISTRICT:
+                place = (key.secim, key.cevre)
+                boards = [board for *of, board in self._expected if tuple(of) == place]
+            keys = [
+                [ResultKey(key.secim, form, key.cevre, board, None) for form in forms]
+                for board in boards
+            ]
+        found = [next((k for k in of_one if k in self._aggregates), None) for of_one in keys]
+        here = [self._aggregates[k] for k in found if k is not None]
+        return here if len(here) == len(found) else []

@@ -72,7 +72,9 @@ _KINDS = {
     Check.SHIFTED_COLUMNS: FindingKind.HINT,
 }
 _SAYS = {
-    Check.VOTED_PARTS: "oy_kullanan is not liste_ici_oy_kullanan + liste_disi_oy_kullanan.",
+    Check.VOTED_PARTS: (
+        "oy_kullanan is not liste_ici_oy_kullanan + liste_disi_oy_kullanan (3 = 1 + 2 on the form)."
+    ),
     Check.VALID_PARTS: "gecerli is not itirazsiz_gecerli + itirazli_gecerli.",
     Check.VOTES_NOT_VALID: "The votes of all options do not add up to gecerli.",
     Check.BALLOTS_NOT_VOTED: "gecerli + gecersiz is not oy_kullanan.",

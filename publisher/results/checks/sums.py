@@ -4,18 +4,20 @@
 sums of a district, of abroad and customs, and of the election are added up from those. A changed
 box costs one subtraction and one addition, however many boxes there are.
 
-An aggregate sheet is compared with the sum of the level below it. While boxes are missing, a sum
+An aggregate sheet is compared with the sum of the boxes below it. While boxes are missing, a sum
 may be smaller than the sheet says; it is a finding only if it is larger, or if nothing is missing.
+As long as boxes are missing, a sheet is compared with the aggregate sheets that it adds up as well
+(SHEETS_BELOW), once all of them are here.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from config import cevre
 from config.result import BOX_SHEET, Result, ResultKey
-from config.sheet import Level, Secim
+from config.sheet import Belge, Level, Secim
 from publisher.results.checks.finding import Check, Finding
 
 BOXES = "sandik"  # in a sum: how many boxes it adds up
@@ -24,6 +26,20 @@ _CHECK = {
     Level.BOARD: Check.BOARD_NOT_SUM,
     Level.DISTRICT: Check.DISTRICT_NOT_SUM,
     Level.ELECTION: Check.ELECTION_NOT_SUM,
+}
+# The sheets that a sheet adds up: of each board below it one of these, or of the district itself.
+SHEETS_BELOW: Mapping[Belge, tuple[Belge, ...]] = {
+    Belge.ILCE_BIRLESTIRME_KURULLAR: (Belge.ILCE_BIRLESTIRME,),
+    Belge.IL_BIRLESTIRME: (Belge.ILCE_BIRLESTIRME,),
+    Belge.GUMRUK_KAPILARI_BIRLESTIRME: (
+        Belge.GUMRUK_ILCE_BIRLESTIRME_KURUL,
+        Belge.GUMRUK_ILCE_BIRLESTIRME_RUMUZ,
+    ),
+    Belge.YURT_DISI_ULKELER_BIRLESTIRME: (Belge.YURT_DISI_ULKE_BIRLESTIRME,),
+    Belge.ULKELER_VE_GUMRUK_KAPILARI_BIRLESTIRME: (
+        Belge.YURT_DISI_ULKELER_BIRLESTIRME,
+        Belge.GUMRUK_KAPILARI_BIRLESTIRME,
+    ),
 }
 _Board = tuple[Secim, str, str]
 
@@ -78,16 +94,28 @@ class PlaceSums:
         return total
 
 
+def sum_of_sheets(sheets: Iterable[Result]) -> tuple[Counter[str], frozenset[str]]:
+    """Return the sum of aggregate sheets, and the numbers that not all of them state."""
+    total: Counter[str] = Counter()
+    lacking: set[str] = set()
+    for sheet in sheets:
+        total.update(_numbers(sheet))
+        lacking.update(name for name, value in sheet.numbers().items() if value is None)
+    return total, frozenset(lacking)
+
+
 def check_sum(
-    aggregate: Result, below: Mapping[str, int], missing: int, path: str | None
+    aggregate: Result, below: Mapping[str, int], missing: int, lacking: Collection[str] = ()
 ) -> Iterator[Finding]:
     """Compare an aggregate sheet's numbers with the sum of the results below it.
 
-    `missing` is how many results below have not arrived yet; `path` is the aggregate sheet's path
-    in a tree, if it was filed.
+    `missing` is how many results below have not arrived yet; `lacking` are numbers that cannot be
+    compared.
     """
     differ: dict[str, int] = {}
     for name, stated in _numbers(aggregate).items():
+        if name in lacking:
+            continue
         added = below.get(name, 0)
         if name != BOXES and (added > stated or (added != stated and not missing)):
             differ[name] = stated
@@ -101,8 +129,7 @@ def check_sum(
                 differ[f"toplam.{name}"] = added
     if differ:
         key = aggregate.key
-        sheets = () if path is None else (path,)
-        yield Finding(_CHECK[key.level], key.secim, (key.place,), differ, sheets)
+        yield Finding(_CHECK[key.level], key.secim, (key.place,), differ)
 
 
 def _board(key: ResultKey) -> _Board:

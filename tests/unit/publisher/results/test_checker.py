@@ -119,3 +119,24 @@ def test_while_boxes_are_missing_a_larger_sheet_is_no_finding(site: ResultsSite)
     sheet = aggregate_row("il-birlestirme", "34-istanbul-1", "", 70)
 
     assert sum_findings(site, [box_row(*first[0], first[1]), sheet]) == []
+
+
+def test_while_boxes_are_missing_a_sheet_is_compared_with_the_sheets_that_it_adds_up(
+    site: ResultsSite,
+) -> None:
+    stated = {
+        "gumruk-ilce-birlestirme-rumuz": 100,
+        "gumruk-ilce-birlestirme-kurul": 200,
+        "gumruk-kapilari-birlestirme": 301,
+        "yurt-disi-ulkeler-birlestirme": 3000,
+        "ulkeler-ve-gumruk-kapilari-birlestirme": 3300,
+        "il-birlestirme": 71,  # the registry expects no sheet of some boards below it
+    }
+    rows = [aggregate_row(*key, stated[key[0]]) for key in AGGREGATES if key[0] in stated]
+
+    found = sum_findings(site, rows)
+
+    assert sorted((check, place, list(numbers.values())) for check, place, numbers in found) == [
+        ("district-not-sum", "gumruk", [301, 300]),
+        ("election-not-sum", "-", [3300, 3301]),
+    ]

@@ -214,7 +214,7 @@ def test_a_full_disk_halts_the_intake_and_loses_nothing(
 ) -> None:
     stop, keep, failures = _ImpatientEvent(), evidence.keep, [error, error]
 
-    def failing(*args: object) -> str:
+    def failing(*args: object) -> dict[str, str]:
         if failures:
             raise failures.pop()
         return keep(*args)  # type: ignore[arg-type]
@@ -305,14 +305,21 @@ def test_findings_name_the_sheets(settings: Settings) -> None:
         filer.file(Sheet(s, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "1", 1), s.value)
         for s in (Secim.CB, Secim.MV)
     ]
+    summed = Sheet(Secim.MV, Belge.ILCE_BIRLESTIRME, "34-istanbul-1", "kadikoy-2", None, 1)
+    path_of_sum = filer.file(summed, "birlestirme")
     cb = row(1, secim="cb", oy_kullanan=249, gecersiz=4, oylar={"aday-1": 245})
+    aggregate: dict[str, object] = {
+        name: value for name, value in row(1).items() if not name.startswith("sandik")
+    } | {"belge": "ilce-birlestirme", "gecerli": 1}
 
     with running(settings) as made:
-        drop(settings, "a.ndjson", row(1), cb)
+        drop(settings, "a.ndjson", row(1), cb, aggregate)
         turns(made, settings)
 
     with open_results(settings.site) as reader:
-        (finding,) = [f for f in reader.findings() if f.check == "contests-differ"]
+        findings = list(reader.findings())
+    assert [f.sheets for f in findings if f.check == "board-not-sum"] == [(path_of_sum,)]
+    (finding,) = [f for f in findings if f.check == "contests-differ"]
     assert sorted(finding.sheets) == sorted(paths)
     assert dict(finding.numbers) == {"cb": 249, "mv": 250}
 

@@ -101,6 +101,11 @@ RESCAN = SheetVersion(FILED.path.replace(".jpg", ".v2.jpg"), 2, SOUND.time + HOU
             (FILED, RESCAN),
             [Check.CHANGED_WITHOUT_REASON],
         ),
+        (
+            (SOUND, replace(SECOND, reason=" ")),
+            (),
+            [Check.RESULT_WITHOUT_SHEET, Check.CHANGED_WITHOUT_REASON],
+        ),
         ((SOUND,), (FILED, RESCAN), [Check.OLDER_THAN_SCAN]),
         ((SOUND, replace(SOUND, version=2, reason="yeniden")), (FILED,), []),
     ],
