@@ -50,6 +50,7 @@ _MAX_SHOWN = 80  # characters of a value in a message
 _MAX_MESSAGE = 500
 VOTES_COLUMN = "oylar."
 _BOM = b"\xef\xbb\xbf"
+_NO_FIELD = ";, \t"  # a line of these alone is empty, as spreadsheets save it
 _UNDECODABLE = "\N{REPLACEMENT CHARACTER}"
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _PLACE = ("cevre", "kurul", "sandik")
@@ -73,7 +74,10 @@ class RowFault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that cannot be a result: its line in the batch, why, and its text as it came."""
+    """A row that cannot be a result: its line in the batch, why, and its text as it came.
+
+    In the text, what is not UTF-8 is U+FFFD, and so is NUL, which PostgreSQL cannot store.
+    """
 
     line: int
     fault: RowFault
@@ -122,7 +126,7 @@ def read_ndjson(lines: Iterable[bytes], election: str) -> Iterator[GoodRow | Bad
             yield GoodRow(number, _parse(_object(content), election))
         except _Bad as error:
             text = content[:MAX_LINE_BYTES].decode("utf-8", "replace")
-            yield BadRow(number, error.fault, str(error), text)
+            yield _bad_row(number, error, text)
 
 
 def read_csv(lines: Iterable[bytes], election: str) -> Iterator[GoodRow | BadRow]:
@@ -131,20 +135,13 @@ def read_csv(lines: Iterable[bytes], election: str) -> Iterator[GoodRow | BadRow
     header = next(texts, "")
     delimiter = ";" if header.count(";") >= header.count(",") else ","
     try:
-        columns = _fields(header, delimiter)
+        columns = _columns(header, delimiter)
     except _Bad as error:
-        yield BadRow(1, error.fault, str(error), header)
-        return
-    if repeated := {column for column in columns if columns.count(column) > 1}:
-        message = f"column {min(repeated)!r} is there more than once, keep one"
-        yield BadRow(1, RowFault.UNREADABLE, message, header)
-        return
-    if missing := [name for name in ("secim", "surum", "zaman") if name not in columns]:
-        message = f"the header lacks {', '.join(missing)}, write the columns of a batch"
-        yield BadRow(1, RowFault.UNREADABLE, message, header)
+        lost = sum(1 for text in texts if text.strip(_NO_FIELD))
+        yield _bad_row(1, _Bad(error.fault, f"{error}; {lost} rows below it are not read"), header)
         return
     for line, text in enumerate(texts, 2):
-        if not text.strip(f"{delimiter} \t"):
+        if not text.strip(_NO_FIELD):
             continue
         try:
             fields = _fields(text, delimiter)
@@ -153,7 +150,22 @@ def read_csv(lines: Iterable[bytes], election: str) -> Iterator[GoodRow | BadRow
                 raise _Bad(RowFault.UNREADABLE, message)
             yield GoodRow(line, _parse(_from_columns(columns, fields), election))
         except _Bad as error:
-            yield BadRow(line, error.fault, str(error), text)
+            yield _bad_row(line, error, text)
+
+
+def _bad_row(line: int, error: _Bad, text: str) -> BadRow:
+    return BadRow(line, error.fault, str(error), text.replace("\0", _UNDECODABLE))
+
+
+def _columns(header: str, delimiter: str) -> list[str]:
+    columns = _fields(header, delimiter)
+    if repeated := {column for column in columns if columns.count(column) > 1}:
+        message = f"column {min(repeated)!r} is there more than once, keep one"
+        raise _Bad(RowFault.UNREADABLE, message)
+    if missing := [name for name in ("secim", "surum", "zaman") if name not in columns]:
+        message = f"the header lacks {', '.join(missing)}, write the columns of a batch"
+        raise _Bad(RowFault.UNREADABLE, message)
+    return columns
 
 
 def _fields(text: str, delimiter: str) -> list[str]:

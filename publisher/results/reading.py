@@ -61,11 +61,23 @@ class ResultReader:
         )
         return self._all(query)
 
-    def corrections(self) -> list[StoredResult]:
-        """Return every later version, in the order in which they were accepted."""
+    def corrections(self) -> list[tuple[StoredResult | None, StoredResult]]:
+        """Return every later version after the one before it, in the order of acceptance.
+
+        The one before is None if it has not arrived.
+        """
         c = t.result.c
-        query = sa.select(t.result).where(c.version > 1, c.seq.is_not(None)).order_by(c.id)
-        return self._all(query)
+        place = [c[name] for name in t.KEY_COLUMNS]
+        places = sa.select(*place).where(c.version > 1, c.seq.is_not(None))
+        query = sa.select(t.result).where(sa.tuple_(*place).in_(places), c.seq.is_not(None))
+        found: list[tuple[StoredResult | None, StoredResult]] = []
+        before: StoredResult | None = None
+        for stored in self._all(query.order_by(*place, c.version)):
+            if stored.result.version > 1:
+                same = before is not None and before.result.key == stored.result.key
+                found.append((before if same else None, stored))
+            before = stored
+        return sorted(found, key=lambda pair: pair[1].id)
 
     def quarantined(self) -> list[SetAsideRow]:
         """Return the rows of the results quarantine, oldest first."""

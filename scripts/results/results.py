@@ -167,7 +167,7 @@ def quarantine(as_json: bool, as_csv: bool, site: Path) -> None:
 def history(secim: str | None, place: str | None, as_json: bool, as_csv: bool, site: Path) -> None:
     """List every result that was changed.
 
-    For each: the old and the new version, and the reason.
+    For each: the new version, its reason, and every number that changed, old and new.
     """
     with open_results(site) as reader:
         rows = [
@@ -177,13 +177,33 @@ def history(secim: str | None, place: str | None, as_json: bool, as_csv: bool, s
                 "version": stored.result.version,
                 "reason": stored.result.reason,
                 "time": times.format_time(stored.result.time),
+                "changed": _changed(before, stored),
                 "sheet": stored.sheet.path,
             }
-            for stored in reader.corrections()
+            for before, stored in reader.corrections()
             if secim in (None, stored.result.key.secim.value)
             and _is_at((stored.result.key.place,), place)
         ]
-    _print(rows, ("secim", "place", "version", "reason", "time", "sheet"), as_json, as_csv)
+    columns = ("secim", "place", "version", "reason", "time", "changed", "sheet")
+    _print(rows, columns, as_json, as_csv)
+
+
+def _changed(before: StoredResult | None, after: StoredResult) -> str:
+    """Return the numbers that differ, for example `gecersiz 5 -> 6`."""
+    if before is None:
+        return "the version before it has not arrived"
+    old, new = _numbers(before), _numbers(after)
+    return ", ".join(
+        f"{name} {'-' if old.get(name) is None else old[name]} -> "
+        f"{'-' if new.get(name) is None else new[name]}"
+        for name in dict.fromkeys((*new, *old))
+        if old.get(name) != new.get(name)
+    )
+
+
+def _numbers(stored: StoredResult) -> dict[str, int | None]:
+    votes = {f"oylar.{option}": number for option, number in stored.result.votes.items()}
+    return stored.result.numbers() | votes
 
 
 @results.command("import")
@@ -207,11 +227,12 @@ def import_(rows: Path, headings: Path, dry_run: bool, as_json: bool, site: Path
     good = [row for row in converted if not isinstance(row, BadRow)]
     bad = [row for row in converted if isinstance(row, BadRow)]
     for row in bad:
-        click.echo(f"{rows.name}: row {row.line}: {row.fault}: {row.message}", err=True)
+        wrong = visible(row.message)
+        click.echo(f"{rows.name}: row {row.line}: {row.fault}: {wrong}", err=True)
     name = f"{rows.stem}-{uuid4().hex[:8]}.ndjson"
     if good and not dry_run:
         fresh = site / RESULTS / f".{name}.part"
-        lines = (f"{json.dumps(row, ensure_ascii=False)}\n" for row in good)
+        lines = (f"{json.dumps(row)}\n" for row in good)
         fresh.write_text("".join(lines), encoding="utf-8")
         fresh.replace(site / RESULTS / name)
     if as_json:
@@ -226,7 +247,7 @@ def import_(rows: Path, headings: Path, dry_run: bool, as_json: bool, site: Path
 def _json_array(file: Path) -> list[dict[str, Any]]:
     try:
         content = json.loads(file.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise console.fault(file.name, "", f"is not JSON ({error})") from None
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
         raise console.fault(file.name, "", "is not a JSON array of objects")

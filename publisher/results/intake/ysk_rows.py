@@ -56,7 +56,7 @@ def convert(
 ) -> Iterator[dict[str, Any] | BadRow]:
     """Yield a batch's row for each box row, or why it cannot be one; lines count from 1."""
     titles = {
-        str(heading["column_NAME"]): str(heading["ad"])
+        str(heading["column_NAME"]): str(heading.get("ad") or "")
         for heading in headings
         if heading.get("sira_NO") and heading.get("column_NAME")
     }
@@ -66,6 +66,9 @@ def convert(
             yield _convert(row, titles, boxes, ballot, found)
         except _BadBox as error:
             yield BadRow(line, error.fault, str(error), str(dict(row)))
+        except (TypeError, ValueError, OverflowError) as error:
+            message = f"a field has no value that YSK's interface gives it ({error})"
+            yield BadRow(line, RowFault.BAD_VALUE, message, str(dict(row)))
 
 
 class _BadBox(ValueError):

@@ -196,10 +196,11 @@ def test_a_bad_csv_row_is_named_and_the_next_one_is_taken() -> None:
     [("secim;secim;surum;zaman", "'secim' is there more than once"), ("a;b", "lacks secim")],
 )
 def test_a_csv_without_a_header_is_one_bad_row(header: str, message: str) -> None:
-    (found,) = csv_rows(header, CSV_ROW)
+    (found,) = csv_rows(header, CSV_ROW, "", CSV_ROW)
 
     assert isinstance(found, BadRow)
     assert message in found.message
+    assert "; 2 rows below it are not read" in found.message
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,7 @@ def test_the_history_lists_corrections(taken_in: ResultsSite, ssps: Ssps) -> Non
         2,
         "itiraz kabul",
     )
+    assert change["changed"] == "oy_kullanan 250 -> 251, gecersiz 5 -> 6"
 
 
 def test_coverage_counts_boxes_with_a_result_and_without(taken_in: ResultsSite, ssps: Ssps) -> None:

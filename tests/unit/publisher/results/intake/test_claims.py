@@ -178,6 +178,16 @@ def test_a_file_of_the_spool_that_the_database_does_not_know_is_taken_in(
     assert site.accepted() == [("1", 1, True)]
 
 
+@pytest.mark.parametrize("name", ["kotu.ndjson", "kotu.csv"])
+def test_a_line_with_nul_is_quarantined_in_each_database(site: ResultsSite, name: str) -> None:
+    header = "secim;surum;zaman\n" if name.endswith("csv") else "{}\n"
+
+    site.take_in(site.deliver(f"{header}mv\0;x", name=name), site.deliver(row(1)))
+
+    assert (2, "unreadable") in site.quarantined()
+    assert site.accepted() == [("1", 1, True)]
+
+
 def test_a_batch_that_is_replaced_while_it_is_read_is_taken_in_too(site: ResultsSite) -> None:
     with site.opened() as (intake, _):
         (first,) = intake.claim([site.deliver(row(1), row(2), name="a.ndjson")])
@@ -195,7 +205,7 @@ def test_a_source_is_found_by_folder_and_path(site: ResultsSite) -> None:
     source = Source(str(site.path / RESULTS), "a.ndjson")
     with site.opened() as (_, context):
         stamp = settled(site, "a.ndjson").stamp
-        context.store.note_left_behind(source, stamp, "batch")
-        context.store.note_left_behind(source, stamp, "other")
+        context.store.note_left_behind([(source, stamp, "batch")])
+        context.store.note_left_behind([(source, stamp, "other")])
 
         assert context.store.left_behind() == [(source, stamp, "other")]

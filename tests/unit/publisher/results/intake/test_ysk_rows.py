@@ -144,3 +144,20 @@ def test_a_time_in_milliseconds_is_read() -> None:
 
     assert isinstance(row, dict)
     assert row["zaman"] == "2023-05-14T15:30:00+00:00"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"il_ID": "otuz dört"},
+        {"secim_TURU": [8]},
+        {"son_ISLEM_TARIHI": 1e300},
+        {"son_ISLEM_TARIHI": float("nan")},
+    ],
+)
+def test_a_field_that_makes_no_sense_spoils_only_its_own_row(change: dict[str, Any]) -> None:
+    spoiled, sound = ysk_rows.convert([ROW | change, ROW], HEADINGS, Boxes(), BALLOT)
+
+    assert isinstance(spoiled, BadRow)
+    assert spoiled.fault is RowFault.BAD_VALUE
+    assert isinstance(sound, dict)
