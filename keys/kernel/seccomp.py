@@ -8,8 +8,10 @@ Landlock covers files, TCP and abstract sockets. What it does not cover is denie
 - changes of a file's mode, owner or times; links and devices; writing all files of the machine to
   the disk (sync);
 - extended attributes by path: Landlock does not cover them. Those of open files can be read;
+- requests to file systems (ioctl), of which some change a file that is open for reading, and
+  leases, which make other processes wait that open the file: Landlock covers neither;
 - IPC that outlives the process, keyrings, mounts;
-- the calls through which kernels are often attacked: bpf, io_uring, userfaultfd, perf.
+- the calls through which kernels are often attacked: bpf, io_uring, userfaultfd, perf, splice.
 
 A denied call fails with EPERM; the process is never killed for it. So a call made by mistake is an
 error with a traceback, not a process that ends without a message.
@@ -31,16 +33,20 @@ from keys.kernel.bpf import instruction
 
 _X32 = 0x40000000
 _CLONE_THREAD = 0x00010000
-# Requests that are denied, and the argument that has the request. ioctl: typing into the operator's
-# terminal (TIOCSTI, TIOCLINUX) and choosing who gets a signal when data arrives (FIOSETOWN,
-# SIOCSPGRP). fcntl: the same choice (F_SETOWN, F_SETSIG, F_SETOWN_EX). prctl: living on after the
-# monitor (PR_SET_PDEATHSIG), core files and other processes that read the memory (PR_SET_DUMPABLE,
-# PR_SET_PTRACER), keeping or passing on capabilities (PR_SET_KEEPCAPS, PR_SET_SECUREBITS,
-# PR_CAP_AMBIENT), adopting processes (PR_SET_CHILD_SUBREAPER).
+# The only requests of ioctl that are allowed: whether a descriptor is a terminal and how wide it is
+# (TCGETS, TIOCGWINSZ), what has arrived (FIONREAD), whether to wait (FIONBIO), whether a program
+# inherits it (FIONCLEX, FIOCLEX). Each file system and device has others. FS_IOC_SETFLAGS needs no
+# descriptor for writing.
+_ALLOWED_IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
+# Requests that are denied, and the argument that has the request. fcntl: choosing who gets a signal
+# when data arrives (F_SETOWN, F_SETSIG, F_SETOWN_EX), leases (F_SETLEASE, F_NOTIFY). prctl: living
+# on after the monitor (PR_SET_PDEATHSIG), core files and other processes that read the memory
+# (PR_SET_DUMPABLE, PR_SET_PTRACER), keeping or passing on capabilities (PR_SET_KEEPCAPS,
+# PR_SET_SECUREBITS, PR_CAP_AMBIENT), adopting processes (PR_SET_CHILD_SUBREAPER), looking like
+# another program (PR_SET_MM), choosing with whom to share a processor (PR_SCHED_CORE).
 _DENIED_REQUESTS = {
-    "ioctl": (1, (0x5412, 0x541C, 0x8901, 0x8902)),
-    "fcntl": (1, (8, 10, 15)),
-    "prctl": (0, (1, 4, 0x59616D61, 8, 28, 47, 36)),
+    "fcntl": (1, (8, 10, 15, 1024, 1026)),
+    "prctl": (0, (1, 4, 0x59616D61, 8, 28, 47, 36, 35, 62)),
 }
 
 # The format of these tables is that of bpf.call_numbers. A process that still has to change its
@@ -83,7 +89,8 @@ msgctl 71 187       keyctl 250 219      add_key 248 217     request_key 249 218
 
 bpf 321 280         perf_event_open 298 241                 userfaultfd 323 282
 io_uring_setup 425 425                  io_uring_enter 426 426
-io_uring_register 427 427               fanotify_init 300 262
+io_uring_register 427 427               io_setup 206 0      fanotify_init 300 262
+splice 275 76       tee 276 77          vmsplice 278 75
 inotify_init 253 -  inotify_init1 294 26                    init_module 175 105
 finit_module 313 273                    delete_module 176 106
 kexec_load 246 104  kexec_file_load 320 294                 reboot 169 142
@@ -145,6 +152,12 @@ def program(
     for call, argument in _FLAGS_OF_SENDING.items() if asked else ():
         fast_open = [instruction(bpf.HAS_BITS, _FAST_OPEN, 0, 1), bpf.deny()]
         code += _check_argument(checked[call], argument, [*fast_open, bpf.allow()])
+    permitted = [
+        step
+        for request in _ALLOWED_IOCTLS
+        for step in (instruction(bpf.EQUAL, request, 0, 1), bpf.allow())
+    ]
+    code += _check_argument(checked["ioctl"], 1, [*permitted, bpf.deny()])
     for call, (argument, requests) in _DENIED_REQUESTS.items():
         refused = [
             step

@@ -152,6 +152,26 @@ def test_modes_of_files_outside_the_tree_cannot_be_changed(site: Path, tree: Pat
     assert secret.stat().st_mode & 0o777 == 0o644
 
 
+@needs_seccomp
+def test_an_open_file_cannot_be_changed_or_kept_from_others(tree: Path) -> None:
+    # Neither needs a descriptor for writing, only the owner of the file.
+    def request(number: int, value: int) -> Callable[[View], object]:
+        return lambda view: fcntl.ioctl(_descriptor(view), number, value.to_bytes(32, "little"))
+
+    def lease(view: View) -> None:
+        fcntl.fcntl(_descriptor(view), fcntl.F_SETLEASE, fcntl.F_WRLCK)
+
+    no_dump = 0x40
+    before = (tree / "BENIOKU.txt").stat()
+    for action in (request(0x40086602, no_dump), request(0x401C5820, 0x80), lease):
+        assert in_sandbox(tree, action) == "EPERM"
+    assert (tree / "BENIOKU.txt").stat().st_ctime_ns == before.st_ctime_ns
+
+
+def _descriptor(view: View) -> int:
+    return view.open_file(b"BENIOKU.txt").descriptor  # type: ignore[union-attr]
+
+
 @needs_landlock
 def test_landlock_alone_prevents_tcp_connections(tree: Path) -> None:
     if THIS_KERNEL.landlock < 4:

@@ -74,6 +74,8 @@ def interpreted(program: bytes, call: bytes) -> int:
         ("x86_64", "setpriority", 141),
         ("x86_64", "sched_setaffinity", 203),
         ("aarch64", "ioprio_set", 30),
+        ("x86_64", "splice", 275),
+        ("aarch64", "vmsplice", 75),
     ],
 )
 def test_a_call_is_denied_at_every_stage(machine: str, call: str, number: int) -> None:
@@ -112,7 +114,9 @@ def test_the_calls_that_set_up_the_sandbox_are_denied_after_the_login() -> None:
 def test_nothing_that_protects_the_process_can_be_switched_off(stage: Stage) -> None:
     prctl, set_name, get_dumpable = 157, 15, 3
     death_signal, dumpable, ptracer, keep_capabilities, ambient = 1, 4, 0x59616D61, 8, 47
-    for option in (death_signal, dumpable, ptracer, keep_capabilities, ambient):
+    memory_map, core_scheduling = 35, 62
+    for option in (death_signal, dumpable, ptracer, keep_capabilities, ambient, memory_map,
+                   core_scheduling):  # fmt: skip
         assert answer(stage, "x86_64", prctl, option) == EPERM
         assert answer(stage, "aarch64", 167, option) == EPERM
         assert answer(stage, "x86_64", prctl, option | 1 << 32) == EPERM
@@ -168,6 +172,19 @@ def test_terminals_may_be_queried_but_not_typed_into() -> None:
     assert answer(SERVING, "x86_64", ioctl, 0, tiocsti | 1 << 32) == EPERM
 
 
+@pytest.mark.parametrize("stage", [BEFORE_LOGIN, SERVING, RESPONDER])
+def test_no_request_to_a_file_system_and_no_lease_is_allowed(stage: Stage) -> None:
+    ioctl, fcntl, fionbio = {"x86_64": 16, "aarch64": 29}, {"x86_64": 72, "aarch64": 25}, 0x5421
+    set_flags, set_attributes, deduplicate, verity = 0x40086602, 0x401C5820, 0xC0189436, 0x40806685
+    set_lease, notify = 1024, 1026
+    for machine in AUDIT:
+        for request in (set_flags, set_attributes, deduplicate, verity, 0, fionbio + 1):
+            assert answer(stage, machine, ioctl[machine], 3, request) == EPERM
+        assert answer(stage, machine, ioctl[machine], 3, fionbio) == ALLOW
+        for request in (set_lease, notify):
+            assert answer(stage, machine, fcntl[machine], 3, request) == EPERM
+
+
 def test_no_other_process_can_be_signalled_when_data_arrives() -> None:
     fcntl, ioctl, getfl, setfl, setown, setsig, setown_ex = 72, 16, 3, 4, 8, 10, 15
     fiosetown, siocspgrp = 0x8901, 0x8902
@@ -209,7 +226,7 @@ def test_the_numbers_are_those_of_the_kernel_headers(machine: str, header: Path)
     shared = calls.NEVER + calls.SETUP + calls.WITH_ARGUMENTS
     words = (shared + seccomp._SESSION).split()
     table = dict(zip(words[::3], words[1 + column :: 3], strict=True))
-    assert len(table) == 168
+    assert len(table) == 172
     for name, number in table.items():
         # Old headers lack the newest calls; from 424 on the numbers are the same everywhere.
         if name in known or int(number if number != "-" else 0) < 424:
