@@ -48,6 +48,7 @@ A site is the folder that `--site DIR` or SSPS_SITE names. It holds:
     state/rotation.json               a rotation of all parties' credentials that is under way
     state/signer.sock                 where the daemons reach the process that signs the ledgers
     state/cosigned/<party>/           checkpoints that the party's witness has cosigned, and its key
+    state/signed/<ledger>             the newest checkpoint of a ledger, outside its folder
     state/*.lock                      locks between commands and daemons
 
 Several hosts can run the daemons of one site, on a file system that they share. Each host then has
@@ -136,6 +137,7 @@ STAFF_SESSIONS = STATE / "staff-sessions.sqlite"
 ROTATION_JOURNAL = STATE / "rotation.json"
 SIGNER_SOCKET = STATE / "signer.sock"
 COSIGNED = STATE / "cosigned"
+SIGNED = STATE / "signed"
 
 REHEARSAL_TOML = "rehearsal.toml"
 SCANNED_CSV = "scanned.csv"

@@ -45,12 +45,16 @@ def exchange(one: Path, other: Path) -> None:
 
 
 def replace_unsynced(path: Path, content: bytes, mode: int = PRIVATE) -> None:
-    """Replace a file atomically, without a sync: the caller syncs the file system later."""
+    """Replace a file atomically, without a sync: the caller syncs the file system later.
+
+    If root writes it, the owner of the folder owns the file.
+    """
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, mode)
+            _give_to_owner(descriptor, path.parent)
             file.write(content)
         fresh.replace(path)
     except BaseException:
@@ -69,9 +73,7 @@ def replace(path: Path, content: bytes, mode: int = PRIVATE) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, mode)
-            if os.geteuid() == 0:
-                owner = path.parent.stat()
-                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+            _give_to_owner(descriptor, path.parent)
             file.write(content)
             file.flush()
             os.fsync(descriptor)
@@ -80,6 +82,12 @@ def replace(path: Path, content: bytes, mode: int = PRIVATE) -> None:
         fresh.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def _give_to_owner(descriptor: int, folder: Path) -> None:
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def remove_unfinished(folder: Path) -> None:

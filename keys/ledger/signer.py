@@ -37,6 +37,7 @@ from keys.ledger.merkle import MerkleTree
 from keys.ledger.note import Checkpoint
 from keys.ledger.record import seq_of
 from keys.ledger.segments import CHECKPOINT, CHECKPOINTS, HASH_SIZE, HASHES, Segment
+from keys.ledger.signed_copies import SignedCopy
 from keys.ledger.tiles import HashReader, HashWriter
 from keys.ledger.writer import Clock, utc_now
 
@@ -65,9 +66,11 @@ class Signer:
         former: Iterable[Ed25519PublicKey] = (),
         token: Callable[[], str] = lambda: secrets.token_hex(8),
         wait: bool = True,
+        copy: Path | None = None,
     ) -> None:
         """Open the ledger in `folder`; its checkpoints may be signed by `key` or by `former` keys.
 
+        `copy` is the file that gets each checkpoint too (keys/ledger/signed_copies).
         Raises LedgerMismatch if the ledger does not match its newest checkpoint, and without `wait`
         BlockingIOError if another signer works on it.
         """
@@ -77,12 +80,17 @@ class Signer:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         self._history = os.open(folder / CHECKPOINTS, flags, 0o600)
+        self._copy: SignedCopy | None = None
+        self._copied: Checkpoint | None = None
+        known = [key.public_key(), *former]
         try:
             fcntl.flock(self._history, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            self._newest = self._open_newest([key.public_key(), *former])
+            self._newest = self._open_newest(known)
             self._origin = self._newest.origin if self._newest else f"ssps/{folder.name}/{token()}"
             self._in_history = self._open_last_in_history()
             self._tree_files = self._resume()
+            if copy is not None:
+                self._copy = SignedCopy(copy, folder, known)
         except BaseException:
             self.close()
             raise
@@ -100,6 +108,9 @@ class Signer:
             files.replace(self._folder / CHECKPOINT, note.sign_checkpoint(fresh, self._key))
             self._newest = fresh
         self._append_to_history(last)
+        if self._copy is not None and self._newest is not self._copied:
+            self._copy.keep(segments.read_checkpoint(self._folder) or b"")
+            self._copied = self._newest
         return self._newest if self._newest is not before else None
 
     @property

@@ -1,17 +1,19 @@
 """Checks that a site's ledgers still have the records that anchors name (keys/ledger/anchors).
 
-The anchors are in the newest anchor or start record of each ledger, in the newest segment of the
-site's change feeds, and among the checkpoints that the parties' witnesses have cosigned (keys/
-ledger/cosigned). A loss that `ssps recover` has accepted does not count. If a whole site was
-restored from one backup, its anchors are as old as its ledgers. Then a witness shows what is
-missing as soon as it connects again, and so does the `akis` folder of any party's mirror, with
-`ssps audit verify --checkpoint AKIS`.
+The anchors are in the newest anchor or start record of each ledger, in state/signed (keys/ledger/
+signed_copies), in the newest segment of the site's change feeds, and among the checkpoints that the
+parties' witnesses have cosigned (keys/ledger/cosigned). A loss that `ssps recover` has accepted
+does not count. If a whole site was restored from one backup, its anchors are as old as its ledgers.
+Then a witness shows what is missing as soon as it connects again, and so does the `akis` folder of
+any party's mirror, with `ssps audit verify --checkpoint AKIS`.
 """
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from config import layout
 from config.site import (
@@ -24,7 +26,7 @@ from config.site import (
     ledger_names,
 )
 from keys.feed_segment import parse_segment
-from keys.ledger import anchors, cosigned, note, segments, unconfirmed
+from keys.ledger import anchors, cosigned, note, segments, signed_copies, unconfirmed
 from keys.ledger.anchors import START, Anchor, Behind
 from keys.ledger.record import parse_record
 from keys.ledger.unconfirmed import UNCONFIRMED, Unconfirmed
@@ -43,15 +45,15 @@ def ledgers_behind(site: Path) -> list[Behind]:
     for name in ledger_names(ledgers):
         if (ledgers / name).exists():
             known += anchors.last_in(ledgers / name)
-    return _behind(site, [*known, *_in_feeds(site), *_cosigned(site)])
+    return _behind(site, [*known, *_signed_copies(site), *_in_feeds(site), *_cosigned(site)])
 
 
-def behind_witnesses(site: Path) -> list[Behind]:
-    """Return the ledgers that do not have what a witness has cosigned, except for accepted losses.
+def behind_kept_checkpoints(site: Path) -> list[Behind]:
+    """Return the ledgers that do not have what is in state/signed or a witness has cosigned.
 
-    This is quick, because it looks at nothing else.
+    This is quick, because it looks at nothing else. Accepted losses are left out.
     """
-    return _behind(site, _cosigned(site))
+    return _behind(site, [*_signed_copies(site), *_cosigned(site)])
 
 
 def _behind(site: Path, known: Iterable[Anchor]) -> list[Behind]:
@@ -66,8 +68,16 @@ def _behind(site: Path, known: Iterable[Anchor]) -> list[Behind]:
     return found
 
 
+def _public_keys(site: Path) -> list[Ed25519PublicKey]:
+    return site_keys.public_signing_keys(site)
+
+
+def _signed_copies(site: Path) -> Iterator[Anchor]:
+    return (anchor for _, _, anchor in signed_copies.read_all(site, _public_keys(site)))
+
+
 def _cosigned(site: Path) -> Iterator[Anchor]:
-    keys = site_keys.public_signing_keys(site)
+    keys = _public_keys(site)
     return (kept.anchor for kept in cosigned.read_all(site / COSIGNED, keys))
 
 
@@ -106,7 +116,7 @@ def unconfirmed_since(site: Path, since: datetime) -> Iterator[Unconfirmed]:
 
 def _in_feeds(site: Path) -> Iterator[Anchor]:
     """Yield the signed checkpoints in the newest segment of each of the site's feeds."""
-    keys = site_keys.public_signing_keys(site)
+    keys = _public_keys(site)
     for feed in sorted((site / FEED / Path(layout.NEWEST_SEGMENT).parent).glob("*")):
         numbered = [p for p in feed.glob("*.csv") if len(p.stem) == _SEGMENT_DIGITS]
         if not numbered:

@@ -48,6 +48,7 @@ from config.site import (
     REHEARSALS,
     RESULTS,
     SERVER_STATE,
+    SIGNED,
     SITE_TOML,
     SNAPSHOTS,
     STAFF_CACHE,
@@ -65,7 +66,7 @@ LEFT_OUT = (STORE, TREES, FEED, SNAPSHOTS, QUARANTINE, INTAKE, RESULTS)
 _OF_OTHERS = (*LEFT_OUT, REHEARSALS, CLIENTS)
 _OF_PROCESSES = {
     SERVER_STATE, LIVE_SESSIONS, WEB_SESSIONS, PUBLISHER_STATE, PORTAL_STATE, STAFF_STATE,
-    STAFF_CACHE, HOSTS,
+    STAFF_CACHE, HOSTS, SIGNED,
 }  # fmt: skip
 _SQLITE = ".sqlite"
 _UNWANTED = (".lock", ".sock", ".new", "-wal", "-shm", "-journal", ".before")

@@ -16,7 +16,15 @@ from config import times
 from config.fault import Faults
 from config.site import COSIGNED, FEED, OPERATIONS
 from keys.feed_segment import parse_segment
-from keys.ledger import anchors, cosignature, cosigned, note, segments, unconfirmed
+from keys.ledger import (
+    anchors,
+    cosignature,
+    cosigned,
+    note,
+    segments,
+    signed_copies,
+    unconfirmed,
+)
 from keys.ledger.anchors import Accepted, Anchor
 from keys.ledger.cosigned import CosignedCheckpoint
 from keys.ledger.note import Checkpoint
@@ -74,9 +82,9 @@ def verify(
     were moved to another disk, name that folder too. The first bad record is named. The exit code
     is 1 if anything is wrong.
 
-    Each ledger is also compared with the checkpoints of it in the other ledgers, in the site's
-    change feed, and in those that the parties' witnesses have cosigned. This finds a ledger that
-    was shortened together with its own checkpoint.
+    Each ledger is also compared with the checkpoints of it in the other ledgers, in state/signed,
+    in the site's change feed, and in those that the parties' witnesses have cosigned. This finds a
+    ledger that was shortened together with its own checkpoint.
 
     Results are verified as well, if `snapshots` is beside the folder of the ledgers: signatures and
     chain of all snapshots, each row of the newest one against its record, and each record against
@@ -129,8 +137,8 @@ def verify_all(
 ) -> list[VerificationResult]:
     """Verify ledgers, each against older checkpoints and against what the other ledgers say of it.
 
-    With `site`, whose ledgers they are, its change feed is asked too, and the checkpoints that the
-    parties' witnesses have cosigned.
+    With `site`, whose ledgers they are, its change feed is asked too, and the checkpoints in
+    state/signed and those that the parties' witnesses have cosigned.
     """
     witnessed: list[CosignedCheckpoint] = []
     ledgers = find_ledgers(sources.ledgers)
@@ -142,6 +150,7 @@ def verify_all(
         # not match them.
         witnessed = list(cosigned.read_all(site / COSIGNED, sources.keys))
         seen = [(each.source, each.message) for each in witnessed]
+        seen += [(source, found) for source, found, _ in signed_copies.read_all(site, sources.keys)]
         older = list(_without_copies([*older, *_read_site_feed(site, names), *seen]))
     all_folders = [ledger.folder for ledger in ledgers]
     losses = _read_accepted(all_folders)

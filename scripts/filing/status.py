@@ -246,7 +246,7 @@ def _ledger_warnings(site: Path) -> Iterator[str]:
     for name, seconds in freshness.not_signed(site, now):
         hangs = "the process that signs it does not, see the log"
         yield f"{LEDGERS / name}: records have not been signed for {seconds:,.0f} s: {hangs}"
-    for lack in freshness.behind_witnesses(site):
+    for lack in freshness.behind_kept_checkpoints(site):
         advice = "it was rolled back, see docs/operate.md"
         yield f"{LEDGERS / lack.anchor.ledger}: {lack}: {advice}"
     for found in freshness.unconfirmed_since(site, now - _UNCONFIRMED_NOTICE):

@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from config.fault import Fault, Faults
-from config.site import LEDGERS, OPERATIONS, SIGNING_KEYS
+from config.site import LEDGERS, OPERATIONS, SIGNED, SIGNING_KEYS
 from keys.ledger import unconfirmed
 from keys.ledger.signer import LedgerMismatch, Signer
 from keys.ledger.unconfirmed import Unconfirmed
@@ -37,7 +37,8 @@ def open_signer(site: Path, ledger: str, *, wait: bool = True) -> Signer:
     on_record = KeyFilesOnRecord(site)
     former = site_keys.public_signing_keys(site, on_record)
     key = site_keys.signing_key(site, on_record)
-    return Signer(site / LEDGERS / ledger, key, former=former, wait=wait)
+    copy = site / SIGNED / ledger
+    return Signer(site / LEDGERS / ledger, key, former=former, wait=wait, copy=copy)
 
 
 def mark_unconfirmed(

@@ -5,13 +5,14 @@ After a restore from a backup the ledgers lack the newest records, and no daemon
 What it accepts is still named by `ssps audit verify`.
 """
 
+from functools import partial
 from pathlib import Path
 
 import click
 
 from config.event import Value
 from config.site import LEDGERS, ledger_names
-from keys.ledger import anchors
+from keys.ledger import anchors, signed_copies
 from keys.ledger.anchors import Behind
 from keys.operations import freshness, server_state
 from scripts.shared import change, console
@@ -62,4 +63,6 @@ class _Recovery(Change[list[Behind]]):
             anchors.ACCEPTED: anchors.acceptance_lines(old),
             anchors.CHECKPOINTS: lines,
         }
-        return Plan([], preview, lambda: lines, lambda: None, detail)
+        lost = {each.anchor.ledger for each in old}
+        forget = partial(signed_copies.forget, self._site, lost)
+        return Plan([], preview, lambda: lines, forget, detail)

@@ -28,7 +28,7 @@ def test_the_names_in_a_site_are_fixed() -> None:
         "keys/users", "keys/tls", "state/portal.json", "state/portal-sessions.sqlite",
         "state/announcements.json", "state/expected-pace.json",
         "state/sessions.json", "state/web-sessions.json", "state/ended-sessions.json",
-        "state/verified.json", "state/staff-cache", "state/cosigned",
+        "state/verified.json", "state/staff-cache", "state/cosigned", "state/signed",
         "keys/operators.toml", "clients/staff.json",
         "state/staff.json", "state/staff-sessions.sqlite",
         "state/requests", "state/request-sessions.sqlite", "state/hosts",
