@@ -1,8 +1,8 @@
 """Writes BENIOKU.txt, which tells a party what its tree is, on what terms, and how to verify it.
 
-The text is Turkish in UTF-8. Its commands that verify are COMMANDS and TOOL_COMMANDS, and a test
-runs them exactly as they are printed. They work in the folder of the mirror, with the file
-`allowed_signers` in it, which the party got with its kit and on its letter.
+The text is Turkish in UTF-8. Its commands that verify are COMMANDS, TOOL_COMMANDS and AGE_COMMAND,
+and a test runs them exactly as they are printed. They work in the folder of the mirror, with the
+file `allowed_signers` in it, which the party got with its kit and on its letter.
 """
 
 from contextlib import suppress
@@ -17,21 +17,32 @@ from config.site import HOST_KEYS
 from keys.operations import site_keys
 from keys.server_keys import host, sshsig
 
-COMMANDS = (
+_VERIFY = (
     f"ssh-keygen -Y verify -f {sshsig.ALLOWED_SIGNERS} -I {sshsig.PRINCIPAL} -n {sshsig.NAMESPACE}"
-    " -s {election}/SHA256SUMS.sig < {election}/SHA256SUMS",
+)
+COMMANDS = (
+    f"{_VERIFY} -s {{election}}/SHA256SUMS.sig < {{election}}/SHA256SUMS",
     "(cd {election} && sha256sum -c --quiet SHA256SUMS)",
     "find {election} -mindepth 2 -name SHA256SUMS -execdir sha256sum -c --quiet {{}} +",
     # For each SHA256SUMS: its label names this election and folder and these sums, and is signed.
     "find {election} -name SHA256SUMS ! -path '*/sonuclar/*' -exec sh -c 'd=$(dirname \"$0\") && "
-    'grep -qx "yer: $d" "$0.kunye" && '
+    'grep -qxF "yer: $d" "$0.kunye" && '
     '(cd "$d" && tail -n 1 SHA256SUMS.kunye | sha256sum -c --quiet) && '
-    f"ssh-keygen -Y verify -f {sshsig.ALLOWED_SIGNERS} -I {sshsig.PRINCIPAL} -n {sshsig.NAMESPACE}"
-    ' -s "$0.kunye.sig" < "$0.kunye" > /dev/null || echo "$0"\' {{}} \\;',
+    f'{_VERIFY} -s "$0.kunye.sig" < "$0.kunye" > /dev/null'
+    ' || echo "$0"\' {{}} \\;',
 )
+# The sums have no label. Other signed sums could be in their place, but they do not name mirror.py,
+# so its own signature is verified too.
 TOOL_COMMANDS = (
     COMMANDS[0].format(election=layout.TOOLS),
     COMMANDS[1].format(election=layout.TOOLS),
+    f"{_VERIFY} -s {layout.TOOLS}/{layout.MIRROR}.sig < {layout.TOOLS}/{layout.MIRROR}",
+)
+# The newest segment is signed, of this election, and was closed in the last ten minutes.
+AGE_COMMAND = (
+    f'(n=akis/$(cat akis/son.txt) && {_VERIFY} -s "$n.sig" < "$n" && '
+    "grep -qx '# secim: {election}' \"$n\" && t=$(sed -n 's/^# kapanis: //p' \"$n\") && "
+    '[ "$t" \\> "$(date -u -d \'-10 min\' +%FT%TZ)" ] && echo "$t")'
 )
 _TEXT = """\
 SANDIK SONUÇLARI PAYLAŞIM SİSTEMİ
@@ -110,9 +121,13 @@ DOĞRULAMA
   4. Her listenin künyesi (SHA256SUMS.kunye: seçim, dizin, saat, sıra no). Başka yerden ya da
   künyesiz bir listenin yolunu yazar. Başarılı olursa hiçbir şey yazmaz:
      {commands[3]}
-  5. araclar/ dizini; ilk komut 1. adımdaki gibi, ikincisi hiçbir şey yazmaz:
+  5. araclar/ dizini; ilk ve son komut 1. adımdaki gibi, ikincisi hiçbir şey yazmaz:
      {tools[0]}
      {tools[1]}
+     {tools[2]}
+  6. Kopyanın yaşı, yayın sürerken. Son on dakikada imzalanan listenin saatini (UTC) yazar.
+  Yazmazsa kopya ya da sunucu eski bir durumu gösteriyor:
+     {age}
   Toplamlar yaklaşık dakikada bir yenilenir; kopya alınırken yenilendiyse bir kez daha
   eşitleyin. Eksik dosya, eşleşmeyen toplam ya da geçersiz imza olursa kurula bildirin.
 
@@ -175,6 +190,7 @@ def text(settings: Settings, party: Party) -> str:
         at_once=parallel.within(settings.sftp.max_sessions_per_party),
         commands=commands(election.id),
         tools=TOOL_COMMANDS,
+        age=AGE_COMMAND.format(election=election.id),
         results=_RESULTS.format(election=election.id) if settings.results.in_trees else "",
     )
 

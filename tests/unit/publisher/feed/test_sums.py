@@ -214,7 +214,8 @@ def test_the_commands_in_benioku_verify_a_mirror_as_printed(
 
     printed = [line.strip() for line in steps.splitlines() if re.match(" {5}[^ ]", line)]
     commands = printed[:3]
-    assert printed == [*readme.commands(ELECTION), *readme.TOOL_COMMANDS]
+    age = readme.AGE_COMMAND.format(election=ELECTION)
+    assert printed == [*readme.commands(ELECTION), *readme.TOOL_COMMANDS, age]
     assert [verified(mirror, command) for command in commands] == [True, True, True]
 
     page = mirror / ELECTION / "35-izmir-2/konak-1/sandik-7/cb-sandik-sonuc-s1.jpg"
@@ -258,6 +259,30 @@ def test_the_command_in_benioku_names_sums_of_another_folder_or_time_or_without_
     put(konak / "SHA256SUMS.kunye", text.replace("34-istanbul-1/kadikoy-2", "35-izmir-2/konak-1"))
     (istanbul / "SHA256SUMS.kunye").unlink()
     assert len(wrong()) == 2
+
+
+def test_the_command_in_benioku_accepts_a_feed_only_of_this_election_and_of_the_last_minutes(
+    settings: Settings,
+) -> None:
+    PageFiler(settings).file(KONAK, "konak")
+    run_feed(settings, 0)
+    mirror = settings.site / "mirror"
+    shutil.copytree(tree(settings, "parti-a"), mirror)
+    (mirror / "allowed_signers").write_text(sshsig.allowed_signers(KEY.public_key()))
+    segment = mirror / "akis" / (mirror / "akis/son.txt").read_text().strip()
+    closed = datetime.now(UTC)
+
+    def accepted(signed: bytes) -> bool:
+        put(segment, signed)
+        put(Path(f"{segment}.sig"), sshsig.sign(KEY, signed))
+        return verified(mirror, readme.AGE_COMMAND.format(election=ELECTION))
+
+    old = segment.read_bytes()
+    fresh = re.sub(rb"# kapanis: .*", f"# kapanis: {closed:%Y-%m-%dT%H:%M:%SZ}".encode(), old)
+    assert [accepted(old), accepted(fresh)] == [False, True]
+    assert not accepted(fresh.replace(b"# secim: ", b"# secim: x"))
+    put(Path(f"{segment}.sig"), sshsig.sign(KEY, b"another segment"))
+    assert not verified(mirror, readme.AGE_COMMAND.format(election=ELECTION))
 
 
 def put(path: Path, content: bytes | str) -> None:

@@ -1,5 +1,6 @@
 """What `araclar/` shows in every tree, and that it follows the site's keys."""
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,6 +96,31 @@ def test_openssh_and_the_commands_of_the_readme_verify_the_tools(
             cwd=tree, input=(shown(settings) / name).read_bytes(), capture_output=True, check=False,
         )  # fmt: skip
         assert proved.stdout.startswith(b'Good "ssps" signature for ysk'), proved
+
+
+def test_other_signed_sums_in_the_place_of_those_of_the_tools_do_not_prove_another_program(
+    settings: Settings, tmp_path: Path
+) -> None:
+    with open_feed(settings) as feed:
+        feed.begin()
+        feed.tick(0)
+    copy = tmp_path / "copy"
+    shutil.copytree(shown(settings).parent, copy)
+    (copy / "allowed_signers").write_text(sshsig.site_allowed_signers(settings.site))
+    [board] = [path.parent for path in copy.glob("*/*/*/SHA256SUMS")]
+    for name in ("SHA256SUMS", "SHA256SUMS.sig", "mirror.py"):
+        (copy / "araclar" / name).unlink()
+    for path in board.iterdir():
+        copied = shutil.copytree if path.is_dir() else shutil.copy2
+        copied(path, copy / "araclar" / path.name)
+    (copy / "araclar/mirror.py").write_text("print('another program')")
+
+    passed = [
+        subprocess.run(["bash", "-c", command], cwd=copy, capture_output=True, check=False)
+        for command in readme.TOOL_COMMANDS
+    ]
+
+    assert [done.returncode == 0 for done in passed] == [True, True, False]
 
 
 def test_the_server_of_known_hosts_is_the_public_address(settings: Settings) -> None:
