@@ -35,6 +35,7 @@ import structlog
 from config.party import Address
 from keys.credentials.ratelimit import BandwidthLimits, OpenRates
 from keys.kernel import process
+from keys.kernel.memory_groups import MemoryGroups
 from sftpd.ipc.messages import (
     MAX_DATAGRAM,
     MEMORY_FILE,
@@ -133,6 +134,7 @@ class Children:
         charge_login_cpu: Callable[[Address, float], object] = lambda *_: None,
         on_failure: Callable[[Address, Address | None, OSError], object] = lambda *_: None,
         cpu: CpuShares | None = None,
+        memory_groups: MemoryGroups | None = None,
     ) -> None:
         self._loop = loop
         self._monitor = monitor
@@ -153,6 +155,7 @@ class Children:
         loop.after_events = self._end_turn
         self._nice = os.getpriority(os.PRIO_PROCESS, 0)
         self._cpu_shares = CpuShares() if cpu is None else cpu
+        self._memory_groups = memory_groups
 
     def __len__(self) -> int:
         return len(self._children) + len(self._starting)
@@ -367,7 +370,18 @@ class Children:
         child.busy_until = self._loop.time() + cpu_shares.REMEMBERED
         self._charge_login_cpu(child.state.address, child.cpu_seconds)
         child.memory_at_login = memory.anonymous_bytes(child.pid, child.memory_file)
+        self._put_into_memory_group(child)
         self._update_cpu_shares()
+
+    def _put_into_memory_group(self, child: Child) -> None:
+        """Let the kernel limit the memory of the party's sessions, if it has groups for that."""
+        party = child.state.party
+        if self._memory_groups is None or party is None:
+            return
+        try:
+            self._memory_groups.put(party, child.pid)
+        except OSError as error:
+            _log.error("memory-group-failed", party=party, cause=str(error))
 
     def _answer(self, child: Child, messages: list[Message]) -> bytes:
         state = child.state
@@ -391,7 +405,8 @@ class Children:
         """End the largest session of each party whose sessions take more than `limit` bytes.
 
         Only what they took since their logins counts. Call it now and then: the kernel limits each
-        session by itself (sftpd/sandbox).
+        session by itself (sftpd/sandbox), and the party's sessions together only where the server
+        has cgroups for them (keys/kernel/memory_groups).
         """
         used: defaultdict[str, list[tuple[int, Child]]] = defaultdict(list)
         for child in self:

@@ -1,8 +1,10 @@
 """Limits on what a party may use after its logins: time without requests, opens, memory."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import memory_cgroup
 from wire.attacker import (
     OK,
     OPEN,
@@ -16,6 +18,8 @@ from wire.attacker import (
     string,
 )
 from wire.server import TWO_PARTIES, StartServer, setting, until
+
+cgroup = memory_cgroup.cgroup
 
 
 def test_a_session_that_requests_nothing_is_ended_in_spite_of_keepalives(
@@ -71,23 +75,25 @@ def test_the_kernel_limits_the_memory_of_a_session_after_its_login(serve: StartS
     assert_still_serves(server)
 
 
+# No request is known that takes much memory, so this one has a fault.
+LEAKING = (
+    "from sftpd.sandbox import sandbox\n"
+    "from sftpd.sftp.session import Session\n"
+    "sandbox.SESSION_MEMORY = 1 << 30\n"
+    "opendir, held = Session._opendir, []\n"
+    "def leaking(self, *arguments):\n"
+    "    held.append(bytes(80 << 20).replace(b'', b''))\n"
+    "    held.append(bytearray(b'x') * (80 << 20))\n"
+    "    return opendir(self, *arguments)\n"
+    "Session._opendir = leaking\n"
+    "from sftpd.sftp import session\n"
+    "from sftpd.sftp.protocol import Request\n"
+    "session._VERBS[Request.OPENDIR] = session._Verb('opendir', 's', session._reads, leaking)\n"
+)
+
+
 def test_a_session_that_takes_too_much_memory_is_ended(serve: StartServer) -> None:
-    # No request is known that takes much memory, so this one has a fault.
-    patch = (
-        "from sftpd.sandbox import sandbox\n"
-        "from sftpd.sftp.session import Session\n"
-        "sandbox.SESSION_MEMORY = 1 << 30\n"
-        "opendir, held = Session._opendir, []\n"
-        "def leaking(self, *arguments):\n"
-        "    held.append(bytes(80 << 20).replace(b'', b''))\n"
-        "    held.append(bytearray(b'x') * (80 << 20))\n"
-        "    return opendir(self, *arguments)\n"
-        "Session._opendir = leaking\n"
-        "from sftpd.sftp import session\n"
-        "from sftpd.sftp.protocol import Request\n"
-        "session._VERBS[Request.OPENDIR] = session._Verb('opendir', 's', session._reads, leaking)\n"
-    )
-    server = serve(TWO_PARTIES, before=setting("memory_mb_per_party = 64"), patch=patch)
+    server = serve(TWO_PARTIES, before=setting("memory_mb_per_party = 64"), patch=LEAKING)
     with (
         logged_in(server) as mine,
         logged_in(server) as second,
@@ -102,6 +108,35 @@ def test_a_session_that_takes_too_much_memory_is_ended(serve: StartServer) -> No
             sftp.close(sftp.open(b"BENIOKU.txt"))
     assert "too-much-memory" in server.log.read_text()
     assert_record_complete(server)
+
+
+def test_the_kernel_limits_the_memory_of_a_party_where_the_server_has_cgroups(
+    cgroup: Path, serve: StartServer
+) -> None:
+    patch = (
+        "import os\n"
+        "from sftpd.monitor.children import Children\n"
+        "Children.enforce_memory_limit = lambda *_: None\n"
+        f"open('{cgroup}/cgroup.procs', 'w').write(str(os.getpid()))\n"
+        "os.environ['SSPS_CGROUP'] = 'delegated'\n"
+    )
+    server = serve(TWO_PARTIES, before=setting("memory_mb_per_party = 64"), patch=LEAKING + patch)
+    with (
+        logged_in(server) as mine,
+        logged_in(server) as second,
+        logged_in(server, "parti-b", "127.0.0.2") as theirs,
+    ):
+        leaking, modest, other = map(
+            RawSftp.on_channel, (each.open_session() for each in (mine, second, theirs))
+        )
+        with suppress(EOFError, AssertionError, OSError):
+            leaking.status(OPENDIR, string(b"/"))
+        until(lambda: "child-died" in server.log.read_text())
+        for sftp in (modest, other):
+            sftp.close(sftp.open(b"BENIOKU.txt"))
+    assert {path.name for path in cgroup.glob("party-*")} == {"party-parti-a", "party-parti-b"}
+    server.stop()
+    until(lambda: not list(cgroup.glob("party-*")))
 
 
 def test_the_kernel_ends_a_session_before_the_server_if_memory_runs_out(

@@ -11,8 +11,9 @@ from config.fault import Faults
 from scripts.site import system
 
 EXPOSURE = 2.0  # of ten, as systemd computes it: 2.0 is "OK", 9.6 is "UNSAFE"
-# The capability with which the server gives its sessions an empty root directory counts 0.1.
-EXPOSURE_OF = {"ssps-serve.service": 2.1}
+# The capability with which the server gives its sessions an empty root directory counts 0.1. The
+# control groups in which it limits the memory of each party count 0.2.
+EXPOSURE_OF = {"ssps-serve.service": 2.3}
 
 
 @pytest.fixture
@@ -77,6 +78,13 @@ def test_the_kernel_ends_a_session_and_not_the_server_when_memory_runs_out(writt
     lines = (written / "ssps-serve.service").read_text().splitlines()
 
     assert {"OOMPolicy=continue", "MemoryMax=80%", "OOMScoreAdjust=-500"} <= set(lines)
+
+
+def test_the_server_may_limit_the_memory_of_each_party_by_cgroups(written: Path) -> None:
+    lines = (written / "ssps-serve.service").read_text().splitlines()
+
+    assert {"Delegate=memory", "Environment=SSPS_CGROUP=delegated"} <= set(lines)
+    assert [line for line in lines if line.startswith("ProtectControlGroups=")][-1].endswith("=no")
 
 
 def test_a_site_without_portal_and_staff_site_has_no_units_for_them(
