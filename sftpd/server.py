@@ -40,6 +40,8 @@ from config.settings import Settings
 from config.site import LEDGERS, TRANSFER, ledger_name
 from keys.credentials.penalties import ConnectionRates, LoginCpu, Penalties
 from keys.credentials.ratelimit import BandwidthLimits
+from keys.kernel import memory_groups
+from keys.kernel.memory_groups import MemoryGroups
 from keys.ledger import writer
 from keys.ledger.anchors import AnchorWriter
 from keys.ledger.writer import Ledger
@@ -138,6 +140,9 @@ def serve(
             loop, lambda address: trees_for(revalidator.settings, address), forker_command
         )
         judge = Judge(loop, lambda: sandbox.restrict_responder(policy))
+        groups = _find_memory_groups()
+        if groups is not None:
+            processes.callback(groups.remove)
         processes.callback(forker.stop)
         processes.callback(judge.stop)
         forker.start_process()  # it takes the longest
@@ -150,7 +155,7 @@ def serve(
             settings,
             ledger,
             live,
-            Parts(loop, forker, judge, revalidator, rings),
+            Parts(loop, forker, judge, revalidator, rings, groups),
             kernel=kernel,
             clock=clock,
             grace=grace,
@@ -178,13 +183,14 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the server works with: its loop, its processes, and the rings."""
+    """What the server works with: its loop, its processes, the rings, and cgroups for parties."""
 
     loop: Loop
     forker: Forker
     judge: Judge
     revalidator: Revalidator
     rings: Rings
+    memory_groups: MemoryGroups | None
 
 
 class Server:
@@ -220,6 +226,8 @@ class Server:
         self._shares = ConnectionShares()
         self._loop = parts.loop
         self._forker = parts.forker
+        self._judge = parts.judge
+        self._memory_groups = parts.memory_groups
         self._revalidator = parts.revalidator
         self._signals = Signals()
         self._is_draining = False
@@ -262,6 +270,7 @@ class Server:
             login_cpu.charge,
             self._report_no_resources,
             shares,
+            parts.memory_groups,
         )
         self._listener = Listener(
             self._loop,
@@ -371,6 +380,7 @@ class Server:
             self._sync,
             self._monitor.group_commit.flush_pending,
             self._end_stuck_logins,
+            self._replace_stuck_processes,
             self._update_live_file,
             self._update_sessions_file,
             self._poll_signer,
@@ -474,6 +484,7 @@ class Server:
         self._monitor.host_keys = config.host_keys
         self._revalidator.settings = settings
         self._monitor.max_sessions_per_party = settings.sftp.max_sessions_per_party
+        _attempt(self._limit_memory_groups)
         self._monitor.settings = settings
         self._listener.set_allowed(
             (a for p in settings.parties for a in p.static_ips), settings.sftp.proxies
@@ -498,6 +509,11 @@ class Server:
         states = self._children.states()
         connections = ((state.address, state.party is not None) for state in states)
         return "unfinished" if self._shares.refuses(address, connections) else None
+
+    def _limit_memory_groups(self) -> None:
+        if self._memory_groups is not None:
+            limit = self._config.settings.sftp.memory_mb_per_party << 20
+            self._memory_groups.set_limit(limit)
 
     def _enforce_memory_limit(self) -> None:
         self._children.enforce_memory_limit(self._config.settings.sftp.memory_mb_per_party << 20)
@@ -566,6 +582,12 @@ class Server:
                 for state in live
             ]
         )
+
+    def _replace_stuck_processes(self) -> None:
+        self._forker.replace_if_stuck()
+        self._judge.replace_if_stuck()
+        for signer in self._signers:
+            signer.responder.replace_if_stuck()
 
     def _end_stuck_logins(self) -> None:
         # A child ends by itself after the grace time, unless a call in it never returns.
@@ -707,6 +729,15 @@ class Signals:
 
     def _on_usr1(self, *_: object) -> None:
         self.drain = True
+
+
+def _find_memory_groups() -> MemoryGroups | None:
+    try:
+        return memory_groups.find()
+    except (OSError, ValueError) as error:
+        # The server still adds up what a party's sessions take (Children.enforce_memory_limit).
+        _log.warning("memory-groups-unavailable", cause=str(error))
+        return None
 
 
 def _empty(wake: socket.socket) -> None:

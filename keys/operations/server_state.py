@@ -22,10 +22,11 @@ own file `state/<part>.lock` while it runs, and a reader asks the kernel who hol
 may have it by now.
 
 If several hosts run the daemons of a site (config/site), each host has these files in a folder of
-its own. The kernel of one host does not know the processes of another. So a daemon on a named host
-touches its lock file every `BEAT` seconds and sets the file's time to 0 when it ends. A daemon
-whose lock file is older than `GONE_AFTER` counts as gone, so the hosts' clocks must agree to a
-second or two.
+its own. The kernel of one host does not know the processes of another. A daemon touches its lock
+file every `BEAT` seconds, and on a named host it sets the file's time to 0 when it ends. A daemon
+of a named host whose lock file is older than `GONE_AFTER` counts as gone, so the hosts' clocks must
+agree to a second or two. On a site with one host, a daemon that holds its lock and has not touched
+the file for `HANGS_AFTER` hangs.
 
 A command signals the daemons of a site with one host. Those of named hosts look at
 `state/reload.json`, which a command replaces, several times a second.
@@ -56,7 +57,7 @@ from config.site import (
 from keys import files
 
 RUN, SERVE, PUBLISH, PORTAL, STAFF = "run", "serve", "publish", "portal", "staff"
-BEAT, GONE_AFTER = 2.0, 15.0  # seconds
+BEAT, GONE_AFTER, HANGS_AFTER = 2.0, 15.0, 60.0  # seconds
 STATE_FILES = {SERVE: SERVER_STATE, PORTAL: PORTAL_STATE, STAFF: STAFF_STATE}
 _flock = struct.Struct("hhqqi4x")
 _own: dict[Path, int] = {}  # the locks that this process holds, with its number (a child has none)
@@ -114,9 +115,9 @@ def read(site: Path, part: str = SERVE, host: str = "") -> ServerState | None:
 def claim(site: Path, part: str, host: str = "") -> Iterator[Callable[[], None]]:
     """Run as that part of the site on a host; raise AlreadyRunning if another process does.
 
-    Yields a function to call every second, with which a daemon on a named host gives its sign of
-    life. A forked child does not inherit the lock. Nothing else in this process may open the lock's
-    file, since closing it would release the lock (fcntl(2)); `holder` does not.
+    Yields a function to call every second, with which the daemon gives its sign of life. A forked
+    child does not inherit the lock. Nothing else in this process may open the lock's file, since
+    closing it would release the lock (fcntl(2)); `holder` does not.
     """
     path = site / lock_file(part, host)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -130,7 +131,7 @@ def claim(site: Path, part: str, host: str = "") -> Iterator[Callable[[], None]]
                 f"{site}: process {pid} already runs `ssps {part}`, stop that one first"
             ) from None
         _own[path] = os.getpid()
-        yield _Heartbeat(path) if host else lambda: None
+        yield _Heartbeat(path)
     finally:
         if _own.pop(path, None) is not None and host:
             with suppress(OSError):
@@ -139,7 +140,7 @@ def claim(site: Path, part: str, host: str = "") -> Iterator[Callable[[], None]]
 
 
 class _Heartbeat:
-    """Touches the lock file of a daemon on a named host, at once and then every `BEAT` seconds."""
+    """Touches the lock file of a daemon, at once and then every `BEAT` seconds."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -169,11 +170,18 @@ def is_alive(site: Path, part: str, host: str = "") -> bool:
 
 
 def age(site: Path, part: str, host: str) -> float:
-    """Return the seconds since the last sign of life of a daemon on a named host."""
+    """Return the seconds since the last sign of life of a daemon."""
     try:
         return time.time() - (site / lock_file(part, host)).stat().st_mtime
     except FileNotFoundError:
         return math.inf
+
+
+def hanging(site: Path) -> Iterator[tuple[str, float]]:
+    """Yield each daemon of a site with one host that hangs, and since when, in seconds."""
+    for part in (SERVE, PUBLISH, PORTAL, STAFF):
+        if holder(site, part) is not None and HANGS_AFTER < age(site, part, "") < math.inf:
+            yield part, age(site, part, "")
 
 
 def running(site: Path, *parts: str) -> tuple[tuple[str, str], ...]:

@@ -215,6 +215,8 @@ def _warnings(site: Path, counted: dict[str, Any]) -> Iterator[str]:
     if waiting and not server_state.running(site, server_state.PUBLISH):
         advice = "start it, or check why with `systemctl status`"
         yield f"pages are waiting ({waiting:,}) but no publisher is running: {advice}"
+    for part, seconds in server_state.hanging(site):
+        yield f"`ssps {part}` has not done anything for {seconds:,.0f} s: it hangs, restart it"
     yield from _publisher_warnings(site)
     patience = settings.intake.quiet_seconds + _SLOW_SECONDS
     oldest = counted["oldest_seconds"]

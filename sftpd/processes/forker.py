@@ -5,8 +5,8 @@ sessions need. So what it forks has none of the monitor's secrets in its memory,
 be wiped. What both say to each other is in sftpd/ipc/session_messages.
 
 The monitor is the parent of each session: so a session ends with the monitor and survives the
-forker. If the forker dies, it is started again (restarts). Connections that arrive meanwhile are
-refused.
+forker. If the forker dies or hangs, it is started again (restarts). Connections that arrive
+meanwhile are refused.
 """
 
 import json
@@ -21,13 +21,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from config.fault import Fault, Faults
 from config.party import Address
 from sftpd.ipc.session_messages import MAX_MESSAGE, SessionSettings
-from sftpd.processes.restarts import Loop, Restarts
+from sftpd.processes.restarts import Loop, Progress, Restarts
 
 COMMAND = (sys.executable, "-P", "-m", "sftpd.sessions")
 _START_TIMEOUT = 60.0  # seconds until it has loaded everything
+
+_log = structlog.get_logger()
 
 
 class Forker:
@@ -47,6 +51,7 @@ class Forker:
         self._socket: socket.socket | None = None
         self._ready = False
         self._restarts = Restarts("forker", loop, self._spawn)
+        self._progress = Progress()
         self._next_number = 0
         self._starting: dict[int, Callable[[int | OSError], object]] = {}
 
@@ -89,6 +94,14 @@ class Forker:
         socket.send_fds(self._socket, [request.encode()], descriptors)
         self._starting[number] = started
 
+    def replace_if_stuck(self) -> None:
+        """End the forker, and start it again, if it hangs; called once a second."""
+        waiting = self._socket is not None and bool(self._starting or not self._ready)
+        limit = None if self._ready else _START_TIMEOUT
+        if self._progress.look(self._loop.time(), waiting=waiting, limit=limit):
+            _log.error("process-stuck", name="forker")
+            self._restarts.died(self._end())
+
     def stop(self) -> None:
         """End the forker; the sessions go on."""
         self._restarts.end()
@@ -105,6 +118,7 @@ class Forker:
             )
         ours.setblocking(False)
         self._restarts.started()
+        self._progress = Progress()
         self._socket = ours
         self._loop.watch(ours, self._receive)
         if self._settings:
@@ -122,6 +136,7 @@ class Forker:
         if not data:
             self._restarts.died(self._end())
             return
+        self._progress.answered()
         found: dict[str, Any] = json.loads(data)
         if "ready" in found:
             self._ready = True

@@ -115,6 +115,10 @@ class Judge:
         """Start the process."""
         self._responder.start()
 
+    def replace_if_stuck(self) -> None:
+        """Start the process again if it hangs; called once a second."""
+        self._responder.replace_if_stuck()
+
     def stop(self) -> None:
         """End the process."""
         self._responder.stop()

@@ -8,7 +8,7 @@ bytes and a JSON object. The first one comes from the process when it is ready, 
 
 Answers may come in any order. The process handles untrusted input, so it has a sandbox: no files,
 no programs, no sockets (sandbox.restrict_responder). If it dies, the questions that were not
-answered get None as their answer, and it is started again (restarts).
+answered get None as their answer, and it is started again (restarts). One that hangs is ended.
 """
 
 import json
@@ -25,9 +25,10 @@ import structlog
 
 from config.fault import Fault, Faults
 from keys.kernel import process, scheduler
-from sftpd.processes.restarts import Loop, Restarts
+from sftpd.processes.restarts import Loop, Progress, Restarts
 
 MAX_MESSAGE = 1 << 16
+_START_TIMEOUT = 60.0  # seconds until it has loaded what it needs
 _DIED = "a process of the server has died: see the log"
 _number = Struct(">I")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -88,6 +89,7 @@ class Responder:
         self._socket: socket.socket | None = None
         self._pid = 0
         self._restarts = Restarts(name, loop, self.start)
+        self._progress = Progress()
         self._next_number = 0
         self._questions: dict[int, tuple[Answer, Spent]] = {}
 
@@ -100,6 +102,7 @@ class Responder:
             if pid == 0:
                 self._run(parent, theirs)
         self._restarts.started()
+        self._progress = Progress()
         self._pid = pid
         ours.setblocking(False)
         self._socket = ours
@@ -108,8 +111,11 @@ class Responder:
     def wait_until_ready(self) -> dict[str, Any]:
         """Return what it reports just after its start; end it and raise Faults if it cannot."""
         assert self._socket is not None  # noqa: S101 - for the type
-        self._socket.setblocking(True)
-        data = self._socket.recv(MAX_MESSAGE)
+        self._socket.settimeout(_START_TIMEOUT)
+        try:
+            data = self._socket.recv(MAX_MESSAGE)
+        except TimeoutError:
+            data = b""
         self._socket.setblocking(False)
         found = json.loads(data[_number.size :]) if data else {"faults": [["", "", _DIED]]}
         if "faults" in found:
@@ -133,6 +139,12 @@ class Responder:
             return
         self._questions[number] = answer, spent
 
+    def replace_if_stuck(self) -> None:
+        """End the process, and start it again, if it hangs; called once a second."""
+        if self._progress.look(self._loop.time(), waiting=bool(self._questions)):
+            _log.error("process-stuck", name=self.name)
+            self._restarts.died(self._end())
+
     def stop(self) -> None:
         """End the process, and wait for its end."""
         self._restarts.end()
@@ -150,6 +162,7 @@ class Responder:
         if not data:
             self._restarts.died(self._end())
             return
+        self._progress.answered()
         asked = self._questions.pop(_number.unpack_from(data)[0], None)
         if asked is not None:
             answer, spent = asked

@@ -1,7 +1,10 @@
-"""Starts a process of the server again after its death.
+"""Starts a process of the server again after its death, and finds one that hangs.
 
 The first time it is started at once, then after a pause that doubles up to 10 s. A process that ran
 for a minute counts as sound, and is started at once again.
+
+A process hangs if it was asked something and has answered nothing for `_STUCK_AFTER`. One that is
+slow answers now and then. Only time in which the server itself ran counts.
 """
 
 from collections.abc import Callable
@@ -12,6 +15,8 @@ import structlog
 
 _MIN_PAUSE, _MAX_PAUSE = 0.1, 10.0  # seconds
 _SOUND_AFTER = 60.0  # seconds
+_STUCK_AFTER = 20.0  # seconds
+_MAX_STEP = 2.0  # seconds between two looks at a process; the server itself was stopped for longer
 
 _log = structlog.get_logger()
 
@@ -31,6 +36,26 @@ class Loop(Protocol):
 
     def call_at(self, when: float, callback: Callable[[], object]) -> object:
         """Call `callback` once, at `when`."""
+
+
+class Progress:
+    """Finds out whether a process hangs; `look` is called once a second."""
+
+    def __init__(self) -> None:
+        self._answered = False
+        self._looked = 0.0
+        self._silent = 0.0
+
+    def answered(self) -> None:
+        """Note that the process has answered something."""
+        self._answered = True
+
+    def look(self, now: float, *, waiting: bool, limit: float | None = None) -> bool:
+        """Say whether it hangs; `waiting` says whether an answer is due."""
+        step, self._looked = min(now - self._looked, _MAX_STEP), now
+        self._silent = 0.0 if self._answered or not waiting else self._silent + step
+        self._answered = False
+        return self._silent > (_STUCK_AFTER if limit is None else limit)
 
 
 class Restarts:

@@ -83,6 +83,23 @@ def test_a_second_server_is_refused_with_the_process_of_the_first(
         pass
 
 
+def test_a_daemon_that_gives_no_sign_of_life_hangs(
+    tmp_path: Path, other: subprocess.Popen[str]
+) -> None:
+    lock = tmp_path / lock_file("serve")
+    assert list(server_state.hanging(tmp_path)) == []
+    os.utime(lock, (time.time() - 90, time.time() - 90))
+
+    [(part, seconds)] = server_state.hanging(tmp_path)
+
+    assert (part, 85 < seconds < 95) == ("serve", True)
+    other.kill()
+    other.wait()
+    assert list(server_state.hanging(tmp_path)) == []
+    with server_state.claim(tmp_path, "serve"):
+        assert list(server_state.hanging(tmp_path)) == []
+
+
 def test_a_part_that_does_not_run_has_no_holder(tmp_path: Path) -> None:
     assert server_state.holder(tmp_path, "serve") is None
     with server_state.claim(tmp_path, "run"):
