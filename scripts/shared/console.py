@@ -5,11 +5,10 @@ line per fault, `file: key: message`, and the exit code is 1.
 """
 
 import os
-import pwd
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import wraps
@@ -26,7 +25,7 @@ from config.site import LEDGERS, OPERATIONS, SITE_TOML
 from keys.ledger import writer
 from keys.operations import change_record, keys_record, server_state
 from keys.operations.change_record import ChangeRecord
-from scripts.shared import signing
+from scripts.shared import login, signing
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,7 +35,6 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 _SITE = "ssps.site"
 SITE_HELP = "The site's folder. Default: $SSPS_SITE."
-_NO_LOGIN_UID = (1 << 32) - 1
 # Name and address of the operator of the staff site for whom this process runs a command.
 _ACTING: ContextVar[tuple[str, str] | None] = ContextVar("acting", default=None)
 # What a command reports in a line instead of a traceback.
@@ -157,23 +155,13 @@ def fault(file: str, key: str, message: str) -> Faults:
     return Faults([Fault(file, key, message)])
 
 
-def operator(login: Path = Path("/proc/self/loginuid")) -> str:
-    """Return the name of the person at the keyboard, as the kernel knows it.
+def operator() -> str:
+    """Return the name of the account at the keyboard (scripts/shared/login).
 
-    With pam_loginuid that is who logged in, also under sudo or su. Without it, it is the account
-    that runs the command. SUDO_USER is not used, because anybody can set it. So without
-    pam_loginuid, all people who share an account count as one operator.
+    A process that acts for an operator of the staff site has that operator's name.
     """
-    if (acting := _ACTING.get()) is not None:
-        return acting[0]
-    number = os.getuid()
-    with suppress(OSError, ValueError):
-        if (stated := int(login.read_text())) != _NO_LOGIN_UID:
-            number = stated
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return f"uid {number}"
+    acting = _ACTING.get()
+    return login.account() if acting is None else acting[0]
 
 
 def act_for(name: str, address: str) -> None:

@@ -1,6 +1,4 @@
 import json
-import os
-import pwd
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -212,33 +210,3 @@ def test_a_file_in_quarantine_is_listed_shown_and_rejected(counted: Path, ssps: 
     assert ssps("desk", "list", "--site", counted).stdout == ""
     (row,) = json.loads(ssps("desk", "list", "--all", "--json", "--site", counted).stdout)
     assert row["ruling"]["outcome"] == "rejected"
-
-
-def test_the_operator_is_the_login_user_and_not_the_account_in_use(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    login = tmp_path / "loginuid"
-    login.write_text("1\n")
-    monkeypatch.setenv("SUDO_USER", "somebody-else")
-    assert console.operator(login) == "daemon"
-
-
-def test_an_operator_is_not_taken_from_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    login = tmp_path / "loginuid"
-    for stated in ("4294967295\n", None):  # no login; no such file
-        login.unlink(missing_ok=True)
-        if stated is not None:
-            login.write_text(stated)
-        for name in ("ali", "ayse"):
-            for variable in ("SUDO_USER", "SUDO_UID", "LOGNAME", "USER", "USERNAME", "LNAME"):
-                monkeypatch.setenv(variable, name)
-            assert console.operator(login) == pwd.getpwuid(os.getuid()).pw_name
-
-
-def test_a_login_user_without_a_name_is_named_by_number(tmp_path: Path) -> None:
-    login = tmp_path / "loginuid"
-    login.write_text("4711471\n")
-
-    assert console.operator(login) == "uid 4711471"
