@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from itertools import takewhile
 from pathlib import Path
 
+from keys.kernel import process
 from keys.operations.change_record import account
 from scripts.shared import console
 from scripts.ssps import main
@@ -67,4 +68,5 @@ def _check_options(words: Iterable[str]) -> None:
 
 
 if __name__ == "__main__":
+    process.forbid_inspection()  # a command may read the signing key
     run(sys.argv[1], sys.stdin.read())
