@@ -8,6 +8,9 @@ result must be the same files with the same bytes. If a client cannot log in wit
 algorithms, it tries again with `algorithms = "compatible"`, and then also with `sha1_signatures`.
 The table is Markdown; the reasons of everything that failed are below it.
 
+Started by root, it runs the clients as `nobody`: only an ordinary user is kept from updating a copy
+by the modes that a client has given it.
+
 The clients are those of Debian, and of the registries of Python and node. Their programs are in
 tests/bench/programs. WinSCP, FileZilla and Cyberduck do not run here: for them the table has what
 follows from the algorithms that they document.
@@ -28,6 +31,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from typing import TypedDict
 
 import servers
 from others import ASYNCSSH
@@ -47,6 +51,7 @@ _NODE = ASYNCSSH / "node"
 _PASSWORD = "Yedi-Kule-Kapisi-17"
 _BOARDS, _PAGES, _PAGE = 3, 4, 400_000
 _TIMEOUT = 120  # seconds
+_NOBODY, _NOGROUP = 65534, 65534
 _REKEY_OFTEN = """
 from sftpd.ssh.packetizer import Packetizer
 from sftpd.ssh.transport import Transport
@@ -225,6 +230,12 @@ def gvfs(job: Job) -> list[str]:
     return ["ssh-agent", *shell([*add, session])]
 
 
+def mc(job: Job) -> list[str]:
+    add = [] if job.password else [f"ssh-add -q {job.key}"]
+    typing = shlex.join(program(_PY, name="mc.py")(job))
+    return ["ssh-agent", *shell([*add, typing])]
+
+
 def dbclient(job: Job) -> list[str]:
     key = job.home / "dropbear_key"
     proof = []
@@ -331,7 +342,7 @@ _FUSE = "/dev/fuse"
 _PY = sys.executable
 CLIENTS = (
     Client("OpenSSH sftp", with_password(sftp), "openssh-client", ("sshpass",),
-           options="`get -rp`; `get -ra` fetches only what is new or incomplete"),
+           options="`get -rp`, never `-a`: see below"),
     Client("OpenSSH scp", with_password(scp), "openssh-client", ("sshpass",), options="`-s -rp`"),
     Client("lftp", lftp, "lftp", options="`set sftp:connect-program`, `mirror --parallel`"),
     Client("rclone", rclone, "rclone", options="`--transfers`, `--checkers`; compares by digest"),
@@ -342,6 +353,7 @@ CLIENTS = (
     Client("curl, RSA key", curl, "curl", ("curl",), rsa=True, options="better an ed25519 key"),
     Client("gvfs (Nautilus)", gvfs, "gvfs", ("gio", "dbus-run-session", "/usr/libexec/gvfsd-sftp"),
            options="key in an agent or in `~/.ssh/config`"),
+    Client("mc", mc, "mc", ("mc",), options="`sftp://USER@HOST/` as a folder; key in an agent"),
     Client("Dropbear dbclient", dbclient, "dropbear-bin", ("dbclient", "dropbearconvert"),
            options="`sftp -D 'dbclient -s ...'`"),
     Client("paramiko", program(_PY, name="paramiko_client.py"), ""),
@@ -406,9 +418,6 @@ class Documented:
 
 
 DOCUMENTED = (
-    Documented("mc 4.8.29", "interactive; it uses libssh2 1.10, as curl does",
-               ("ecdh-sha2-nistp256", "curve25519-sha256"), ("aes256-ctr", "aes128-ctr"),
-               ("hmac-sha2-256", "hmac-sha2-512", "hmac-sha1")),
     Documented("WinSCP 6", "winscp.net: The Key Exchange Page, The SSH Page; PuTTY's code",
                _PUTTY_KEX, _PUTTY_CIPHERS, _ETM),
     Documented("FileZilla 3", "its fzsftp is PuTTY's code", _PUTTY_KEX, _PUTTY_CIPHERS, _ETM),
@@ -479,12 +488,35 @@ def publish(tree: Path, name: str, content: bytes) -> None:
     fresh.replace(path)
 
 
+class User(TypedDict, total=False):
+    """Arguments of subprocess.run."""
+
+    user: int
+    group: int
+    extra_groups: list[int]
+    cwd: Path
+
+
+def as_ordinary_user(home: Path, target: Path) -> User:
+    """Give the client's folders to an ordinary user, and return how to run the client as that."""
+    if os.geteuid() != 0:
+        return {}
+    for path in (home, *home.iterdir(), target):
+        os.chown(path, _NOBODY, _NOGROUP)
+    return {"user": _NOBODY, "group": _NOGROUP, "extra_groups": [], "cwd": home}
+
+
 def digests(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of each file, by its path."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {
         path.relative_to(folder).as_posix(): sha256(path.read_bytes()).hexdigest() for path in files
     }
+
+
+def table_row(*cells: str) -> str:
+    """Return a row of the table, as it is in the parties' guide."""
+    return "|" + "".join(f" {cell} |" if cell else " |" for cell in cells)
 
 
 @dataclass
@@ -503,8 +535,8 @@ class Row:
         """Return its row of the table."""
         setting = "" if self.level is None else _LEVEL_NAMES[self.level]
         name = f"{self.client.name} {self.client.version()}".strip()
-        cells = (name, self.key, self.password, self.second, self.rekeying, setting)
-        return f"| {' | '.join(cells)} | {self.client.options} |"
+        passes = (self.key, self.password, self.second, self.rekeying)
+        return table_row(name, *passes, setting, self.client.options)
 
 
 class Trial:
@@ -552,10 +584,11 @@ class Trial:
         job = Job(server, tree, target, home, password, self.client.rsa)
         began = time.monotonic()
         try:
+            command = self.client.command(job)
             done = subprocess.run(
-                self.client.command(job), capture_output=True, text=True, errors="replace",
+                command, capture_output=True, text=True, errors="replace",
                 timeout=_TIMEOUT, stdin=subprocess.DEVNULL, check=False,
-                env=self.client.environment(home),
+                env=self.client.environment(home), **as_ordinary_user(home, target),
             )  # fmt: skip
             wrong = (
                 "" if done.returncode == 0 else (done.stderr.strip() or done.stdout.strip())[-300:]
@@ -633,7 +666,7 @@ def main() -> None:
     print(*(row.markdown() for row in rows), sep="\n")
     if not options.only:
         for one in DOCUMENTED:
-            print(f"| {one.name} | | | | | {one.setting()} | not run: {one.source} |")
+            print(table_row(one.name, "", "", "", "", one.setting(), f"not run: {one.source}"))
     failed = [f"{row.client.name}: {reason}" for row in rows for reason in row.reasons]
     for title, lines in (("What failed:", failed), ("Not run:", absent)):
         if lines:
