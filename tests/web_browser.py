@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from running_site import RunningSite, free_port, running_rehearsal, until
 
@@ -29,6 +30,8 @@ OPTIONS = (
     "--disable-component-update",
     "--disable-sync",
 )
+STANDARDS = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice")
+OF_COLOURS = ("color-contrast", "link-in-text-block")  # all that a colour scheme can change
 SIZES = ((360, 740), (768, 1024), (1440, 900))  # of a telephone, a tablet, a desk
 
 
@@ -50,6 +53,17 @@ def opened(night: RunningSite) -> int:
 def kit(night: RunningSite, party: str = "parti-a") -> dict[str, Any]:
     found: dict[str, Any] = json.loads((night.site / "clients" / party / "web.json").read_text())
     return found
+
+
+def violations(page: Page, where: str, *, colours_only: bool = False) -> list[str]:
+    """Return what axe finds on a page, a line for each rule that it does not keep."""
+    only = ("rule", OF_COLOURS) if colours_only else ("tag", STANDARDS)
+    options = {"type": only[0], "values": list(only[1])}
+    answer = Axe().run(page, options={"runOnly": options, "resultTypes": ["violations"]})
+    return [
+        f"{where}: {each['impact']} {each['id']}: {each['nodes'][0]['html'][:200]}"
+        for each in answer.response["violations"]
+    ]
 
 
 @contextmanager

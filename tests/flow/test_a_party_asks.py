@@ -9,15 +9,13 @@ from pathlib import Path
 import pyotp
 import pypdfium2
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page
 from running_site import RunningSite, free_port, running_rehearsal
-from web_browser import CHROMIUM, kit, log_in
+from web_browser import CHROMIUM, kit, log_in, violations
 
 from scripts.rehearsal import staff_clients
 
 NEW_PASSWORD = "Galata-Kulesi-1348"
-STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
 PICTURES = os.environ.get("SSPS_PICTURES", "")  # a folder for pictures of the screens, to look at
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")
@@ -52,11 +50,7 @@ class Looking:
         for width, height, scheme in ((360, 740, "light"), (1440, 900, "dark"), (1000, 800, None)):
             page.set_viewport_size({"width": width, "height": height})
             page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-            answer = Axe().run(page, options={"runOnly": {"type": "tag", "values": STANDARDS}})
-            self.found += [
-                f"{name} {width}: {each['id']}: {each['nodes'][0]['html'][:200]}"
-                for each in answer.response["violations"]
-            ]
+            self.found += violations(page, f"{name} {width}")
             if PICTURES:
                 page.screenshot(path=Path(PICTURES) / f"{name}-{width}.png", full_page=True)
 

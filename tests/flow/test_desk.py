@@ -5,10 +5,9 @@ from statistics import median
 
 import pytest
 from desk_night import DeskNight, desk_night, identify_all, signed_in
-from flow.test_screens import violations
 from playwright.sync_api import Browser, Page
 from running_site import until
-from web_browser import CHROMIUM, SIZES, chromium_browser
+from web_browser import CHROMIUM, SIZES, chromium_browser, violations
 
 from config.site import FILING
 
@@ -51,13 +50,13 @@ def test_axe_finds_nothing_on_the_screens_of_the_desk(
     page.goto("/masa?durum=hepsi")
     first = page.locator("a.entry").first.get_attribute("href") or ""
     chosen = f"{first}&secim=1:{next(iter(night.truth.values()))}&ara=1001"
-    found = []
+    found: list[str] = []
     paths = ["/masa?durum=hepsi", first, chosen, "/masa/yeniden-tarama"]
     for path in [*paths, *(["/masa/toplu"] if scheme == "dark" else [])]:
         page.goto(path)
         for width, height in SIZES[1:]:  # nobody works here with a telephone
             page.set_viewport_size({"width": width, "height": height})
-            found += list(violations(page, f"{path} {width} {scheme}"))
+            found += violations(page, f"{path} {width} {scheme}")
     page.context.close()
 
     assert found == []

@@ -18,10 +18,9 @@ from urllib.parse import quote
 import pyotp
 import pytest
 import web_browser
-from flow.test_screens import violations
 from playwright.sync_api import Browser, Page
 from running_site import RunningSite, free_port, running_rehearsal, until
-from web_browser import CHROMIUM, chromium_browser, watched
+from web_browser import CHROMIUM, chromium_browser, violations, watched
 
 from config.site import STAFF
 from keys.access_requests import store
@@ -210,7 +209,7 @@ def test_axe_finds_nothing_on_the_wall_the_parties_the_requests_and_the_record(
             "iz": f"/kayit/izle?ne={quote(box)}",
         },
     }
-    found = []
+    found: list[str] = []
     for role, shown in screens.items():
         with staff_page(busy, chromium, kit(busy)[role]) as page:
             for name, path in shown.items():
@@ -218,7 +217,7 @@ def test_axe_finds_nothing_on_the_wall_the_parties_the_requests_and_the_record(
                 for width, height, scheme in LOOKS:
                     page.set_viewport_size({"width": width, "height": height})
                     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-                    found += list(violations(page, f"{path} {width} {scheme}"))
+                    found += violations(page, f"{path} {width} {scheme}")
                     if page.evaluate("document.documentElement.scrollWidth") > width:
                         found.append(f"{path} {width}: it is wider than the screen")
                     if PICTURES:
