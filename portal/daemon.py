@@ -144,6 +144,7 @@ class Daemon(ABC):
             ws="none",
             lifespan="off",
             log_config=None,
+            log_level="error",  # any client can send what is no HTTP
             access_log=False,
             server_header=False,
             proxy_headers=False,

@@ -1,39 +1,37 @@
 """HTTP/1.1 as uvicorn speaks it with httptools, with limits that apply before a request is whole.
 
 A client has HEAD_SECONDS to send the head of a request, MAX_HEAD bytes long at most, and
-BODY_SECONDS for its body. So a client that sends a byte now and then (slowloris) is disconnected,
-and a head of many megabytes is never collected. A connection beyond its address's share
-(portal/listener) gets a short answer that says so, and is closed.
+BODY_SECONDS for its body, which may take MAX_SENT bytes with all its chunks and trailers. So a
+client that sends a byte now and then (slowloris) is disconnected, and many megabytes are never
+collected. A client that takes nothing of an answer for READ_SECONDS is disconnected too. A
+connection beyond its address's share (portal/listener) gets a short answer that says so, and is
+closed.
 
 An answer is handed to TLS in pieces of PIECE bytes. OpenSSL encrypts into a buffer of the
 connection that grows to what it gets at once, and never shrinks. A short answer is one piece.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from config.party import Address
+from portal import problem
 
-HEAD_SECONDS, BODY_SECONDS = 15.0, 30.0
+HEAD_SECONDS, BODY_SECONDS, READ_SECONDS = 15.0, 30.0, 60.0
 MAX_HEAD = 32 * 1024  # bytes
+MAX_SENT = 512 * 1024  # bytes after the head: portal/access/front allows a body of 64 KiB
 PIECE = 16 * 1024  # bytes, as many as a record of TLS has
 _LINGER = 0.1  # seconds for a client to read why it is disconnected
-_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"connection: close\r\n"
-    b"content-length: 0\r\n\r\n"
-)
-
-
-_TOO_MANY = (
-    b"HTTP/1.1 503 Service Unavailable\r\n"
-    b"connection: close\r\n"
-    b"retry-after: 10\r\n"
-    b"content-length: 0\r\n\r\n"
-)
+_DETAILS = {
+    400: "İstek HTTP/1.1 kurallarına uymuyor.",
+    413: "İsteğin gövdesi çok büyük.",
+    431: f"İsteğin başlıkları en çok {MAX_HEAD} bayt olabilir.",
+    503: "Bu adresten çok sayıda bağlantı açık. Retry-After kadar bekleyin.",
+}
 
 
 class Pieces:
@@ -75,6 +73,10 @@ class Pieces:
         return getattr(self._transport, name)
 
 
+class Refused(Exception):
+    """Ends the parsing of what was received, after a refusal."""
+
+
 class HttpProtocol(HttpToolsProtocol):
     """One connection."""
 
@@ -82,8 +84,11 @@ class HttpProtocol(HttpToolsProtocol):
     _when_lost: Callable[[], object] = staticmethod(lambda: None)
     _accepted = True
     _deadline: asyncio.TimerHandle | None = None
-    _head = 0
+    _unread: asyncio.TimerHandle | None = None
+    _head = _sent = 0  # bytes of the head so far, and of what follows it
+    _received = _first = 0  # bytes that came last, and that came when the head began
     _refused = False
+    url = b""  # until a request begins
 
     def set_client(
         self,
@@ -112,37 +117,53 @@ class HttpProtocol(HttpToolsProtocol):
         if self._source is not None:
             self.client = str(self._source), self.client[1] if self.client else 0
         if not self._accepted:
-            self._refuse(_TOO_MANY)
+            self._refuse(503, "retry-after: 10")
             return
         self._wait(HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the clocks."""
         self._stop_waiting()
+        self._stop_watching()
         self._when_lost()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count the bytes of a head."""
+        """Count the bytes of a head, and of what follows it."""
         if self._refused:
             return
-        if self._head >= 0:
+        self._received = len(data)
+        if self._head < 0:
+            self._sent += len(data)
+        else:
             self._head += len(data)
             if self._deadline is None:
                 self._wait(HEAD_SECONDS)
         super().data_received(data)
+        if self._refused:
+            return
         if self._head > MAX_HEAD:
             # All of it is still a head: `on_headers_complete` has not been called.
-            self._refuse(_TOO_LARGE)
+            self._refuse(431)
+        elif self._head < 0 and self._sent > MAX_SENT:
+            self._refuse(413)
 
     def on_message_begin(self) -> None:
         """Begin a request."""
-        self._head = 0
+        self._head, self._first = 0, self._received
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """The head is whole; the body has its own time."""
-        self._head = -1
+        # `_head` lacks what came together with the end of the request before this one.
+        if self._head + self._first > MAX_HEAD and self._head_size() > MAX_HEAD:
+            self._refuse(431)
+            raise Refused
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+            self._refuse(400)  # RFC 9112 section 3.2
+            raise Refused
+        self._head, self._sent = -1, 0
         self._wait(BODY_SECONDS)
         super().on_headers_complete()
 
@@ -152,12 +173,44 @@ class HttpProtocol(HttpToolsProtocol):
         self._head = 0
         super().on_message_complete()
 
-    def _refuse(self, answer: bytes) -> None:
-        """Say why, and disconnect."""
+    def pause_writing(self) -> None:
+        """Wait for a client that has not taken what was sent so far."""
+        super().pause_writing()
+        self._stop_watching()
+        self._unread = self.loop.call_later(READ_SECONDS, self._end)
+
+    def resume_writing(self) -> None:
+        """Go on: the client has taken it."""
+        super().resume_writing()
+        self._stop_watching()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no request."""
+        if not self._refused:
+            self._refuse(400)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing in the log: any client can ask for another protocol, and gets HTTP/1.1."""
+
+    def _refuse(self, status: int, *headers: str) -> None:
+        """Say why, unless an answer has begun, and disconnect."""
         self._refused = True
-        self.transport.write(answer)
+        if not self._answering():
+            self.transport.write(_refusal(status, self.url, headers))
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # nothing follows
         # `close` would end TLS in order, and read everything that the client still sends.
         self._wait(_LINGER)
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _answering(self) -> bool:
+        """Say whether an answer is being sent, or was sent although the body is not whole."""
+        if self.cycle is None:
+            return False
+        in_body = self._head < 0  # so the last answer is that to this request
+        return self.cycle.response_started if in_body else not self.cycle.response_complete
 
     def _wait(self, seconds: float) -> None:
         self._stop_waiting()
@@ -168,7 +221,29 @@ class HttpProtocol(HttpToolsProtocol):
             self._deadline.cancel()
             self._deadline = None
 
+    def _stop_watching(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
     def _end(self) -> None:
-        self._deadline = None
+        self._deadline = self._unread = None
         transport: Any = self.transport
         transport.abort()
+
+
+def _refusal(status: int, url: bytes, headers: Sequence[str]) -> bytes:
+    """Return an answer for a program if it asks for a call, or if that is not known."""
+    path = url.partition(b"?")[0].decode("latin-1")
+    kind, body = "text/plain; charset=utf-8", f"{_DETAILS[status]}\n".encode()
+    if not path or problem.is_call(path):
+        kind, body = problem.MEDIA_TYPE, problem.content(status, _DETAILS[status])
+    lines = [
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+        f"content-type: {kind}",
+        f"content-length: {len(body)}",
+        "cache-control: no-store",
+        "connection: close",
+        *headers,
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
