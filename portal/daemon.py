@@ -23,7 +23,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import anyio.to_thread
 import structlog
@@ -62,6 +62,25 @@ _SWITCH = 0.001  # seconds after which a thread that computes gives way to the e
 
 _log = structlog.get_logger()
 Work = Callable[[], object]
+T = TypeVar("T")
+
+
+class Digests(Generic[T]):
+    """Digests of immutable values, each computed once.
+
+    To compute all of them takes milliseconds in which no request is answered.
+    """
+
+    def __init__(self, compute: Callable[[T], str]) -> None:
+        self._compute = compute
+        self._known: dict[str, tuple[T, str]] = {}
+
+    def of(self, name: str, value: T) -> str:
+        """Return the digest of what has that name now."""
+        known = self._known.get(name)
+        if known is None or known[0] is not value:
+            known = self._known[name] = value, self._compute(value)
+        return known[1]
 
 
 class Daemon(ABC):
@@ -75,6 +94,7 @@ class Daemon(ABC):
         self._recorder = entrance.recorder
         self._faults: tuple[str, ...] = ()
         self._published: Mapping[str, Any] | None = None
+        self._users, self._parties = Digests(users_digest), Digests(server_state.party_digest)
         self._context = tls.tls_context(entrance.web)
 
     @property
@@ -213,9 +233,9 @@ class Daemon(ABC):
         settings = self.entrance.settings
         found = {p: self.entrance.accounts.look_up(p) for p in self.holders(settings)}
         state = {
-            "rings": {party: users_digest(held) for party, (held, _) in found.items() if held},
+            "rings": {p: self._users.of(p, held) for p, (held, _) in found.items() if held},
             "damaged": [party for party, (_, damaged) in found.items() if damaged],
-            "parties": {p.id: server_state.party_digest(p) for p in settings.parties},
+            "parties": {p.id: self._parties.of(p.id, p) for p in settings.parties},
             "faults": self._faults,
         }
         if state == self._published:
