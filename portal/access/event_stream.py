@@ -7,7 +7,8 @@
 A stream is one record, and not every event. It ends within CHECK_SECONDS when the user is no longer
 admitted or logs out, when the session ends, or when the site stops. It does not count as a use of
 the session: an open page alone does not prolong a session beyond `idle_minutes`, unless the page
-is shown on a wall screen (`keeps_session`).
+is shown on a wall screen (`keeps_session`). A user has some streams at a time
+(portal/access/limits); for one more, the page gets 429 and is not updated.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -15,10 +16,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
-from portal.access.gate import entrance_of
+from portal.access.gate import Refusal, entrance_of
 from portal.access.identity import Identity
 
 CHECK_SECONDS = 1.0  # between two looks whether the user may go on
+_LATER = {"Retry-After": "60"}
 _QUIET = 15  # looks without news, until a comment keeps the connection open
 
 
@@ -34,6 +36,9 @@ def stream(
     `news` waits for CHECK_SECONDS at most.
     """
     entrance, token = entrance_of(request), request.state.token
+    streams = entrance.limits.streams
+    if streams.is_full(who.login):
+        raise Refusal(429, "too-many", "Çok sayıda sayfa açık; birkaçını kapatın.", _LATER)
 
     def is_live() -> bool:
         if not entrance.knows_the_others():
@@ -46,18 +51,21 @@ def stream(
         return is_live() and entrance.still_admitted(who) and not entrance.stopping.is_set()
 
     async def events() -> AsyncIterator[str]:
+        if streams.is_full(who.login):
+            return  # the others came at the same moment
         quiet = 0
-        yield "retry: 3000\n\n"
-        while may_go_on():
-            found = await news()
-            if found and not may_go_on():
-                return
-            for event in found:
-                yield event
-            quiet = 0 if found else quiet + 1
-            if quiet >= _QUIET:
-                quiet = 0
-                yield ": \n\n"
+        with streams.counted(who.login):
+            yield "retry: 3000\n\n"
+            while may_go_on():
+                found = await news()
+                if found and not may_go_on():
+                    return
+                for event in found:
+                    yield event
+                quiet = 0 if found else quiet + 1
+                if quiet >= _QUIET:
+                    quiet = 0
+                    yield ": \n\n"
 
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(events(), media_type="text/event-stream", headers=headers)

@@ -3,7 +3,8 @@
 A failed login costs its address a penalty, as over SFTP (keys/credentials/penalties). Besides,
 each user has a number of attempts from each address, whether the user exists or not. A user from
 another address has attempts of its own, so a stranger cannot lock a user out. A user of the
-web service has a number of calls a minute.
+web service has a number of calls a minute. A user has MAX_OPEN streams and waiting calls at a time,
+so one party cannot take the connections of all.
 
 Several portals of a site share their limits: each notes what it takes in `Spent`, and takes off
 what the others have taken (portal/access/exchange). So a bucket may be below zero for a moment, and
@@ -12,7 +13,8 @@ on average all portals together give what one of them would give.
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from config.party import Address
@@ -20,6 +22,7 @@ from keys.credentials.penalties import Cost, Penalties, costs_penalty, source_of
 from keys.credentials.ratelimit import TokenBucket
 
 _MAX_BUCKETS = 8192
+MAX_OPEN = 16  # streams of open pages of one user, and calls of one that wait for news
 HASHES_AT_A_TIME = 2  # argon2id takes 64 MiB and four threads each time
 _ATTEMPTS, _ATTEMPTS_PER_SECOND = 10.0, 1 / 6
 _PENALTY = "penalty"
@@ -81,6 +84,29 @@ class Buckets:
         return bucket
 
 
+class OpenAnswers:
+    """Counts the answers without an end that each user has: open pages, calls that wait."""
+
+    def __init__(self, most: int = MAX_OPEN) -> None:
+        self._most = most
+        self._open: dict[str, int] = {}
+
+    def is_full(self, login: str) -> bool:
+        """Say whether a user has as many as it may have."""
+        return self._open.get(login, 0) >= self._most
+
+    @contextmanager
+    def counted(self, login: str) -> Iterator[None]:
+        """Count one while the block runs."""
+        self._open[login] = self._open.get(login, 0) + 1
+        try:
+            yield
+        finally:
+            self._open[login] -= 1
+            if not self._open[login]:
+                del self._open[login]
+
+
 class Limits:
     """All limits of one portal."""
 
@@ -96,6 +122,7 @@ class Limits:
         self._attempts, self._calls = Buckets(monotonic), Buckets(monotonic)
         self.strangers = Buckets(monotonic)  # of the representatives' pages
         self.hashing = asyncio.Semaphore(hashes)
+        self.streams, self.waiting_calls = OpenAnswers(), OpenAnswers()
         self._shared: tuple[str, Spent] | None = None
 
     def share(self, entrance: str, spent: Spent) -> None:

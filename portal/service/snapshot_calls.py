@@ -8,7 +8,6 @@ smaller scope gets the same rows within its scope, made while they are sent.
 import asyncio
 import gzip
 import io
-import threading
 from collections.abc import Callable, Iterator
 from typing import Annotated
 
@@ -21,7 +20,10 @@ from fastapi.responses import StreamingResponse
 from config.event import AccessEvent
 from config.sheet import Secim
 from config.snapshot import EXPORTS
-from portal.access.gate import gated_router, record
+from portal.access.gate import entrance_of, gated_router, record
+from portal.access.identity import Identity
+from portal.access.limits import MAX_OPEN
+from portal.data.live import LiveData
 from portal.data.numbers.snapshots import BEGINNING, SnapshotInfo, parse_cursor
 from portal.data.scoped import ScopedData
 from portal.service import answers
@@ -51,14 +53,14 @@ NDJSON = "application/x-ndjson"
 ENCODINGS = (ZSTD, GZIP, IDENTITY)
 MAX_WAIT = 55.0  # seconds; below the usual timeouts of proxies
 MAX_CHANGES = 10_000
-MAX_MADE = 3  # snapshots that are made at a time, which takes seconds of processor time each
+MAX_MADE = 3  # parties for which one is made at a time, which takes seconds of processor time
 _SUFFIX = {ZSTD: ".ndjson.zst", GZIP: ".ndjson.gz"}
 _CHUNK = 256 * 1024
 _MAX_NUMBER = 99_999_999
 Number = Annotated[int, InPath(ge=1, le=_MAX_NUMBER, description="Anlık görüntü numarası")]
 
 router = gated_router(prefix="/v1", tags=["snapshots"])
-_making = threading.BoundedSemaphore(MAX_MADE)
+_making: set[str] = set()  # the parties for which a snapshot is made: one for each
 
 
 @router.get("/snapshots")
@@ -78,7 +80,7 @@ async def list_snapshots(
     comes as soon as there is one.
     """
     if wait:
-        await sites_of(request).wait(live, since, wait)
+        await _wait(request, who, live, since, wait)
     data = live.scoped(who.scope)
     newest = data.snapshot.number
     numbers = range(since + 1, min(newest, since + limit) + 1)
@@ -114,6 +116,7 @@ async def snapshot_manifest(request: Request, data: Data, number: Number) -> Res
 @router.head("/snapshots/{number}", include_in_schema=False)
 async def whole_snapshot(
     request: Request,
+    who: Caller,
     data: Data,
     number: Number,
     secim: Annotated[
@@ -145,10 +148,11 @@ async def whole_snapshot(
         return Response(status_code=304, headers=headers)
     if request.method == "HEAD":
         return Response(headers=headers, media_type=NDJSON)
-    if not _making.acquire(blocking=False):
-        busy = "Çok sayıda anlık görüntü hazırlanıyor. Retry-After kadar bekleyip yeniden isteyin."
+    if who.party in _making or len(_making) >= MAX_MADE:
+        busy = "Başka bir anlık görüntü hazırlanıyor. Retry-After kadar bekleyip yeniden isteyin."
         refuse(503, "busy", busy, {"Retry-After": "10"})
-    chunks = _released(_encoders[encoding](_chunks(data, number, tables)))
+    _making.add(who.party)
+    chunks = _released(_encoders[encoding](_chunks(data, number, tables)), who.party)
     next(chunks)  # from now on its end releases, also if nobody reads it
     return StreamingResponse(iterate_in_threadpool(chunks), headers=headers, media_type=NDJSON)
 
@@ -203,7 +207,7 @@ async def changes(
         )
     data = live.scoped(who.scope)
     if wait and not cursor.contest and cursor.snapshot >= data.snapshot.number:
-        await sites_of(request).wait(live, cursor.snapshot, wait)
+        await _wait(request, who, live, cursor.snapshot, wait)
         data = live.scoped(who.scope)
     found = await asyncio.to_thread(data.feed, cursor, limit)
     lines = b",".join(b'{"snapshot":%d,%s' % (c.snapshot, c.line.strip()[1:]) for c in found.lines)
@@ -215,6 +219,18 @@ async def changes(
         lines,
     )
     return raw_answer(request, data, text, len(found.lines))
+
+
+async def _wait(
+    request: Request, who: Identity, live: LiveData, number: int, seconds: float
+) -> None:
+    """Wait for a snapshot after `number`, unless many calls of this user wait already."""
+    waiting = entrance_of(request).limits.waiting_calls
+    if waiting.is_full(who.login):
+        many = f"Aynı anda en çok {MAX_OPEN} çağrı bekleyebilir. Yanıtlarını bekleyin."
+        refuse(429, "too-many", many, {"Retry-After": "10"})
+    with waiting.counted(who.login):
+        await sites_of(request).wait(live, number, seconds)
 
 
 def _info(data: ScopedData, number: int) -> SnapshotInfo:
@@ -245,13 +261,13 @@ def _chunks(data: ScopedData, number: int, tables: list[str]) -> Iterator[bytes]
     yield waiting.getvalue()
 
 
-def _released(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _released(chunks: Iterator[bytes], party: str) -> Iterator[bytes]:
     """Yield the chunks, and let the next snapshot be made when they are sent, or not wanted."""
     try:
         yield b""
         yield from chunks
     finally:
-        _making.release()
+        _making.discard(party)
 
 
 def _as_zstd(chunks: Iterator[bytes]) -> Iterator[bytes]:

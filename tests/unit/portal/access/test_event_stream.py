@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from portal.access import event_stream
+from portal.access.gate import Refusal
+from portal.access.limits import MAX_OPEN, Limits
 from portal.access.sessions import Lifetimes, Sessions, Stage
 
 NEWS = "event: durum\ndata: 1\n\n"
@@ -25,6 +27,7 @@ class Site:
         self.token, _ = self.sessions.begin("parti-a", "ayse", "c", "", Stage.FULL)
         self.admitted, self.stopping, self.in_step = True, asyncio.Event(), True
         self.news: list[str] = []
+        self.limits = Limits()
 
     def still_admitted(self, who: object) -> bool:
         return self.admitted
@@ -46,13 +49,13 @@ class Site:
         """Return what the stream sends until it ends."""
         app = SimpleNamespace(state=SimpleNamespace(entrance=self))
         request: Any = SimpleNamespace(app=app, state=SimpleNamespace(token=self.token))
-        who: Any = None
+        who: Any = SimpleNamespace(login="parti-a.ayse")
         answer: Any = event_stream.stream(request, who, self.look, keeps_session=keeps_session)
+        return asyncio.run(read(answer))
 
-        async def read() -> list[str]:
-            return [part async for part in answer.body_iterator]
 
-        return asyncio.run(read())
+async def read(answer: Any) -> list[str]:
+    return [part async for part in answer.body_iterator]
 
 
 @pytest.fixture
@@ -108,3 +111,28 @@ def test_nothing_is_sent_after_the_end(site: Site, what: str) -> None:
 
     assert site.stream() == ["retry: 3000\n\n", NEWS, NEWS]
     assert site.looks == 3
+
+
+def test_a_user_has_only_some_streams_at_a_time(site: Site) -> None:
+    app = SimpleNamespace(state=SimpleNamespace(entrance=site))
+    request: Any = SimpleNamespace(app=app, state=SimpleNamespace(token=site.token))
+    ayse: Any = SimpleNamespace(login="parti-a.ayse")
+    other: Any = SimpleNamespace(login="parti-b.banu")
+
+    def opened(who: Any) -> Any:
+        answer: Any = event_stream.stream(request, who, site.look)
+        return answer.body_iterator
+
+    async def run() -> None:
+        late = [opened(ayse) for _ in range(3)]  # asked for before the others are open
+        open_ = [opened(ayse) for _ in range(MAX_OPEN)]
+        assert [await anext(each) for each in open_] == ["retry: 3000\n\n"] * MAX_OPEN
+        with pytest.raises(Refusal) as refused:
+            opened(ayse)
+        assert (refused.value.status_code, refused.value.headers) == (429, {"Retry-After": "60"})
+        assert await anext(opened(other)) == "retry: 3000\n\n"
+        assert [await anext(each, "ended") for each in late] == ["ended"] * 3
+        await open_[0].aclose()
+        assert await anext(opened(ayse)) == "retry: 3000\n\n"
+
+    asyncio.run(run())

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-import threading
+from contextlib import ExitStack
 from datetime import timedelta
 
 import pytest
@@ -15,6 +15,7 @@ from config.sheet import Secim
 from keys.credentials import ring, user_changes
 from keys.credentials.users import Role, State, User, Users
 from keys.ledger.receipt import parse_receipt
+from portal.access.limits import MAX_OPEN
 from portal.data.live import LiveData
 from portal.service import snapshot_calls
 from publisher.database import Unreachable
@@ -366,19 +367,38 @@ def test_no_call_is_answered_without_its_record(calls: ServiceCalls) -> None:
         assert (what, detail["user"]) == (path, "parti-a.servis")
 
 
-def test_only_a_few_snapshots_are_made_at_a_time(
+def test_one_snapshot_is_made_for_a_party_at_a_time_and_a_few_for_all(
     calls: ServiceCalls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls.site.publish(*every_result())
-    monkeypatch.setattr(snapshot_calls, "_making", threading.BoundedSemaphore(1))
+    making = {"parti-a"}
+    monkeypatch.setattr(snapshot_calls, "_making", making)
 
-    for _ in range(3):  # each one makes room for the next
-        assert calls.get("/v1/snapshots/1").status_code == 200
-    snapshot_calls._making.acquire()
     busy = calls.get("/v1/snapshots/1")
+    for _ in range(2):  # each one makes room for the next
+        assert calls.get("/v1/snapshots/1", "parti-b").status_code == 200
+    assert making == {"parti-a"}
+    making |= {"parti-x", "parti-y"}
+    all_busy = calls.get("/v1/snapshots/1", "parti-b")
 
     assert (busy.status_code, busy.json()["code"]) == (503, "busy")
     assert busy.headers["retry-after"] == "10"
+    assert all_busy.status_code == 503
+
+
+def test_a_user_has_only_some_calls_that_wait(calls: ServiceCalls) -> None:
+    calls.json("/v1/summary")
+    waiting = calls.portal.entrance.limits.waiting_calls
+    with ExitStack() as stack:
+        for _ in range(MAX_OPEN):
+            stack.enter_context(waiting.counted("parti-a.servis"))
+        many = [calls.get(f"/v1/{call}?wait=50") for call in ("changes", "snapshots")]
+        at_once = calls.get("/v1/changes")
+        other = calls.get("/v1/changes?wait=0.01", "parti-b")
+
+    assert [(each.status_code, each.headers["retry-after"]) for each in many] == [(429, "10")] * 2
+    assert (at_once.status_code, other.status_code) == (200, 200)
+    assert calls.get("/v1/changes?wait=0.01").status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/v1/changes?wait=50", "/v1/snapshots?wait=50"])
