@@ -13,9 +13,7 @@ from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from config import load, times
@@ -37,10 +35,10 @@ from keys.ledger.writer import Unwritable
 from keys.operations import live_sessions
 from keys.operations.live_sessions import EndedSessions, LiveSession
 from keys.operations.server_state import PORTAL
-from portal import broker_client, daemon, sandbox
+from portal import broker_client, daemon, problem, sandbox
 from portal.access.entrance import Entrance
 from portal.access.front import Front
-from portal.access.gate import check_routes
+from portal.access.gate import check_routes, gated_app
 from portal.access.limits import Limits
 from portal.access.recorder import Recorder
 from portal.access.sessions import Session
@@ -48,13 +46,13 @@ from portal.access.site_entrance import SiteEntrance
 from portal.daemon import Daemon
 from portal.data.queries import databases
 from portal.data.sites import Sites
+from portal.party import errors as party_errors
 from portal.party import site as party_site
-from portal.party.errors import answer_error
 from portal.party.rendering import PARTY_LOOK
 from portal.party.sipport import site as sipport_site
 from portal.party.sipport.entrance import ROOT, RequestsEntrance
 from portal.pictures.pictures import Pictures
-from portal.service import problem
+from portal.service import errors as service_errors
 from portal.service import site as service_site
 from publisher import database
 
@@ -65,16 +63,12 @@ _log = structlog.get_logger()
 
 def create_app(entrance: Entrance) -> FastAPI:
     """Make the application with all routes; AssertionError if one does not pass the gate."""
-    app = FastAPI(title="SSPS", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.entrance = entrance
+    app = gated_app("SSPS", entrance, _answer_error)
     app.state.sites = Sites(lambda: entrance.settings.results.share_level)
     app.state.pictures = Pictures()
     app.state.look = PARTY_LOOK
     party_site.include(app)
     service_site.include(app)
-    app.add_exception_handler(HTTPException, _answer_error)
-    app.add_exception_handler(RequestValidationError, _answer_error)
-    app.add_exception_handler(Exception, _answer_error)
     check_routes(app)
     return app
 
@@ -258,5 +252,7 @@ def _live_session(session: Session) -> LiveSession:
     )
 
 
-async def _answer_error(request: Request, error: Exception) -> Response:
-    return problem.answer(error) if problem.is_call(request) else answer_error(request, error)
+def _answer_error(request: Request, error: Exception) -> Response:
+    if problem.is_call(request.scope["path"]):
+        return service_errors.answer_error(error)
+    return party_errors.answer_error(request, error)

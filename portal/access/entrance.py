@@ -58,7 +58,7 @@ class Entrance(SiteEntrance):
     cookie, form_cookie = "__Host-ssps", "__Host-ssps-form"
     refusal_text = (
         "Bu adresten SSPS'ye erişilemez. Erişim yalnız partinizin bildirdiği sabit adreslerden "
-        "açıktır.\n"
+        "açıktır."
     )
 
     def __init__(

@@ -9,15 +9,16 @@ sheet:
 1. The client's address is that of its connection, or what a balancer's PROXY header says of it
    (portal/listener). If the connection is that of a balancer of `[portal] proxies`, it is the last
    address of X-Forwarded-For, which the balancer added; the header of anybody else is ignored.
-2. An address that may not come gets a short refusal, the same for every path. At the portal that
-   is one that no party has registered (Genelge md. 4/b-2). It is recorded, at most once a second
-   for each address.
+2. An address that may not come gets a short refusal, the same text for every path. At the portal
+   that is one that no party has registered (Genelge md. 4/b-2). It is recorded, at most once a
+   second for each address.
 3. A body may have MAX_BODY bytes. No page takes more.
 4. A browser that says that another site made it send a form is refused.
 5. Every answer gets the headers that keep a browser from running anything but our own files, and
    from keeping pages in a cache that other people may read.
 """
 
+import re
 import time
 from collections.abc import Callable, MutableMapping
 from typing import Any
@@ -31,12 +32,16 @@ from config.event import AccessEvent, Event, Outcome, Value
 from config.party import Address, parse_address
 from keys.credentials.penalties import Source, source_of
 from keys.ledger.writer import Unwritable
+from portal import problem
+from portal.access.gate import Refusal
 from portal.access.site_entrance import SiteEntrance
 
 MAX_BODY = 64 * 1024  # bytes
 HEALTH = "/health"
+_TOO_LARGE = f"Bir isteğin gövdesi en çok {MAX_BODY} bayt olabilir."
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _MAX_SOURCES = 1024
+_LENGTH = re.compile(r"[0-9]{1,15}", re.ASCII)
 _CONTENT_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -86,20 +91,20 @@ class Front:
         headers = Headers(scope=scope)
         if self._is_check(scope, headers):
             obstacle = self._entrance.obstacle() if scope["path"] == HEALTH else "no such page"
-            await _answer(send, 503 if obstacle else 200, f"{obstacle or 'ready'}\n")
+            await _answer(send, scope, 503 if obstacle else 200, obstacle or "ready")
             return
         address, via = self._address(scope, headers)
         if address is None or not self._entrance.registered(address):
             await self._refusals.note(address, via)
-            await _answer(send, 403, self._entrance.refusal_text)
+            await _answer(send, scope, 403, self._entrance.refusal_text)
             return
         scope.setdefault("state", {})["address"] = address
         if scope["method"] not in _SAFE_METHODS and _from_another_site(headers):
-            await _answer(send, 403, "Bu istek başka bir siteden geliyor.\n")
+            await _answer(send, scope, 403, "Bu istek başka bir siteden geliyor.")
             return
         length = headers.get("content-length", "0")
-        if not (length.isascii() and length.isdecimal()) or int(length) > MAX_BODY:
-            await _answer(send, 413, f"İstek en çok {MAX_BODY} bayt olabilir.\n")
+        if not _LENGTH.fullmatch(length) or int(length) > MAX_BODY:
+            await _answer(send, scope, 413, _TOO_LARGE)
             return
         secure, closing = scope["scheme"] == "https", self._entrance.draining
         sending = _with_headers(send, secure=secure, closing=closing)
@@ -167,7 +172,12 @@ def _from_another_site(headers: Headers) -> bool:
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return True
     origin = headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != headers.get("host", "")
+    if origin is None:
+        return False
+    try:
+        return urlsplit(origin).netloc != headers.get("host", "")
+    except ValueError:
+        return True
 
 
 def _limited(receive: Receive) -> Receive:
@@ -178,7 +188,7 @@ def _limited(receive: Receive) -> Receive:
         message = await receive()
         received += len(message.get("body", b""))
         if received > MAX_BODY:
-            return {"type": "http.disconnect"}
+            raise Refusal(413, "too-large", _TOO_LARGE, {"Connection": "close"})
         return message
 
     return limited
@@ -199,10 +209,12 @@ def _with_headers(send: Send, *, secure: bool, closing: bool = False) -> Send:
     return sending
 
 
-async def _answer(send: Send, status: int, text: str) -> None:
-    body = text.encode()
+async def _answer(send: Send, scope: Scope, status: int, text: str) -> None:
+    kind, body = "text/plain; charset=utf-8", f"{text}\n".encode()
+    if status >= 400 and problem.is_call(scope["path"]):
+        kind, body = problem.MEDIA_TYPE, problem.content(status, text)
     headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-type", kind.encode()),
         (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),
     ]

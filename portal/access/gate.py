@@ -44,10 +44,11 @@ from urllib.parse import quote
 
 import anyio.from_thread
 import structlog
-from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
 
@@ -225,7 +226,7 @@ class GatedRoute(APIRoute):
                 raise
             except Unreachable as error:
                 request.state.when_recorded = []
-                _log.error("database-unreachable", path=request.url.path, cause=error.strerror)
+                _log.error("database-unreachable", path=request.scope["path"], cause=error.strerror)
                 refusal = Refusal(503, "unavailable", _UNAVAILABLE, {"Retry-After": "10"})
                 await _record_denial(request, refusal)
                 raise refusal from None
@@ -233,12 +234,30 @@ class GatedRoute(APIRoute):
                 await request.close()  # files that were uploaded
             recorded = request.state.records or request.state.recorded
             if not recorded and not is_public:
-                _log.error("answer-not-recorded", path=request.url.path)
+                _log.error("answer-not-recorded", path=request.scope["path"])
                 raise Refusal(500, "not-recorded", "yanıt kayda alınamadı")
             await _write(request)
             return response
 
         return handler
+
+
+def gated_app(
+    title: str, entrance: SiteEntrance, answer_error: Callable[[Request, Exception], Response]
+) -> FastAPI:
+    """Return an application without routes whose errors are answered by `answer_error`."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        return answer_error(request, error)
+
+    # FastAPI would send `/arama/` on to `/arama` of the host that the client has named.
+    app = FastAPI(
+        title=title, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
+    )
+    app.state.entrance = entrance
+    for kind in (HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, answer)
+    return app
 
 
 def add_routes(app: FastAPI, *routers: APIRouter) -> None:
@@ -274,7 +293,7 @@ def portal_entrance_of(request: Request) -> Entrance:
 
 def target_of(request: Request) -> str:
     """Return the path and the query that the client asked for, as it is recorded."""
-    # As in `request.url`, which takes much longer to make.
+    # As in `request.url`, which takes longer to make, and fails if the query is not UTF-8.
     path = request.scope["path"].replace("?", "%3F").replace("#", "%23").replace("\\", "%5C")
     query = request.scope["query_string"].decode(errors="replace")
     text = f"{path}?{query}" if query else path

@@ -35,5 +35,5 @@ def answer_error(request: Request, error: Exception) -> Response:
         told = hasattr(error, "slug") and isinstance(error.detail, str)
         text = str(error.detail) if told else _TEXTS.get(status, _OURS)
     else:
-        _log.error("portal-error", path=request.url.path, cause=repr(error))
+        _log.error("portal-error", path=request.scope["path"], cause=repr(error))
     return page(request, "hata.html", status, headers, text=text, number=status)

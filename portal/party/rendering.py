@@ -100,7 +100,7 @@ def fragment(request: Request, template: str, **context: Any) -> str:
         .get_template(template)
         .render(
             request=request,
-            path=request.url.path,
+            path=request.scope["path"],
             root=entrance.root,
             identity=identity,
             party=entrance.settings.party(identity.party) if identity is not None else None,

@@ -1,31 +1,18 @@
-"""Errors of the web service: `application/problem+json` (RFC 9457), each saying what to do.
+"""Errors of the web service, each as `application/problem+json` (portal/problem)."""
 
-{"type": "about:blank", "title": "Unauthorized", "status": 401, "code": "unauthorized",
- "detail": "Kullanıcı adı veya parola yanlış."}
-"""
-
-from http import HTTPStatus
-
-from fastapi import Request
+from fastapi import Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-PREFIXES = ("/v1", "/api")
+from portal import problem
+
 _DETAILS = {
     404: "Böyle bir çağrı yok; çağrılar /v1/openapi.json adresindedir.",
     405: "Bütün çağrılar GET ile yapılır.",
 }
-_MEDIA_TYPE = "application/problem+json"
 
 
-def is_call(request: Request) -> bool:
-    """Say whether a request is one of a program, and not of a browser."""
-    path = request.url.path
-    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in PREFIXES)
-
-
-def answer(error: Exception) -> JSONResponse:
+def answer_error(error: Exception) -> Response:
     """Return the answer for an error."""
     headers: dict[str, str] = {}
     code = ""
@@ -41,12 +28,4 @@ def answer(error: Exception) -> JSONResponse:
         detail = "; ".join(wrong)
     else:
         status, code, detail = 500, "internal", "Sunucu hatası. Yeniden deneyin, sonra bizi arayın."
-    phrase = HTTPStatus(status).phrase
-    content = {
-        "type": "about:blank",
-        "title": phrase,
-        "status": status,
-        "code": code or phrase.lower().replace(" ", "-"),
-        "detail": detail,
-    }
-    return JSONResponse(content, status, headers, _MEDIA_TYPE)
+    return Response(problem.content(status, detail, code), status, headers, problem.MEDIA_TYPE)

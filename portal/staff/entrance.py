@@ -29,7 +29,7 @@ class StaffEntrance(SecondFactorEntrance):
 
     name, service = "staff", Service.STAFF
     cookie, form_cookie = "__Host-ssps-staff", "__Host-ssps-staff-form"
-    refusal_text = "Bu adresten personel sitesine erişilemez.\n"
+    refusal_text = "Bu adresten personel sitesine erişilemez."
 
     def __init__(
         self,

@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
+from fastapi import FastAPI
 
 from keys.credentials.users import Role
-from portal.access.gate import GatedRoute, add_routes, check_routes
+from portal.access.gate import GatedRoute, add_routes, check_routes, gated_app
 from portal.access.identity import Identity
 from portal.data.sites import Sites
 from portal.party.assets import STATIC, Assets
@@ -71,8 +69,7 @@ def create_app(entrance: StaffEntrance, command_line: Sequence[str] = ()) -> Fas
 
     `command_line` starts scripts/staff_command, for pages that do what a command does.
     """
-    app = FastAPI(title="SSPS personel", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.entrance = entrance
+    app = gated_app("SSPS personel", entrance, answer_error)
     app.state.look = LOOK
     app.state.pictures = Pictures()
     app.state.commands = Commands(command_line, entrance.settings.site)
@@ -84,13 +81,7 @@ def create_app(entrance: StaffEntrance, command_line: Sequence[str] = ()) -> Fas
     app.state.desk = Desk(entrance.settings.site, entrance.clock)
     app.state.sites = Sites(lambda: entrance.settings.results.share_level)
     add_routes(app, *ROUTERS)
-    for kind in (HTTPException, RequestValidationError, Exception):
-        app.add_exception_handler(kind, _answer_error)
     check_routes(app)
     own_account = {r.path for r in entry.router.routes if isinstance(r, GatedRoute)}
     check_roles(app, frozenset(own_account))
     return app
-
-
-async def _answer_error(request: Request, error: Exception) -> Response:
-    return answer_error(request, error)

@@ -364,12 +364,14 @@ class ShownService:
 
 def _services(request: Request) -> list[ShownService]:
     settings = entrance_of(request).settings
-    address = entrance_of(request).web.address or f"https://{request.url.netloc}"
-    public = settings.sftp.public_address or (urlsplit(address).hostname, settings.sftp.port)
+    address = entrance_of(request).web.address.rstrip("/")
+    host_name = urlsplit(address).hostname or "bu sunucu"
+    host_name, port = settings.sftp.public_address or (host_name, settings.sftp.port)
+    # Without a stated address, what the client calls this host (`Host`) is not repeated.
     return [
-        ShownService("Web sitesi", address),
-        ShownService("Web servisi", f"{address.rstrip('/')}/v1"),
-        ShownService("SFTP", f"{public[0]}, port {public[1]}", _host_keys(settings.site)),
+        ShownService("Web sitesi", address or "bu adres"),
+        ShownService("Web servisi", f"{address or 'bu adres, '}/v1"),
+        ShownService("SFTP", f"{host_name}, port {port}", _host_keys(settings.site)),
     ]
 
 

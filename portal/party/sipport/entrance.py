@@ -44,7 +44,7 @@ class RequestsEntrance(SecondFactorEntrance):
 
     name, service = "requests", Service.WEB
     cookie, form_cookie = "__Host-ssps-talep", "__Host-ssps-talep-form"
-    refusal_text = "Bu sayfalar kapalıdır.\n"
+    refusal_text = "Bu sayfalar kapalıdır."
     root = ROOT
 
     def __init__(

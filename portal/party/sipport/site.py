@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
+from fastapi import FastAPI
 
-from portal.access.gate import add_routes, check_routes
+from portal.access.gate import add_routes, check_routes, gated_app
 from portal.party.assets import STATIC, Assets
 from portal.party.errors import answer_error
 from portal.party.pages import entry
@@ -22,15 +20,8 @@ ROUTERS = (_ASSETS.router(), entry.router, pages.router)
 
 def create_app(entrance: RequestsEntrance) -> FastAPI:
     """Make the application for a scope whose `root_path` is ROOT; checks as portal/server."""
-    app = FastAPI(title="SSPS talep", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.entrance = entrance
+    app = gated_app("SSPS talep", entrance, answer_error)
     app.state.look = LOOK
     add_routes(app, *ROUTERS)
-    for kind in (HTTPException, RequestValidationError, Exception):
-        app.add_exception_handler(kind, _answer_error)
     check_routes(app)
     return app
-
-
-async def _answer_error(request: Request, error: Exception) -> Response:
-    return answer_error(request, error)

@@ -1,6 +1,7 @@
 """What holds for every answer, whatever its route."""
 
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,7 @@ def test_a_form_that_another_site_sends_is_refused(portal: Portal) -> None:
     for headers in (
         {"origin": "https://evil.example"},
         {"origin": "null"},
+        {"origin": "https://["},
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site"},
     ):
@@ -120,18 +122,62 @@ def test_a_login_form_needs_the_token_of_its_page(portal: Portal) -> None:
     assert portal.events() == []
 
 
-@pytest.mark.parametrize("length", ["70000", "-1", "1e3", "3x"])
+@pytest.mark.parametrize("length", ["70000", "-1", "1e3", "3x", "9" * 5000])
 def test_a_body_that_is_too_large_is_refused(portal: Portal, length: str) -> None:
     headers = {"content-length": length, "content-type": "application/x-www-form-urlencoded"}
     answer = portal.client().send("POST", "/giris", headers=headers, content=b"x")
     assert answer.status_code == 413
 
 
-def test_a_host_that_a_client_makes_up_is_never_repeated(portal: Portal) -> None:
-    answer = portal.client().get("/", headers={"host": "evil.example"})
+@pytest.mark.parametrize("path", ["/giris", "/cikis"])
+def test_a_body_without_a_length_is_refused_where_it_becomes_too_large(
+    portal: Portal, path: str
+) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b"x" * 4096
 
-    assert answer.headers["location"] == "/giris"
-    assert "evil" not in str(answer.headers) + answer.text
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    answer = portal.signed_in().send("POST", path, headers=headers, content=chunks())
+
+    assert answer.status_code == 413
+    assert answer.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/giris", "/arama/", "/v1/summary/", "//evil.example/arama/"]
+)
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:99999", "[", "@evil", "evİl"])
+def test_a_host_that_a_client_makes_up_is_never_repeated(
+    portal: Portal, path: str, host: str
+) -> None:
+    headers = {"host": host.encode()}
+    answer = portal.client().get(f"https://ssps.test{path}", headers=headers)
+
+    assert answer.status_code == {"/": 303, "/giris": 200}.get(path, 404)
+    assert answer.headers.get("location", "/giris") == "/giris"
+    assert "ev" not in str(answer.headers)
+    assert "evil" not in answer.text and "evİl" not in answer.text
+
+
+def test_programs_get_every_refusal_as_a_problem(portal: Portal) -> None:
+    long = {"content-length": "70000"}
+    for client, path, headers, status in (
+        (portal.client(AWAY), "/v1/summary", {}, 403),
+        (portal.client(AWAY), "/api/ssps/getIlList", {}, 403),
+        (portal.client(), "/v1/summary", {"origin": "https://evil.example"}, 403),
+        (portal.client(), "/v1/summary", long, 413),
+        (portal.client(), "/api/ssps/getIlList", long, 413),
+        (portal.client(), "/v1/summary", {}, 405),
+        (portal.client(), "/v1/yok", {}, 404),
+        (portal.client(), "/api", {}, 404),
+    ):
+        answer = client.send("POST", path, headers=headers)
+
+        assert answer.status_code == status, path
+        assert answer.headers["content-type"] == "application/problem+json", path
+        told = answer.json()
+        assert (told["status"], bool(told["detail"]), bool(told["code"])) == (status, True, True)
 
 
 def test_a_damaged_file_of_users_keeps_the_last_good_ones(portal: Portal) -> None:

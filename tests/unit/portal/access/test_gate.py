@@ -67,12 +67,15 @@ def test_nobody_who_is_not_signed_in_gets_an_answer(portal: Portal) -> None:
 
 def test_an_address_that_no_party_has_registered_gets_nothing(portal: Portal) -> None:
     client = portal.client(AWAY)
-    answers = {
-        client.send(method, path).text for method, _, path in routes(portal) if method != "HEAD"
-    }
+    answers: dict[str, set[str]] = {}
+    for method, _, path in routes(portal):
+        if method != "HEAD":
+            answer = client.send(method, path)
+            answers.setdefault(answer.headers["content-type"], set()).add(answer.text)
 
-    assert len(answers) == 1
-    assert "Bu adresten SSPS'ye erişilemez" in answers.pop()
+    assert set(answers) == {"application/problem+json", "text/plain; charset=utf-8"}
+    assert [len(each) for each in answers.values()] == [1, 1]
+    assert all("Bu adresten SSPS'ye erişilemez" in text for (text,) in answers.values())
     assert set(portal.events()) == {"connection-refused"}
 
 
@@ -102,6 +105,37 @@ def test_every_form_needs_the_token_of_its_page(portal: Portal) -> None:
         if answer.status_code == 303:
             assert answer.headers["location"] == "/", path
     assert browser.get("/").status_code == 200  # the session is still there
+
+
+BODIES = {
+    "application/json": b'{"form": ["x"], "kullanici": null, "parola": {"a": 1}}',
+    "application/json; charset=utf-16": b"[",
+    "text/plain": b"form=x&kullanici=parti-a.ayse",
+    "application/xml": b"<form/>",
+    "multipart/form-data": b"x",
+    "multipart/form-data; boundary=": b"x",
+    "multipart/form-data; boundary=b; charset=none": b"--b\r\n"
+    b'Content-Disposition: form-data; name="form"\r\n\r\n\xff\r\n--b--\r\n',
+    "multipart/form-data; boundary=b": b"--b\r\n"
+    b'Content-Disposition: form-data; name="kullanici"; filename="f"\r\n\r\nx\r\n--b--\r\n',
+    "application/x-www-form-urlencoded": b"&".join(b"a=%d" % n for n in range(2000)),
+    "application/x-www-form-urlencoded; charset=x": b"form=%ff%00&kullanici=%00&parola=%ed%a0%80",
+    "": b"form=x",
+}
+
+
+@pytest.mark.parametrize("kind", BODIES)
+def test_a_body_of_another_type_does_nothing(portal: Portal, kind: str) -> None:
+    browser, stranger = portal.signed_in(), portal.client()
+    before = portal.events().count("session-end")
+    for method, route, path in routes(portal):
+        if method in ("GET", "HEAD") or route.service is Service.API:
+            continue
+        for client in (browser, stranger):
+            answer = client.send(method, path, content=BODIES[kind], headers={"content-type": kind})
+            assert answer.status_code in (303, 400, 403, 422), (path, answer.status_code)
+    assert browser.get("/").status_code == 200
+    assert portal.events().count("session-end") == before
 
 
 def test_no_page_is_answered_without_its_record(portal: Portal) -> None:
