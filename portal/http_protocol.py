@@ -27,7 +27,7 @@ MAX_SENT = 512 * 1024  # bytes after the head: portal/access/front allows a body
 PIECE = 16 * 1024  # bytes, as many as a record of TLS has
 _LINGER = 0.1  # seconds for a client to read why it is disconnected
 _DETAILS = {
-    400: "İstek HTTP/1.1 kurallarına uymuyor.",
+    400: "İstek HTTP kurallarına uymuyor.",
     413: "İsteğin gövdesi çok büyük.",
     431: f"İsteğin başlıkları en çok {MAX_HEAD} bayt olabilir.",
     503: "Bu adresten çok sayıda bağlantı açık. Retry-After kadar bekleyin.",
