@@ -92,6 +92,8 @@ class Claim(NamedTuple):
     @classmethod
     def unpack(cls, text: str) -> "Claim":
         """Read it from the text of `pack`; raise ValueError if it is not one."""
+        if not text.isascii():
+            raise ValueError("a claim is ASCII")
         *numbers, seal = text.split(" ", 4)
         inode, size, modified_ns, changed_ns = map(int, numbers)
         return cls(inode, size, modified_ns, changed_ns, seal)

@@ -290,6 +290,10 @@ class Children:
         except (ProtocolViolation, ValueError, BlockingIOError) as error:
             self._kill_untrusted(child, str(error))
             return False
+        except Exception as error:  # a fault of ours, which must not end the other sessions
+            _log.exception("message-failed", session=child.state.session)
+            self._kill_untrusted(child, repr(error))
+            return False
         return True
 
     def _read(self, child: Child) -> bytes:
@@ -510,6 +514,8 @@ class Children:
             # It was killed after it sent these and before it cleared them, or it is not honest.
             # In both cases what it sent over the socket stays recorded.
             return
+        except Exception:
+            _log.exception("message-failed", session=child.state.session)
 
     def share_processors(self) -> None:
         """Share the processors by what each party has used since the last call.

@@ -115,6 +115,23 @@ def test_pending_closes_of_a_killed_child_are_recorded(tmp_path: Path) -> None:
     ]
 
 
+def test_a_message_that_the_monitor_fails_on_ends_its_session_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bool:
+        raise TypeError("a fault of ours")
+
+    def serve(monitor: socket.socket, pending_closes: PendingCloses) -> None:
+        MonitorClient(monitor, pending_closes).record_open(1, b"/x", 9, b"")
+        signal.pause()
+
+    monkeypatch.setattr(Monitor, "handle_messages", fail)
+    with capture_logs() as logs:
+        assert recorded(tmp_path, serve) == []
+
+    assert {"message-failed", "child-not-trusted"} <= {line["event"] for line in logs}
+
+
 def test_a_close_that_was_sent_but_not_cleared_is_recorded_once(tmp_path: Path) -> None:
     def serve(monitor: socket.socket, pending_closes: PendingCloses) -> None:
         client = MonitorClient(monitor, pending_closes)

@@ -227,7 +227,14 @@ def test_a_rehearsal_has_a_stamp_key_of_its_own(monitor: Monitor, folder: Path, 
     assert state.unproven
 
 
-@pytest.mark.parametrize("claim", [b"x", b"1 2", b"a b c d", b"1 2 x v1", b"1 2 3"])
+@pytest.mark.parametrize(
+    "claim",
+    [
+        *(b"x", b"1 2", b"a b c d", b"1 2 x v1", b"1 2 3"),
+        f"1 2 3 4 v1 5 {64 * 'a'} {40 * 'b'} {32 * 'c'} ü".encode(),
+        b"1 2 3 4 \xff",
+    ],
+)
 def test_a_malformed_claim_or_digest_is_a_violation(monitor: Monitor, claim: bytes) -> None:
     with pytest.raises(ProtocolViolation):
         monitor.handle_messages(admitted(monitor), Message(MessageKind.OPEN, (b"/x", claim), 1, 9))
