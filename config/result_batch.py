@@ -26,9 +26,9 @@ not apply: parts of the place below its level, `sandik_turu`, and any number. A 
 Each row is one line; a value with a separator or a quote in it is quoted, as spreadsheets do.
 
 Numbers are whole and written without separators: 1234, never 1.234. A row that cannot be read
-becomes a BadRow with its line; the other rows are not affected. A byte order mark, CRLF and empty
-lines are accepted. Text in another encoding than UTF-8 is not: a wrong guess would change Turkish
-letters.
+becomes a BadRow with its line; the other rows are not affected. A file without any row is one
+BadRow. A byte order mark, CRLF and empty lines are accepted. Text in another encoding than UTF-8 is
+not: a wrong guess would change Turkish letters.
 """
 
 import csv
@@ -103,7 +103,12 @@ class _Bad(ValueError):
 def read(name: str, file: IO[bytes], election: str) -> Iterator[GoodRow | BadRow]:
     """Yield the rows of a batch of `election` in order; the name says which format it has."""
     of_format = read_csv if name.lower().endswith(".csv") else read_ndjson
-    return of_format(_lines(file), election)
+    rows = of_format(_lines(file), election)
+    if (first := next(rows, None)) is None:
+        yield BadRow(1, RowFault.UNREADABLE, "there is no row in it, deliver it again", "")
+        return
+    yield first
+    yield from rows
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes]:

@@ -1,5 +1,6 @@
 import json
 from datetime import UTC, datetime
+from io import BytesIO
 
 import pytest
 
@@ -189,6 +190,22 @@ def test_a_bad_csv_row_is_named_and_the_next_one_is_taken() -> None:
     assert "secmen: '1.234'" in separated.message
     assert isinstance(good, GoodRow)
     assert good.line == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.ndjson", b""),
+        ("a.ndjson", b"\xef\xbb\xbf\r\n\n"),
+        ("a.csv", f"{CSV_HEADER}\n;;;\n".encode()),
+    ],
+)
+def test_a_file_without_any_row_is_not_dropped_in_silence(name: str, content: bytes) -> None:
+    (found,) = batch.read(name, BytesIO(content), ELECTION)
+
+    assert isinstance(found, BadRow)
+    assert (found.line, found.fault) == (1, RowFault.UNREADABLE)
+    assert "no row" in found.message
 
 
 @pytest.mark.parametrize(
