@@ -3,9 +3,11 @@
 It runs before any route, so it also covers pages that do not exist, and files such as the style
 sheet:
 
-0. HEALTH is for a balancer's checks: 200 if it may send clients here, else 503 and why. It is
-   answered on a connection that the balancer makes for itself (portal/listener), or to a request of
-   a balancer that names no client, and is not recorded.
+0. HEALTH is for a balancer's checks: 200 if it may send clients here, 404 while the portal drains,
+   else 503, and why. It is answered on a connection that the balancer makes for itself
+   (portal/listener), or to a request of a balancer that names no client, and is not recorded. With
+   `http-check disable-on-404` HAProxy keeps the connections to a server that answers 404, and with
+   `on-marked-down shutdown-sessions` it ends those to one that answers 503.
 1. The client's address is that of its connection, or what a balancer's PROXY header says of it
    (portal/listener). If the connection is that of a balancer of `[portal] proxies`, it is the last
    address of X-Forwarded-For, which the balancer added; the header of anybody else is ignored.
@@ -91,7 +93,8 @@ class Front:
         headers = Headers(scope=scope)
         if self._is_check(scope, headers):
             obstacle = self._entrance.obstacle() if scope["path"] == HEALTH else "no such page"
-            await _answer(send, scope, 503 if obstacle else 200, obstacle or "ready")
+            status = 404 if self._entrance.draining else 503 if obstacle else 200
+            await _answer(send, scope, status, obstacle or "ready")
             return
         address, via = self._address(scope, headers)
         if address is None or not self._entrance.registered(address):

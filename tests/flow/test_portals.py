@@ -54,6 +54,7 @@ defaults
     timeout server 60s
     timeout check 10s
     option httpchk GET /health
+    http-check disable-on-404
 listen ssps
     bind {ADDRESS}:{{port}}
     source {BALANCER}
@@ -509,10 +510,24 @@ def test_the_reference_client_ends_with_a_whole_copy(night: Night, tmp_path: Pat
 
 
 @pytest.mark.hosts
-def test_a_portal_that_drains_gets_no_more_clients_and_ends_its_streams(night: Night) -> None:
-    browser = night.signed_in(night.web1)
+def test_a_portal_that_drains_gets_no_more_clients_and_finishes_its_downloads(
+    night: Night,
+) -> None:
+    browser, file = night.signed_in(night.web1), large_file(night.site)
     client = night.http(night.port)
     client.cookies.update(browser.cookies())
+    assert file is not None
+    path = f"{FILES}/{int(file.parent.name)}/files/{file.name}"
+    with night.http(night.port).stream("GET", path, auth=service(night)) as download:
+        chunks = download.iter_raw(4096)
+        begun = next(chunks)
+        drain_and_wait(night, browser, client)
+        assert begun + b"".join(chunks) == file.read_bytes()
+    assert night.web1.stop(signal.SIGTERM) == 0
+
+
+def drain_and_wait(night: Night, browser: Browser, client: httpx.Client) -> None:
+    """Drain the first portal and wait until HAProxy sends its clients to the other one."""
     assert night.web1.process is not None
     with client.stream("GET", "/canli") as stream:
         lines = stream.iter_lines()
@@ -531,7 +546,6 @@ def test_a_portal_that_drains_gets_no_more_clients_and_ends_its_streams(night: N
         return len(night.records("web2")) > before
 
     until(asks_the_other, "HAProxy sends its clients to the other portal", 20)
-    assert night.web1.stop(signal.SIGTERM) == 0
 
 
 def test_both_ledgers_verify_and_a_receipt_is_found_in_either(night: Night) -> None:

@@ -92,7 +92,7 @@ def test_a_balancer_learns_whether_to_send_clients_here(tmp_path: Path) -> None:
         portal.entrance.draining = True
 
         drained = balancer.get("/health")
-        assert (drained.status_code, drained.text) == (503, "draining\n")
+        assert (drained.status_code, drained.text) == (404, "draining\n")
         assert browser.get("/hesap").headers["connection"] == "close"
         assert browser.get("/hesap").status_code == 200  # nobody is turned away
     assert [event for event in portal.events() if event == "connection-refused"] == [
