@@ -5,9 +5,11 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +23,8 @@ from config.site import TRANSFER
 from keys.ledger import segments
 from keys.ledger.record import Record
 from keys.operations import live_sessions
+from keys.server_keys import host as host_keys
+from scripts.rehearsal.rehearsal_site import own_address
 
 pytestmark = [
     pytest.mark.slow,
@@ -115,13 +119,13 @@ class Gateways:
         return True
 
     @contextmanager
-    def connect(self, party: str = PARTY, host: str = "") -> Iterator[paramiko.SFTPClient]:
+    def connect(self, party: str = PARTY, key: Path | None = None) -> Iterator[paramiko.SFTPClient]:
         """Log in through the balancer."""
         client = paramiko.SSHClient()
         client.load_host_keys(str(self.site.known_hosts))
         with client:
             client.connect(
-                ADDRESS, self.site.port, party, key_filename=str(self.site.key(party)),
+                ADDRESS, self.site.port, party, key_filename=str(key or self.site.key(party)),
                 allow_agent=False, look_for_keys=False, banner_timeout=30,
             )  # fmt: skip
             yield client.open_sftp()
@@ -266,6 +270,54 @@ def test_a_suspension_and_an_ended_session_reach_all_gateways(gateways: Gateways
     with pytest.raises(paramiko.SSHException), gateways.connect("parti-b"):
         pass
     site.ssps("party", "resume", "parti-b", "--why", "test")
+
+
+@pytest.mark.hosts
+def test_a_revoked_key_ends_its_sessions_on_all_gateways(
+    gateways: Gateways, tmp_path: Path
+) -> None:
+    key = tmp_path / "second"
+    host_keys.create_key(key, "second")
+    add = ("key", "add", "parti-b", "--public-key", f"{key}.pub", "--label", "second")
+    gateways.site.ssps(*add, "--why", "test")
+    with ExitStack() as clients:
+        for _ in range(2):
+            clients.enter_context(gateways.connect("parti-b", key))
+        until(lambda: all(gateways.live("parti-b").values()), "a session on each gateway")
+
+        gateways.site.ssps("key", "revoke", "parti-b", "second", "--why", "test")
+        until(lambda: not any(gateways.live("parti-b").values()), "both have ended")
+    for host in HOSTS:
+        ends = gateways.records(host, "session-end")
+        assert "key revoked" in {str(r.event.detail["reason"]) for r in ends}
+        with pytest.raises(paramiko.SSHException), gateways.connect("parti-b", key):
+            pass
+
+
+@pytest.mark.hosts
+def test_an_address_that_fails_at_one_gateway_is_refused_by_the_other(gateways: Gateways) -> None:
+    probes = 0
+
+    def refused_by_the_other() -> bool:
+        nonlocal probes
+        with ThreadPoolExecutor(40) as pool:
+            for _ in range(40):
+                pool.submit(say, gateways.site, "gw1", b"GET / HTTP/1.0\r\n\r\n")
+        probes += 1
+        return say(gateways.site, "gw2", b"") == b""
+
+    until(refused_by_the_other, "the other gateway refuses it")
+    assert probes < 20  # by themselves they would cost too little to be refused
+
+
+def say(site: RunningSite, host: str, text: bytes) -> bytes:
+    """Say something to a gateway from the other party's own address; return its first bytes."""
+    source = (own_address(1), 0)
+    with socket.create_connection((HOSTS[host], site.port), 30, source) as connection:
+        connection.sendall(text)
+        with suppress(ConnectionResetError):
+            return connection.recv(4)
+    return b""
 
 
 def by_lftp(site: RunningSite, to: Path) -> list[str]:
