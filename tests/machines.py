@@ -78,11 +78,11 @@ class Marked:
             assert self.process.wait(timeout=60) == 0, log.read_text()
 
 
-def psql(server: postgres.Server, statement: str) -> None:
-    """Run one statement as the superuser, with `psql`."""
+def psql(server: postgres.Server, statement: str) -> str:
+    """Run one statement as the superuser, with `psql`, and return the values that it prints."""
     command: list[str | Path] = [server._binaries / "psql", "-h", server.folder]
-    command += ["-U", postgres.USER, "-qc", statement, "postgres"]
-    subprocess.run(command, check=True, capture_output=True)
+    command += ["-U", postgres.USER, "-qtAc", statement, "postgres"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def promote(server: postgres.Server) -> None:

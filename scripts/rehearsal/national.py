@@ -26,7 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -68,7 +68,8 @@ _STALL_SECONDS = 600.0  # without a single page filed, after which the rehearsal
 class NationalRehearsal:
     """The parameters of a rehearsal; the first `mirrors` parties mirror with `clients` in turn.
 
-    The first `web_parties` have a user of the web site and a program that calls the web service.
+    The first `web_parties` have a user of the web site and a program that calls the web service. A
+    user tries again for `patience` seconds if the portal does not answer.
     """
 
     factor: int
@@ -79,6 +80,7 @@ class NationalRehearsal:
     minutes: float
     seed: int
     web_parties: int = 0
+    patience: float = 0.0
 
     @property
     def boxes(self) -> int:
@@ -86,11 +88,24 @@ class NationalRehearsal:
         return max(4, BOXES // self.factor)
 
 
-def run_rehearsal(rehearsal: NationalRehearsal, folder: Path) -> dict[str, object]:
-    """Run the rehearsal on a new site in `folder` and return its report; `ok` is the verdict."""
-    site, port = folder / "site", free_port()
+# Runs the daemons of the site that it is given, from when they answer to the end of a `with`.
+Daemons = Callable[[Path], AbstractContextManager[None]]
+
+
+def run_rehearsal(
+    rehearsal: NationalRehearsal,
+    folder: Path,
+    ports: tuple[int, int] | None = None,
+    daemons: Daemons | None = None,
+) -> dict[str, object]:
+    """Run the rehearsal on a new site in `folder` and return its report; `ok` is the verdict.
+
+    The parties connect to `ports`, of SFTP and of the web. By default all daemons run on one host.
+    """
+    site, (port, web_port) = folder / "site", ports or (free_port(), free_port(_WEB_PORT))
+    daemons = daemons or partial(_running_daemons, rehearsal.pages, port, folder / "log.jsonl")
     options = ["--boxes", rehearsal.boxes, "--parties", rehearsal.parties, "--seed", rehearsal.seed]
-    ssps("rehearse", "init", site, *options, "--port", port, "--web-port", free_port(_WEB_PORT))
+    ssps("rehearse", "init", site, *options, "--port", port, "--web-port", web_port)
     settings = load.load(site)
     registry = Registry(site / REGISTRY_INDEX)
     schedule = arrivals.plan(registry.entries(), rehearsal.seed)
@@ -113,13 +128,11 @@ def run_rehearsal(rehearsal: NationalRehearsal, folder: Path) -> dict[str, objec
         rehearsal.minutes * 60 / 4,
     )
     visitors = [
-        WebParty(site, party.id, folder / "web" / party.id)
+        WebParty(site, party.id, folder / "web" / party.id, rehearsal.patience)
         for party in settings.parties[: rehearsal.web_parties]
     ]
     began = time.monotonic()
-    with _running_daemons(site, rehearsal.pages, folder / "log.jsonl"):
-        wait_until_served(port)
-        _wait_for_portal(site)
+    with daemons(site):
         runner.start()
         for visitor in visitors:
             visitor.start()
@@ -269,20 +282,24 @@ def _wait_for_portal(site: Path) -> None:
         time.sleep(0.1)
 
 
+def daemon_command(site: Path, daemon: str, pages: str) -> list[str]:
+    """Return the command of a daemon; with shared pages the publisher uses the simulated reader."""
+    if daemon == server_state.PUBLISH and pages == SHARED:
+        return [sys.executable, "-m", "scripts.rehearsal.simulated_reader", str(site)]
+    return [*reconcile.SSPS, daemon, "--site", str(site)]
+
+
 @contextmanager
-def _running_daemons(site: Path, pages: str, log: Path) -> Iterator[None]:
-    """Run the daemons; with shared pages the publisher uses the simulated reader."""
-    if pages == REAL:
-        commands = [[*reconcile.SSPS, "run", "--site", str(site)]]
-    else:
-        commands = [
-            [sys.executable, "-m", "scripts.rehearsal.simulated_reader", str(site)],
-            [*reconcile.SSPS, "serve", "--site", str(site)],
-            [*reconcile.SSPS, "portal", "--site", str(site)],
-        ]
+def _running_daemons(pages: str, port: int, log: Path, site: Path) -> Iterator[None]:
+    """Run the daemons."""
+    apart = (server_state.PUBLISH, server_state.SERVE, server_state.PORTAL)
+    names = (server_state.RUN,) if pages == REAL else apart
+    commands = [daemon_command(site, name, pages) for name in names]
     with log.open("wb") as out:
         processes = [subprocess.Popen(command, stdout=out, stderr=out) for command in commands]
     try:
+        wait_until_served(port)
+        _wait_for_portal(site)
         yield
     finally:
         for process in processes:

@@ -5,6 +5,9 @@ every snapshot, and opens another page every few seconds; and scripts/results-cl
 the results in a verified copy. What counts: no page failed, the open page was told of each snapshot
 soon, and the copy is at the newest snapshot in the end. A lag begins when the manifest of the
 snapshot was written.
+
+A user with patience connects again, with the same cookie, if a portal breaks off or answers with
+503, as one does when portals are several. Only after that many seconds it is an error.
 """
 
 import http.client
@@ -16,13 +19,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from http.cookies import SimpleCookie
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from config.site import CLIENTS, SNAPSHOTS
@@ -32,12 +36,20 @@ from publisher.results.snapshots.folder import latest_number
 from scripts.rehearsal import web_clients
 from scripts.rehearsal.reconcile import percentile
 
+_T = TypeVar("_T")
 _CLIENT = Path(__file__).resolve().parents[1] / "results-client"
 _PAGES = ("/", "/arama", "/degisiklikler", "/eksikler", "/uyarilar", "/birlestirme")
 _THINK = 2.0  # seconds between two pages of a user
 _TIMEOUT = 60.0
+_RETRY = 0.5  # seconds until a user with patience tries again
 _FORM = re.compile(r'name="form" value="([0-9a-f]+)"')
+_NONE: Mapping[str, str] = {}
+_CUT_OFF = (OSError, http.client.HTTPException)
 _TAKEN = re.compile(r"snapshot (\d+): ")  # what results-client says of a snapshot that it has
+
+
+class NotReady(ConnectionError):
+    """The portal can answer nothing now (503)."""
 
 
 @dataclass
@@ -47,6 +59,8 @@ class WebParty:
     site: Path
     party: str
     folder: Path
+    patience: float = 0.0  # seconds
+    tried_again: int = 0
     page_ms: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     told: dict[int, float] = field(default_factory=dict)  # when the open page was told, by snapshot
@@ -102,8 +116,19 @@ class WebParty:
     def _user(self, kit: dict[str, Any]) -> "_User":
         user = _User(kit)
         self._users.append(user)
-        user.log_in()
+        self._ask(user, user.log_in)
         return user
+
+    def _ask(self, user: "_User", question: Callable[[], _T]) -> _T:
+        deadline = time.monotonic() + self.patience
+        while True:
+            try:
+                return question()
+            except _CUT_OFF:
+                if time.monotonic() >= deadline or self._stop.wait(_RETRY):
+                    raise
+                self.tried_again += 1
+                user.close()
 
     def _browse(self, kit: dict[str, Any]) -> None:
         user = self._user(kit)
@@ -111,15 +136,29 @@ class WebParty:
             if self._stop.wait(_THINK):
                 return
             began = time.monotonic()
-            user.get(path)
+            self._ask(user, partial(user.get, path))
             self.page_ms.append(1000 * (time.monotonic() - began))
 
     def _follow(self, kit: dict[str, Any]) -> None:
         user = self._user(kit)
-        with closing(user.open("/canli")) as stream:
+        headers: dict[str, str] = {}
+        while True:
+            with closing(self._ask(user, partial(user.open, "/canli", headers))) as stream:
+                self._note_snapshots(stream)
+            if not self.patience or self._stop.wait(_RETRY):
+                return
+            self.tried_again += 1
+            user.close()
+            headers = {"Last-Event-ID": str(max(self.told, default=0))}
+
+    def _note_snapshots(self, stream: http.client.HTTPResponse) -> None:
+        try:
             while line := stream.readline():
                 if line.startswith(b"id: "):
                     self.told[int(line[4:])] = time.time()
+        except _CUT_OFF:
+            if not self.patience:
+                raise
 
     def _run_program(self, kit: dict[str, Any]) -> None:
         password = self.folder / "password"
@@ -155,6 +194,8 @@ class _User:
         body = urlencode({**fields, "form": token[1] if token else ""})
         answer = self._send("POST", "/giris", body)
         answer.read()
+        if answer.status == http.client.SERVICE_UNAVAILABLE:
+            raise NotReady(f"the login was answered with {answer.status}")
         if answer.status != 303 or answer.headers["location"] != "/":
             raise RuntimeError(f"the login was answered with {answer.status}")
 
@@ -171,14 +212,19 @@ class _User:
         answer = self.open(path)
         return answer.read().decode()
 
-    def open(self, path: str) -> http.client.HTTPResponse:
-        answer = self._send("GET", path)
+    def open(self, path: str, headers: Mapping[str, str] = _NONE) -> http.client.HTTPResponse:
+        answer = self._send("GET", path, headers=headers)
+        if answer.status == http.client.SERVICE_UNAVAILABLE:
+            raise NotReady(f"{path} was answered with {answer.status}")
         if answer.status != 200:
             raise RuntimeError(f"{path} was answered with {answer.status}")
         return answer
 
-    def _send(self, method: str, path: str, body: str | None = None) -> http.client.HTTPResponse:
-        headers = {"Cookie": "; ".join(f"{k}={v}" for k, v in self._cookies.items())}
+    def _send(
+        self, method: str, path: str, body: str | None = None, headers: Mapping[str, str] = _NONE
+    ) -> http.client.HTTPResponse:
+        cookies = "; ".join(f"{k}={v}" for k, v in self._cookies.items())
+        headers = {**headers, "Cookie": cookies}
         if body is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         self._connection.request(method, path, body, headers)
@@ -197,6 +243,7 @@ def report(parties: list[WebParty]) -> dict[str, object]:
     return {
         "web_parties": len(parties),
         "web_pages": len(pages),
+        "web_tried_again": sum(party.tried_again for party in parties),
         "web_page_ms_p50": percentile(pages, 50),
         "web_page_ms_p99": percentile(pages, 99),
         "web_told_p50": percentile(told, 50),

@@ -164,7 +164,7 @@ def _report(
     _, unaccounted = reconcile.reconcile_pages(soak_run.site, delivered)
     differing = [f"{c.party} ({c.client})" for c in clients if not c.matches_tree()]
     checks = reconcile.run_checks(soak_run.site)
-    errors, tracebacks = _logged_errors(soak_run.log)
+    errors, tracebacks = logged_errors(soak_run.log)
     return {
         "seconds": round(seconds, 1),
         "faults": dict(soak_run.done),
@@ -188,7 +188,7 @@ def _report(
     }
 
 
-def _logged_errors(log: Path) -> tuple[dict[str, int], int]:
+def logged_errors(log: Path) -> tuple[dict[str, int], int]:
     """Count the logged errors by event, and the tracebacks."""
     errors: Counter[str] = Counter()
     tracebacks = 0
