@@ -95,7 +95,7 @@ def next_version(package: Path, version: str, folder: Path) -> Path:
     (unit,) = root.glob("opt/ssps/lib/python3*/site-packages/scripts/units/ssps-serve.service")
     unit.write_text(unit.read_text() + f"# {version}\n")
     made = folder / f"ssps_{version}.deb"
-    command = ["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", str(root), str(made)]
+    command = ["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(root), str(made)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return made
 
