@@ -24,6 +24,7 @@ from portal.data.numbers.columns import FIRST_OPTION, Columns
 from publisher.results.snapshots.shares import divide
 from publisher.results.snapshots.summary import Shares
 
+_ROWS_AT_ONCE = 4096
 Selection = npt.NDArray[np.int64]  # rows, in order
 
 
@@ -75,13 +76,17 @@ def by_board(columns: Columns, boxes: Boxes, rows: Selection) -> list[Group]:
     starts = np.flatnonzero(np.diff(boards, prepend=-1))
     counts = np.diff(starts, append=len(rows))
     first, end = int(rows[0]), int(rows[-1]) + 1
-    if end - first == len(rows):  # one range: no copy
+    is_range = end - first == len(rows)
+    # NumPy makes a copy of what it adds up as `int64`: of the whole country that is 70 MB, unless
+    # it gets one column after the other.
+    if is_range and len(rows) <= _ROWS_AT_ONCE:
         block = columns.numbers[:, first:end]
         added = np.add.reduceat(block, starts, axis=1, dtype=np.int64)
     else:
         added = np.empty((len(columns.numbers), len(starts)), dtype=np.int64)
         for number, column in enumerate(columns.numbers):
-            added[number] = np.add.reduceat(column.take(rows), starts, dtype=np.int64)
+            values = column[first:end] if is_range else column.take(rows)
+            added[number] = np.add.reduceat(values, starts, dtype=np.int64)
     names = [boxes.boards[index] for index in boards[starts]]
     listed = zip(names, counts.tolist(), added.T.tolist(), strict=True)
     return [
@@ -104,9 +109,12 @@ def by_ilce(boards: Iterable[Group]) -> list[Group]:
 
 
 def _added(groups: Iterable[Group], kurul: str | None) -> Group:
-    parts = list(groups)
+    first, *others = groups
+    if not others:
+        return Group(first.cevre, kurul, first.boxes, first.values)
+    parts = (first, *others)
     values = tuple(map(sum, zip(*(part.values for part in parts), strict=True)))
-    return Group(parts[0].cevre, kurul, sum(part.boxes for part in parts), values)
+    return Group(first.cevre, kurul, sum(part.boxes for part in parts), values)
 
 
 def add_up(
