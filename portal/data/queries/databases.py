@@ -24,7 +24,8 @@ from publisher.results import store
 CATALOG_SCHEMA, RESULTS_SCHEMA = "catalog", "results"
 _ADDRESS_SECONDS = 30
 Connection = Reader | None  # None: the database does not exist yet
-_MAX_IDLE = 16  # connections of one database that wait for the next question
+_MAX_IDLE = 4  # connections of one database that wait for the next question
+_CACHE_KIB = 1024  # of one connection; the kernel has the rest of the file in memory, once for all
 _File = tuple[str, int, int]  # name, device, inode
 
 
@@ -141,6 +142,7 @@ def _take(idle: dict[_File, list[_Kept]], url: sa.URL) -> _Kept | None:
         reader = opened.enter_context(open_reader(url))
         if reader is None:
             return None
+        reader.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         return _Kept(file, reader, _tables(url, reader), opened.pop_all())
 
 

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -72,6 +72,19 @@ def test_questions_at_the_same_time_have_connections_of_their_own(
             assert one is not other
 
     assert len(connections) == 2
+
+
+def test_only_a_few_connections_wait_each_with_a_small_cache(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections = opened(monkeypatch)
+    for _ in range(2):
+        with ExitStack() as stack:
+            readers = [stack.enter_context(open_catalog(site)) for _ in range(10)]
+            sizes = {reader.execute("PRAGMA cache_size").fetchone() for reader in readers if reader}
+
+    assert sizes == {(-1024,)}  # KiB
+    assert len(connections) == 10 + 6  # four were kept
 
 
 def test_a_database_that_was_replaced_is_opened_again(site: Path) -> None:
