@@ -95,7 +95,7 @@ def format_stored(at: datetime) -> str:
 
 def format_utc(at: datetime) -> str:
     """Format a time for machines: UTC, to the second, with a `Z`."""
-    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def format_duration(long: timedelta) -> str:

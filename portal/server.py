@@ -67,8 +67,8 @@ def create_app(entrance: Entrance) -> FastAPI:
     app.state.sites = Sites(lambda: entrance.settings.results.share_level)
     app.state.pictures = Pictures()
     app.state.look = PARTY_LOOK
+    service_site.include(app)  # first: to find a route takes a while beside a short call
     party_site.include(app)
-    service_site.include(app)
     check_routes(app)
     return app
 
