@@ -77,6 +77,7 @@ _HEADER = 9  # bytes of length, type and request id
 _MARKED = 6  # the first version in which a listing's last part is marked as the last
 _READ_ONLY = 1 | 2  # SSH_FXE_STATVFS_ST_RDONLY | SSH_FXE_STATVFS_ST_NOSUID
 _MAX_NAME = 255
+_NOT_RECORDED = b"The server cannot record this now; try again later"
 _OFFERED = (
     (b"statvfs@openssh.com", b"2"),
     (b"fstatvfs@openssh.com", b"2"),
@@ -371,7 +372,7 @@ class Session:
             if not recorded:
                 os.close(found.descriptor)
         if not recorded:
-            return protocol.status(request_id, Status.FAILURE)
+            raise _Refused(Status.FAILURE, _NOT_RECORDED)
         opened = _File(
             number,
             path,
@@ -406,7 +407,7 @@ class Session:
             if not recorded:
                 found.close()
         if not recorded:
-            return protocol.status(request_id, Status.FAILURE)
+            raise _Refused(Status.FAILURE, _NOT_RECORDED)
         return self._new_handle(request_id, _Listing(number, path, found))
 
     def _new_handle(self, request_id: bytes, held: _File | _Listing) -> bytes:
@@ -591,7 +592,7 @@ class Session:
         claim = Claim.of(opened.descriptor)
         recorded = self._recorder.record_hash(name, path, claim.pack())
         if not recorded:
-            return protocol.status(request_id, Status.FAILURE)
+            raise _Refused(Status.FAILURE, _NOT_RECORDED)
         self._computed = True
         proven = claim.digests if recorded is Recorded.PROVEN else None
         found = check_file.digests(opened.descriptor, opened.attributes.size, wanted, proven)

@@ -750,6 +750,34 @@ def test_a_refused_login_and_wrong_usage_end_the_mirror_at_once(party: Party) ->
     assert wrong.returncode == 2
 
 
+def test_a_party_that_may_not_come_in_now_is_told_why_and_tries_again(party: Party) -> None:
+    party.file(1)
+    party.feed()
+    party.server.edit("site.toml", "max_sessions_per_party = 32", "max_sessions_per_party = 1")
+    party.server.reload()
+    with party.server.connect("parti-a"):
+        code, last = party.mirror("--retries", "0")
+        following = subprocess.Popen(
+            party.command("--follow"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert following.stdout is not None
+        first = following.stdout.readline()
+    try:
+        until(lambda: pages(party.folder))
+    finally:
+        following.terminate()
+        following.communicate(timeout=20)
+    party.server.edit("parties.toml", 'scope = "all"', 'scope = "all"\nsuspended = true')
+    party.server.reload()
+    suspended = party.mirror("--retries", "0")
+
+    assert code == 3
+    for said in (str(last["error"]), first):
+        assert "connection lost: the server says: Too many sessions of your party" in said
+    assert suspended[0] == 3
+    assert "the server says: Your party's access is suspended" in str(suspended[1]["error"])
+
+
 def test_a_key_file_that_does_not_exist_ends_the_mirror(party: Party, tmp_path: Path) -> None:
     missing = subprocess.run(
         party.command("--key", str(tmp_path / "none")), capture_output=True, text=True, check=False

@@ -1,6 +1,7 @@
 """scripts/mirror when files change at the wrong moment; see also tests/wire/test_mirror."""
 
 import errno
+import logging
 import os
 import struct
 import subprocess
@@ -440,6 +441,35 @@ def test_a_file_that_is_not_a_private_key_is_refused(
     key.write_text(content)
     with pytest.raises(ValueError, match=wrong):
         script.check_key(str(key))
+
+
+@pytest.mark.parametrize(
+    ("active", "said", "log", "refused"),
+    [
+        (True, "Authentication failed.", "", True),
+        (True, "Bad authentication type; allowed types: ['password']", "", True),
+        (True, "Authentication timeout.", "", False),
+        (False, "Authentication failed: transport shut down or saw EOF", "", False),
+        (False, "Authentication failed.", "Disconnect (code 12): Too many sessions", False),
+        (False, "Authentication failed.", "Disconnect (code 14): No more methods", True),
+    ],
+)
+def test_only_a_refusal_ends_the_mirror_and_not_an_interrupted_login(
+    script: ModuleType, active: bool, said: str, log: str, refused: bool
+) -> None:
+    transport = SimpleNamespace(is_active=lambda: active)
+    client = SimpleNamespace(get_transport=lambda: transport)
+    farewell = script.Farewell()
+    farewell.handle(logging.makeLogRecord({"msg": log}))
+
+    assert script.is_refused(client, Exception(said), farewell) is refused
+
+
+def test_the_reason_of_a_disconnection_cannot_control_the_terminal(script: ModuleType) -> None:
+    farewell = script.Farewell()
+    farewell.handle(logging.makeLogRecord({"msg": "Disconnect (code 11): Suspended\x1b[2J\nnow"}))
+
+    assert (farewell.code, farewell.text) == (11, "Suspended [2J now")
 
 
 def test_a_key_with_a_passphrase_is_refused(script: ModuleType, tmp_path: Path) -> None:

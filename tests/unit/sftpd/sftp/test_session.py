@@ -466,8 +466,10 @@ def test_an_open_that_cannot_be_recorded_is_refused(
 ) -> None:
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     recorder.can_record = False
-    assert client.status(OPEN, PATH + pack(">II", 1, 0)) == FAILURE
-    assert client.status(OPENDIR, string(b"/")) == FAILURE
+    for verb, asked in ((OPEN, PATH + pack(">II", 1, 0)), (OPENDIR, string(b"/"))):
+        _, refusal = client.ask(verb, asked)
+        assert refusal[:4] == pack(">I", FAILURE)
+        assert b"cannot record this now; try again later" in refusal
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
     recorder.can_record = True
