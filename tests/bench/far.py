@@ -87,6 +87,7 @@ def fill(tree: Path, pages: int) -> int:
         Path(f"{file}.sig").write_bytes(sshsig.sign(KEY, segment))
         before = sha256(segment).hexdigest()
         (tree / "akis" / "son.txt").write_text(f"{file.name}\n")
+    run.publish(tree)
     return pages * _PAGE
 
 
@@ -137,6 +138,7 @@ def clients(site: Path, more: list[int]) -> dict[str, Task]:
     found = {
         "mirror": ours(site),
         f"lftp -P{best.lftp}": lftp(best.lftp),
+        "lftp -P10": lftp(10),
         f"rclone -t{best.transfers}": rclone(best.transfers, best.checkers),
         "sftp -r": run.sftp(get="get -r / {into}\n"),
     }

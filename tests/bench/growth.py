@@ -167,6 +167,7 @@ def listed(folder: Path, sizes: list[int]) -> Costs:
         (tree / str(size)).mkdir()
         for number in range(size):
             (tree / str(size) / f"cb-sandik-sonuc-s{number}.jpg").write_bytes(b"")
+    run.publish(tree, sealed=False)
     found: Costs = {}
     with servers.ours(folder / "served") as server:
         for size in sizes:

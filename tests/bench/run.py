@@ -73,7 +73,7 @@ class Measurements:
 
 
 def fill(tree: Path, size: Size, *, sealed: bool = True) -> None:
-    """Create the files of the tree, stamped as the publisher does."""
+    """Create the files of the tree."""
     block = os.urandom(1 << 20)
     for number in range(size.folders):
         folder = tree / "agac" / f"kurul-{number:02}"
@@ -89,6 +89,11 @@ def fill(tree: Path, size: Size, *, sealed: bool = True) -> None:
     listed.mkdir()
     for number in range(size.entries):
         (listed / f"sandik-{number:06}-cb-sandik-sonuc-s1.jpg").write_bytes(b"x")
+    publish(tree, sealed=sealed)
+
+
+def publish(tree: Path, *, sealed: bool = True) -> None:
+    """Give all files of the tree stamps and modes as the publisher does: no others are served."""
     key = stamp_key.load_or_create(tree.parent.parent)
     for path in [tree, *tree.rglob("*")]:
         if sealed and path.is_file():
