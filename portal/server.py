@@ -107,7 +107,7 @@ def confine(settings: Settings) -> None:
     if not stated:
         sandbox.confine(readable, writable)
         return
-    import psycopg  # noqa: F401 - before there is a thread: it loads libraries
+    import publisher.postgresql  # noqa: F401 - before there is a thread: it loads libraries
 
     if not all(each.reader_url for each in stated):
         _log.warning("portal-may-write-catalog", cause="catalog.reader_url is not stated")

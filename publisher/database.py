@@ -8,13 +8,15 @@ tables (publisher/migrations); each connection has one of the two as its search 
 What a page of the web site or a check asks very often goes through a `Reader`, which has no layer
 between it and SQLite. Its queries are written in the SQL that SQLite and PostgreSQL have in common.
 
-A PostgreSQL that cannot be reached, or goes away later, is an OSError, `Unreachable`, as a disk
-that cannot be read is. After it nothing is left to do but open again.
+A PostgreSQL that cannot be reached, goes away later or is silent (publisher/postgresql), is an
+OSError, `Unreachable`, as a disk that cannot be read is. After it nothing is left to do but open
+again.
 """
 
 import os
 import socket
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import lru_cache
@@ -32,20 +34,27 @@ from keys.kernel.connections import Target
 from publisher import migrations
 
 # The database or its disk does not work: what was asked is not to blame, and may be asked again.
-UNAVAILABLE = (sa.exc.OperationalError, sa.exc.InternalError, sa.exc.PendingRollbackError)
+UNAVAILABLE = (
+    sa.exc.OperationalError,
+    sa.exc.InternalError,
+    sa.exc.PendingRollbackError,
+    sa.exc.TimeoutError,
+)
 SQLITE = "sqlite"
 _pools: dict[tuple[sa.URL, int], sa.Engine] = {}
+_POOL_SECONDS = 5.0  # the longest wait for a connection that another thread uses
 _ROWS_A_FETCH = 5000
 _PORT = 5432
 _SOCKET_FOLDERS = ("/run/postgresql", "/var/run/postgresql", "/tmp")  # noqa: S108 - those of libpq
-# A server that vanished without a word is given up after about half a minute.
+# A connection of which nothing arrives any more is given up after ten seconds; that a server is
+# frozen, whose kernel still answers, is found by publisher/postgresql.
 _CONNECTING = {
     "application_name": "ssps",
-    "connect_timeout": "10",
-    "keepalives_idle": "10",
-    "keepalives_interval": "5",
-    "keepalives_count": "4",
-    "tcp_user_timeout": "30000",
+    "connect_timeout": "5",
+    "keepalives_idle": "4",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
 }
 # The publisher waits for pages with a transaction open, which has changed nothing. The server too
 # gives up a client that vanished, so that its locks do not stop the next publisher for hours.
@@ -182,9 +191,16 @@ class Database:
         """The connection, for queries of other modules."""
         return self._connection
 
-    def commit(self) -> None:
-        """Make all changes since the last commit durable."""
+    def commit(self, *, durable: bool = True) -> None:
+        """Make all changes since the last commit durable.
+
+        If they need not be `durable`, PostgreSQL does not wait for its disk and its replicas: if it
+        dies within the next second, they may be lost, but nothing that is committed later survives
+        without them.
+        """
         self.before_commit(self._connection)
+        if not durable and self._engine.dialect.name != SQLITE:
+            self._connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
         self._connection.commit()
 
 
@@ -285,9 +301,8 @@ def writing_engine(url: sa.URL, tables: sa.MetaData) -> sa.Engine:
     In SQLite, create tables and indexes that are missing. Raise Faults if the tables in PostgreSQL
     are not those of this version (`ssps catalog migrate`), Unreachable if it does not answer.
     """
-    engine = sa.create_engine(url)
     if url.drivername != SQLITE:
-        sa.event.listen(engine, "handle_error", _name_a_lost_server)
+        engine = open_engine(url, pool_timeout=_POOL_SECONDS)
         try:
             with connect(engine) as connection:
                 migrations.check(connection)
@@ -295,11 +310,24 @@ def writing_engine(url: sa.URL, tables: sa.MetaData) -> sa.Engine:
             engine.dispose()
             raise
         return engine
+    engine = sa.create_engine(url)
     sa.event.listen(engine, "connect", _set_pragmas)
     tables.create_all(engine)
     for table in tables.sorted_tables:
         for index in table.indexes:
             index.create(engine, checkfirst=True)  # an earlier version made the table without it
+    return engine
+
+
+def open_engine(url: sa.URL, **options: Any) -> sa.Engine:
+    """Return an engine; it raises Unreachable if a server of PostgreSQL is lost or silent."""
+    engine = sa.create_engine(url, **options)
+    if url.drivername == SQLITE:
+        return engine
+    from publisher import postgresql  # a site with SQLite needs no driver for it
+
+    sa.event.listen(engine, "do_connect", postgresql.connect)
+    sa.event.listen(engine, "handle_error", _name_a_lost_server)
     return engine
 
 
@@ -332,9 +360,7 @@ def read_only_engine(url: sa.URL) -> sa.Engine:
 @contextmanager
 def changing_tables(url: sa.URL) -> Iterator[sa.Connection]:
     """Connect to PostgreSQL once, to make or fill tables; raises Unreachable if it goes away."""
-    engine = sa.create_engine(url, poolclass=sa.NullPool)
-    sa.event.listen(engine, "handle_error", _name_a_lost_server)
-    with connect(engine) as connection:
+    with connect(open_engine(url, poolclass=sa.NullPool)) as connection:
         yield connection
 
 
@@ -353,10 +379,48 @@ def connect(engine: sa.Engine) -> sa.Connection:
     """Connect to a database; raise Unreachable if PostgreSQL does not answer."""
     if engine.dialect.name == SQLITE:
         return engine.connect()
-    try:
-        return engine.connect()
-    except sa.exc.OperationalError as error:
-        raise Unreachable(_one_line(error.orig)) from None
+    with _attempts.of(engine.url):
+        try:
+            return engine.connect()
+        except sa.exc.OperationalError as error:
+            raise Unreachable(_one_line(error.orig)) from None
+        except sa.exc.TimeoutError:
+            raise Unreachable("all connections of this process are in use") from None
+
+
+class _Attempts:
+    """Lets only one thread at a time wait for a server that did not answer the last time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failed: dict[sa.URL, Unreachable] = {}
+        self._trying: set[sa.URL] = set()
+
+    @contextmanager
+    def of(self, url: sa.URL) -> Iterator[None]:
+        """Raise what the last attempt raised while another thread tries again."""
+        with self._lock:
+            failed = self._failed.get(url)
+            if failed is not None:
+                if url in self._trying:
+                    raise Unreachable(failed.strerror or "")
+                self._trying.add(url)
+        try:
+            yield
+        except Unreachable as error:
+            with self._lock:
+                self._failed[url] = error
+            raise
+        else:
+            with self._lock:
+                self._failed.pop(url, None)
+        finally:
+            if failed is not None:
+                with self._lock:
+                    self._trying.discard(url)
+
+
+_attempts = _Attempts()
 
 
 def _name_a_lost_server(context: sa.ExceptionContext) -> None:
@@ -381,14 +445,14 @@ def _pool(url: sa.URL) -> sa.Engine:
         if url.query.get("target_session_attrs") == "read-write":
             # To libpq a session with that option is read-only, also at the primary.
             of_several = url.update_query_dict({"target_session_attrs": "primary"})
-        _pools[key] = sa.create_engine(
+        _pools[key] = open_engine(
             of_several,
             connect_args={"options": options},
             pool_pre_ping=True,
             pool_size=4,
             max_overflow=36,
+            pool_timeout=_POOL_SECONDS,
         )
-        sa.event.listen(_pools[key], "handle_error", _name_a_lost_server)
     return _pools[key]
 
 

@@ -49,6 +49,7 @@ from publisher.election.terms import OrderedLedger
 from publisher.feed.feed import FeedThread
 from publisher.filing.filer import Filer, FilingContext
 from publisher.filing.recovery import Recovery, Stopped
+from publisher.halts import Halts
 from publisher.intake import lease
 from publisher.intake.held import HeldSources
 from publisher.intake.watch import Intake, Settling
@@ -70,7 +71,6 @@ _PAGES_PER_WORKER = 48  # pages in flight for each worker, so that no worker wai
 _TICK_SECONDS = 0.5  # the longest wait between two looks at requests and at `stop`
 _GATHER_SECONDS = 0.04  # a short wait that lets more pages join the next batch
 _BACKFILL_SECONDS = 0.1  # work on the trees of new parties between two batches
-_MAX_RETRY_SECONDS = 30.0
 _REPORT_SECONDS = 1.0  # the shortest time between two reports of what is wrong
 # `ssps verify` and other commands take the ledger's lock for an instant (publisher/fsck/finding).
 _LOCK_WAIT_SECONDS = 1.0
@@ -101,7 +101,7 @@ def publish(
     Raises Faults for problems that the operator must fix before the first start, and
     LedgerBusy if another publisher works on this site.
     """
-    pause, started = 1.0, False
+    halts, started = Halts("publisher-halted"), False
     workers = workers or os.cpu_count() or 1
     state = StateFile(settings.site, settings.host)
 
@@ -111,7 +111,7 @@ def publish(
 
     elects = candidate_for(settings.site, FILING, settings.host, sole=True)
     while not stop.is_set():
-        begun = time.monotonic()
+        halts.begin()
         try:
             with ExitStack() as stack:
                 leader = None
@@ -143,14 +143,11 @@ def publish(
         except (*MACHINE_ERRORS, Faults) as error:
             if isinstance(error, Faults) and not started:
                 raise
-            if time.monotonic() - begun > _MAX_RETRY_SECONDS:
-                pause = 1.0
-            cause = cause_of(error)
-            log.error("publisher-halted", cause=cause, retry_seconds=pause)
-            state.update(PublisherState(os.getpid(), (cause, times.format_time(clock()))))
+            pause = halts.pause_after(error)
+            halt = cause_of(error), times.format_time(clock())
+            state.update(PublisherState(os.getpid(), halt))
             if stop.wait(pause):
                 return
-            pause = min(pause * 2, _MAX_RETRY_SECONDS)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from config.scope import Scope
 from publisher.catalog import tables as t
-from publisher.database import Database
+from publisher.database import Database, open_engine
 
 _BEFORE = t.filing.alias("before")
 _IS_BEFORE = sa.and_(
@@ -60,7 +60,7 @@ class FeedQueries(Database):
     """An open connection for these queries; use it in a `with` statement."""
 
     def __init__(self, url: sa.URL) -> None:
-        super().__init__(sa.create_engine(url))
+        super().__init__(open_engine(url))
 
     def after(self, seq: int, limit: int) -> list[FiledPage]:
         """Return up to `limit` filings with numbers above `seq`, in order.

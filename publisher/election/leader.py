@@ -31,7 +31,7 @@ import sqlalchemy as sa
 import structlog
 
 from config.site import CATALOG, FILING, RESULTS_LEDGER
-from publisher.database import SQLITE, UNAVAILABLE, connect, location
+from publisher.database import SQLITE, UNAVAILABLE, connect, location, open_engine
 from publisher.election.lease import LEASE_SECONDS, RENEW_SECONDS, Lease, Seat, may_follow
 
 SCHEMA = "publishers"
@@ -114,7 +114,8 @@ class Leader:
         if self._connection.closed:
             return
         with suppress(OSError, *UNAVAILABLE):
-            self._connection.execute(_RELEASE, self._mine)
+            if not self._connection.invalidated:  # otherwise this would connect again
+                self._connection.execute(_RELEASE, self._mine)
         with suppress(OSError, *UNAVAILABLE):
             self._connection.close()
         self._connection.engine.dispose()
@@ -175,7 +176,7 @@ class Candidate:
         """
         holder = f"ssps {self._task} {self.host or 'local'} {os.getpid()} {secrets.token_hex(4)}"
         url = self.url.update_query_dict({"application_name": holder})
-        engine = sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+        engine = open_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
         connection, leader = None, None
         try:
             connection = connect(engine)

@@ -26,7 +26,7 @@ import sqlalchemy as sa
 
 from config import times
 from keys.digest import Digests
-from publisher.database import connect
+from publisher.database import connect, open_engine
 from publisher.election.leader import NOW
 from publisher.page import Arrival, Page, Stamp
 from publisher.reading.protocol import format_result, parse_result
@@ -94,7 +94,7 @@ class Tasks:
     """The table, over a connection of its own, for one thread. Raises Unreachable."""
 
     def __init__(self, url: sa.URL) -> None:
-        engine = sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+        engine = open_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
         self.connection = self._connection = connect(engine)
 
     def close(self) -> None:

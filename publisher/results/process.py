@@ -41,9 +41,10 @@ from keys.ledger.writer import Clock, Unwritable, utc_now, write_policy
 from keys.server_keys import sshsig
 from publisher.catalog import tables as catalog_tables
 from publisher.catalog.counts import open_read_only
-from publisher.database import UNAVAILABLE, cause_of
+from publisher.database import UNAVAILABLE
 from publisher.election.leader import Leader, candidate_for
 from publisher.election.terms import OrderedLedger
+from publisher.halts import MAX_RETRY_SECONDS, Halts
 from publisher.intake.held import HeldSources
 from publisher.intake.spool import Patience
 from publisher.intake.watch import Intake
@@ -70,7 +71,6 @@ from publisher.results.store import ResultStore
 DISK_ERRORS = (OSError, Unwritable, *UNAVAILABLE)
 _TICK_SECONDS = 0.5
 _CANDIDATE_SECONDS = 1.0  # how often a process that does not lead looks whether another does
-_MAX_RETRY_SECONDS = 30.0
 _MAX_BATCHES_A_TURN = 64
 _SHEETS_A_TURN = 500
 
@@ -91,10 +91,10 @@ def run(
 
     If several hosts have such a process, it waits until it is elected (publisher/election).
     """
-    pause = 1.0
+    halts = Halts("results-halted", monotonic)
     elects = candidate_for(settings.site, RESULTS_LEDGER, settings.host, sole=True)
     while not stop.is_set():
-        begun = monotonic()
+        halts.begin()
         try:
             with ExitStack() as stack:
                 leader = None
@@ -112,12 +112,8 @@ def run(
                     running.turn()
                     poll_signer()
         except (*DISK_ERRORS, Faults) as error:
-            if monotonic() - begun > _MAX_RETRY_SECONDS:
-                pause = 1.0
-            log.error("results-halted", cause=cause_of(error), retry_seconds=pause)
-            if stop.wait(pause):
+            if stop.wait(halts.pause_after(error)):
                 return
-            pause = min(pause * 2, _MAX_RETRY_SECONDS)
 
 
 def _checking(leader: Leader) -> Callable[[str], None]:
@@ -355,7 +351,7 @@ class ResultsRun:
     def _note_prepared(self, done: "_Preparing", status: int, now: float) -> None:
         if status:
             log.error("export-failed", snapshot=done.number, cause=f"it ended with {status}")
-            self._next_exports = self._next_trees = now + _MAX_RETRY_SECONDS
+            self._next_exports = self._next_trees = now + MAX_RETRY_SECONDS
             return
         self._next_exports = done.began + pace.EXPORTS.seconds(now - done.began, 0, 0)
         if done.trees:
