@@ -16,6 +16,7 @@ from typing import NamedTuple
 from publisher.source import Source
 
 ID_LENGTH = len("20230514T140003000041-9f3c21ab")
+EXTRACT = ".extract-"  # names of pages that were copied out of a file begin so
 _MAX_NAME_LENGTH = 80
 # The formats that are filed: the bytes a file starts with, and the extension it gets in a tree.
 MAGIC = {
@@ -255,13 +256,13 @@ class Page:
 
 def extract_file(arrival: str, number: int) -> str:
     """Return the name in the spool of a page that was copied out of a file and not claimed yet."""
-    return f".extract-{arrival}-{number:03}"
+    return f"{EXTRACT}{arrival}-{number:03}"
 
 
 def split_file(arrival: Arrival) -> str | None:
     """Return which file of several pages an arrival is a page of, None if it is a file itself."""
     whole, _, _ = arrival.source.path.rpartition("-")
-    return whole if whole.startswith(".extract-") else None
+    return whole if whole.startswith(EXTRACT) else None
 
 
 def extracted_arrival(whole: Arrival, number: int, format: str, path: Path) -> Arrival:

@@ -370,7 +370,17 @@ class _Run:
                     # A former leader may have claimed a file in its last moment.
                     for arrival in self._recovery.adopt_strays():
                         self._pool.submit(arrival)
+                    self._remove_left_behind()
                 next_retry = now + self._rescan
+        self._remove_left_behind()
+
+    def _remove_left_behind(self) -> None:
+        if isinstance(self._pool, SharedPool):
+            self._pool.remove_left_behind(self._is_done)
+
+    def _is_done(self, arrival: str) -> bool:
+        known = self._context.catalog.arrival_state(arrival)
+        return known is not None and known.done
 
     def _record_anchors(self) -> None:
         if (event := self._anchors.next_event()) is not None:

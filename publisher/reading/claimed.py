@@ -7,15 +7,19 @@ them the names that filing expects (`adopt`) just before it files the page. A re
 file there, even if another process is still writing its own.
 """
 
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from keys.digest import Digests
-from publisher.page import Page, extract_file
+from publisher.page import EXTRACT, ID_LENGTH, Page, extract_file
 from publisher.reading.pool import Pool
 from publisher.reading.worker_client import WorkerClient
 from publisher.store.store import Store
+
+# `.staged-<arrival>.<claim>` in the store, `.extract-<arrival>-<page>.<claim>` in the spool.
+_OF_CLAIM = re.compile(rf"^\.[a-z]+-(?P<arrival>.{{{ID_LENGTH}}})(-[0-9]+)?\.[0-9a-f]+$")
 
 
 def new_pool(
@@ -64,6 +68,21 @@ def sweep(claim: str, spool: Path, store: Store) -> None:
     store.sweep(_name("*", claim))
     for path in spool.glob(_name("*", claim)):
         path.unlink(missing_ok=True)
+
+
+def remove_left_behind(
+    claim: str, spool: Path, store: Store, is_done: Callable[[str], bool]
+) -> None:
+    """Remove what processes with other claims have made of pages that are done.
+
+    Such a process died, or was so slow that another one read the page. If it still works, it finds
+    that its answer is late and looks for these files only to remove them.
+    """
+    own = f".{claim}"
+    for path in (*store.staged_files(), *spool.glob(f"{EXTRACT}*")):
+        found = _OF_CLAIM.search(path.name)
+        if found and not path.name.endswith(own) and is_done(found["arrival"]):
+            path.unlink(missing_ok=True)
 
 
 def _extracts(page: Page) -> list[str]:

@@ -9,6 +9,7 @@ there. A thread with a connection of its own exchanges pages and answers with th
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -115,6 +116,10 @@ class SharedPool:
         if self._answers:
             self._wake.set()
         return pages, unsettled
+
+    def remove_left_behind(self, is_done: Callable[[str], bool]) -> None:
+        """Remove what readers that are gone have left of pages that are done."""
+        claimed.remove_left_behind(self._claim, self._spool, self._store, is_done)
 
     def close(self) -> None:
         """Stop at once; files that are being read stay in the spool."""

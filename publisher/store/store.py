@@ -119,8 +119,12 @@ class Store:
 
     def sweep(self, names: str = "*") -> None:
         """Remove what was staged under such names and not kept; the spool still has these files."""
-        for path in self._originals.glob(f"{STAGED}{names}"):
+        for path in self.staged_files(names):
             path.unlink(missing_ok=True)
+
+    def staged_files(self, names: str = "*") -> list[Path]:
+        """Return what is staged under such names and not kept."""
+        return list(self._originals.glob(f"{STAGED}{names}"))
 
     def keep(self, arrival: str, sha256: str, filed_at: int) -> int:
         """Move a staged file to its place in the store, and return its mtime in seconds.

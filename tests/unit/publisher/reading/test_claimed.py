@@ -84,3 +84,25 @@ def test_a_page_that_is_not_there_any_more_cannot_be_adopted(
 
     with pytest.raises(FileNotFoundError):
         leader.adopt(page)
+
+
+def test_what_a_dead_reader_left_of_a_page_that_is_done_is_removed(
+    tmp_path: Path, spool: Path
+) -> None:
+    store = Store(tmp_path)
+    done, reading = "20230514T140003000041-9f3c21ab", "20230514T140003000042-9f3c21ab"
+    for arrival in (done, reading):
+        for claim in ("11aa", "22bb"):
+            store.stage(f"{arrival}.{claim}", CONTENT)
+            (spool / f"{extract_file(arrival, 1)}.{claim}").write_bytes(EXTRACT)
+        store.stage(arrival, CONTENT)
+
+    claimed.remove_left_behind("22bb", spool, store, lambda arrival: arrival == done)
+
+    assert {path.name.removeprefix(".staged-") for path in store.staged_files()} == {
+        done, f"{done}.22bb", reading, f"{reading}.11aa", f"{reading}.22bb",
+    }  # fmt: skip
+    assert {path.name for path in spool.iterdir()} == {
+        f"{extract_file(done, 1)}.22bb",
+        *(f"{extract_file(reading, 1)}.{claim}" for claim in ("11aa", "22bb")),
+    }
