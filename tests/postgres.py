@@ -55,7 +55,9 @@ class Server:
             "listen_addresses=", f"unix_socket_directories={self.folder}", "max_connections=300",
         ]  # fmt: skip
         if not self.durable:
+            # What was committed and need not be durable is lost when the server is killed.
             options += ["fsync=off", "full_page_writes=off", "autovacuum=off"]
+            options += ["wal_writer_delay=10s"]
         deadline = time.monotonic() + 30
         while self._process is None:
             with (self.folder / "log").open("wb") as log:

@@ -22,7 +22,7 @@ from config.event import Event, FilingEvent
 from config.registry import RegistryEntry, is_karekod
 from config.sheet import Sheet
 from keys.ledger.record import Record
-from publisher.catalog import statements
+from publisher.catalog import arrays
 from publisher.catalog import tables as t
 
 
@@ -153,9 +153,8 @@ def absences_of_sheets(
     boxes = {karekod: (s.cevre or "", s.kurul or "", s.sandik or "") for s, karekod in sheets}
     if not boxes:
         return {}
-    values = {"boxes": sorted(set(boxes.values()))}
     found: dict[tuple[str, ...], RecordedAbsence] = {}
-    for row in connection.execute(statements.ABSENCES_OF_BOXES, values):
+    for row in arrays.absences(connection, sorted(set(boxes.values()))):
         found.setdefault((row.cevre, row.kurul, row.sandik, row.karekod), _absence(row))
     covering = {
         karekod: found.get((*box, "")) or found.get((*box, karekod))

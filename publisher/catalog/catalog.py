@@ -33,9 +33,10 @@ import sqlalchemy as sa
 
 from config import layout, times
 from config.event import Value
+from config.registry import is_karekod
 from config.sheet import Belge, Sheet
 from config.site import CATALOG, QUARANTINE, original_file
-from publisher.catalog import statements
+from publisher.catalog import arrays, statements
 from publisher.catalog import tables as t
 from publisher.catalog.forms import Extents, UsualExtent
 from publisher.catalog.print_maps import PrintMaps
@@ -50,7 +51,7 @@ from publisher.catalog.rows import (
 from publisher.catalog.tables import CLAIMED, READ, RECEIVED, STORED
 from publisher.catalog.unwritten import Unwritten
 from publisher.database import Database, location, writing_engine
-from publisher.outcome import Duplicate, Filed, Quarantined
+from publisher.outcome import Duplicate, Filed, Lookup, Quarantined
 from publisher.page import ID_LENGTH, Arrival, Page, Reason
 from publisher.print_map import UsualPrint
 from publisher.source import Source
@@ -76,6 +77,7 @@ class Catalog(Database):
         # Of the pages that are decided now: digests of bytes and of pixels that nothing filed has.
         self._new_bytes: set[str] = set()
         self._new_pixels: set[str] = set()
+        self._versions: dict[Sheet, int] = {}  # of sheets of these pages
         self.commit()
 
     @property
@@ -84,12 +86,12 @@ class Catalog(Database):
         self._unwritten.write()
         return self._connection
 
-    def commit(self) -> None:
-        """Make all changes since the last commit durable."""
+    def commit(self, *, durable: bool = True) -> None:
+        """Make all changes since the last commit durable, or only visible (Database.commit)."""
         self._unwritten.write()
         self.extents.write()
-        super().commit()
-        self._new_bytes, self._new_pixels = set(), set()
+        super().commit(durable=durable)
+        self._new_bytes, self._new_pixels, self._versions = set(), set(), {}
 
     # Arrivals.
 
@@ -111,11 +113,15 @@ class Catalog(Database):
 
     def mark_claimed(self, ids: Sequence[str]) -> None:
         """Set the state of arrivals that are in the spool now."""
+        if not ids:
+            return
         condition = t.arrival.c.id.in_(ids) & (t.arrival.c.state == RECEIVED)
         self.connection.execute(sa.update(t.arrival).where(condition).values(state=CLAIMED))
 
     def remove_arrivals(self, ids: Sequence[str]) -> None:
         """Remove arrivals that could not be claimed; their files are still in the intake."""
+        if not ids:
+            return
         condition = t.arrival.c.id.in_(ids) & t.arrival.c.state.in_((RECEIVED, CLAIMED))
         self.connection.execute(sa.delete(t.arrival).where(condition))
 
@@ -156,20 +162,24 @@ class Catalog(Database):
 
     # Facts that a decision needs (publisher/filing/decide).
 
-    def look_up(self, pages: Sequence[Page]) -> None:
+    def look_up(self, pages: Sequence[Page], lookup: Lookup) -> None:
         """Ask at once about the bytes and pixels of pages that are decided before the next commit.
 
-        Most are new, and then `path_of_bytes` and `path_of_pixels` need not ask again.
+        Most are new, and then `path_of_bytes` and `path_of_pixels` need not ask again. In
+        PostgreSQL, ask about the versions of their sheets as well.
         """
         found = []
         for query, digests in (
             (statements.FILED_DIGESTS, {page.sha256 for page in pages if page.sha256}),
             (statements.KNOWN_PIXELS, {page.result.pixels for page in pages if page.result.pixels}),
         ):
-            values = {"digests": sorted(digests)}
-            known = self.connection.scalars(query, values) if digests else ()
-            found.append(digests.difference(known))
+            found.append(digests - arrays.known(self.connection, query, digests))
         self._new_bytes, self._new_pixels = found
+        if arrays.has_arrays(self._connection):
+            texts = {text for page in pages for text in page.result.texts if is_karekod(text)}
+            sheets = [entry.sheet for text in sorted(texts) if (entry := lookup(text))]
+            numbers = arrays.versions(self._connection, [*map(sheet_columns, sheets)])
+            self._versions = dict(zip(sheets, numbers, strict=True))
 
     def path_of_bytes(self, sha256: str) -> str | None:
         """Return the path at which these bytes are filed: the path of their first sheet."""
@@ -214,6 +224,8 @@ class Catalog(Database):
 
     def latest_version(self, sheet: Sheet) -> int:
         """Return the number of the latest version of a sheet, 0 if none is filed."""
+        if (known := self._versions.get(sheet)) is not None:
+            return known
         if sheet in self._unwritten.sheets:
             self._unwritten.write()
         return self._connection.scalar(statements.LATEST_VERSION, sheet_columns(sheet)) or 0
@@ -247,7 +259,9 @@ class Catalog(Database):
             for one in filed.sheets
         ]
         self._unwritten.add(statements.ADD_FILING, rows)
-        self._unwritten.sheets.update(one.entry.sheet for one in filed.sheets)
+        for one in filed.sheets:
+            self._unwritten.sheets.add(one.entry.sheet)
+            self._versions.pop(one.entry.sheet, None)
         if page.result.pixels:
             row = {"sha256": page.sha256, "digest": page.result.pixels}
             self._unwritten.add(statements.ADD_PIXELS, [row])
@@ -417,7 +431,7 @@ class Catalog(Database):
             (statements.ADD_TO_TOTAL, counted),
         ):
             if values:
-                self.connection.execute(statement, values)
+                arrays.write_rows(self.connection, statement, values)
 
     def next_seq(self) -> int:
         """Return the number after the highest one in the filing ledger that the catalog knows."""

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from config.sheet import Sheet
+from publisher.catalog import arrays
 
 
 class Unwritten:
@@ -32,6 +33,6 @@ class Unwritten:
         """Write all rows; they are durable with the next commit."""
         rows, self._rows = self._rows, {}
         for statement, of_statement in rows.items():
-            self._connection.execute(statement, of_statement)
+            arrays.write_rows(self._connection, statement, of_statement)
         for known in (self.digests, self.pixels, self.sheets):
             known.clear()

@@ -114,6 +114,7 @@ class Filer:
         intake = context.settings.intake
         self._patience = spool.Patience.of(intake)
         self._extracted: list[Arrival] = []
+        self._has_new_gaps = False
 
     def claim(self, candidates: Sequence[Candidate]) -> list[Arrival]:
         """Move or copy files from the intake into the spool.
@@ -149,7 +150,7 @@ class Filer:
         sync(self._spool)
         self._catalog.remove_arrivals([arrival.id for arrival in missed])
         self._catalog.mark_claimed([arrival.id for arrival in claimed])
-        self._catalog.commit()
+        self._catalog.commit(durable=False)  # recovery looks into the spool
         self._step("claims noted")
         return claimed
 
@@ -178,7 +179,7 @@ class Filer:
         page of a file that was split.
         """
         self._extracted = []
-        self._catalog.look_up(pages)
+        self._catalog.look_up(pages, self._context.lookup)
         for page in pages:
             self._decide(page)
         if self._extracted:
@@ -304,7 +305,9 @@ class Filer:
             self._store.seal(sha256)
         self._step("sealed")
         self._context.sync()
-        self._catalog.commit()  # gaps are not in the ledger
+        if self._has_new_gaps:  # they are not in the ledger
+            self._catalog.commit()
+            self._has_new_gaps = False
         self._step("linked")
         numbers = []
         for event in events:
@@ -313,7 +316,7 @@ class Filer:
         self._context.ledger.sync()
         self._catalog.mark_all_recorded(zip(rows, numbers, strict=True))
         self._step("all recorded")
-        self._catalog.commit()
+        self._catalog.commit(durable=False)  # recovery reads the ledger
         self._step("done")
         files = {row.arrival.id: row for row in rows}.values()
         again = (self.clean(row.arrival, row.stamp) for row in files)
@@ -370,6 +373,7 @@ class Filer:
                     shown += 1
                 else:
                     self._catalog.add_gap(party.id, original.id)
+                    self._has_new_gaps = True
                 self._step("link")
         readings = [reading for reading in row.readings if reading.frame == filing.frame]
         agreement = agreement_on(filing.karekod, readings)

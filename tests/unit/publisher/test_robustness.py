@@ -102,9 +102,9 @@ def test_a_batch_of_many_pages_is_synced_as_often_as_a_batch_of_one(
     def counted(module: object, name: str) -> None:
         real = getattr(module, name)
 
-        def once_more(*given: object) -> object:
+        def once_more(*given: object, **named: object) -> object:
             waits[name] += 1
-            return real(*given)
+            return real(*given, **named)
 
         monkeypatch.setattr(module, name, once_more)
 

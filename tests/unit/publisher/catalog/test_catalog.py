@@ -206,11 +206,13 @@ def test_pages_that_are_looked_up_together_are_found_as_soon_as_they_are_added(
     opened.add_filings(pages[0], FIRST, 1684080000, NOON)
     opened.commit()
 
-    opened.look_up(pages)
+    opened.look_up(pages, lambda karekod: ENTRY if karekod == ENTRY.karekod else None)
+    assert opened.latest_version(SHEET) == 1
     assert opened.path_of_bytes("1" * 64) == opened.path_of_pixels("1" * 64, SHEET) == PATH
     assert opened.path_of_bytes("2" * 64) is opened.path_of_pixels("2" * 64, SHEET) is None
 
     opened.add_filings(pages[1], SECOND, 1684080000, NOON)
+    assert opened.latest_version(SHEET) == 2
     assert opened.path_of_bytes("2" * 64) == opened.path_of_pixels("2" * 64, SHEET) == PATH_2
 
 
