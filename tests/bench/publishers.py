@@ -5,7 +5,7 @@ each time in the other order. A publisher is the real `ssps publish` with worker
 fsync. PostgreSQL is a server of its own on the same machine, with the defaults of Debian: it syncs
 every commit. Medians.
 
-    pages a second    from the rename into the intake until the catalog has all of them
+    pages a second    from the rename into the intake until the record of the last page
     CPU               of the publishers and their workers, for each page
     server            CPU of PostgreSQL, for each page
     overhead          how much longer a page takes than in SQLite: the median of the pairs
@@ -14,18 +14,29 @@ every commit. Medians.
 no time to read one: what is left is the work of the filer alone. Several publishers share the cores
 of this one machine, so their rows show what it costs to share the work, not what they gain by it.
 
+    claims            pages a second that readers claim and answer without reading them
+    failover          seconds until another publisher has filed a page, after the one that files was
+                      killed or frozen (SIGSTOP), while pages come in. tests/flow/test_publishers.py
+                      prints the same for a reader, sessions, a pause and a replica of PostgreSQL
+
 filing.py says why a run may wait until creating folders is fast.
 """
 
 import argparse
 import json
 import os
+import signal
 import statistics
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,12 +47,21 @@ import postgres  # noqa: E402
 import sqlalchemy as sa  # noqa: E402
 
 from config import load  # noqa: E402
-from config.site import SITE_TOML  # noqa: E402
+from config.site import FILING, SITE_TOML  # noqa: E402
+from publisher.election import terms  # noqa: E402
+from publisher.election.leader import SCHEMA  # noqa: E402
+from publisher.page import Arrival, Stamp  # noqa: E402
+from publisher.reading.tasks import Answer, Tasks  # noqa: E402
+from publisher.source import Source  # noqa: E402
 from scripts.rehearsal import simulated_reader  # noqa: E402
 from scripts.rehearsal.synthetic.scanner import PlannedScan  # noqa: E402
 
 _MOST_OVERHEAD = 0.15
 _WARM_UP = 16  # pages that are filed before the clock starts
+_CLAIMED_AT_ONCE, _TAKEN_AT_ONCE = 8, 128  # as a reader with two workers, and as the filer
+_FED, _FEED_SECONDS = 4000, 0.05  # pages that come in while publishers are killed, and how often
+_STALL_SECONDS = 60.0
+_ASK_SECONDS = 0.25
 _SIMULATED = filing.Alone(simulated=1)
 
 
@@ -76,8 +96,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="how often each row is run (5)")
     parser.add_argument("--parties", type=int, default=10, help="number of parties (10)")
     parser.add_argument(
-        "--publishers", type=int, nargs="*", default=[1], help="with PostgreSQL (1)"
+        "--publishers", type=int, nargs="*", default=[1, 2, 4], help="with PostgreSQL (1 2 4)"
     )
+    parser.add_argument("--claimed", type=int, default=5000, help="pages that are claimed (5000)")
+    parser.add_argument("--failovers", type=int, default=3, help="kills, and as many stops (3)")
     parser.add_argument("--only", choices=list(_PARTS), help="only this part")
     parser.add_argument("--drawn", type=Path, metavar="DIR", help="keep and reuse drawn pages here")
     options = parser.parse_args()
@@ -187,11 +209,12 @@ def run(
         os.sync()
         pids = [process.pid for process in running]
         cpu, server_cpu = sum(map(filing.cpu_of, pids)), filing.cpu_of(server.pid)
-        began = time.monotonic()
+        began = datetime.now(UTC)
         for page in rest:
             (site / "outside" / page.path.name).rename(site / "intake" / page.path.name)
-        filing.until(lambda: filing.settled(site) >= len(pages), running[0])
-        seconds = time.monotonic() - began
+        # To ask often would be work for the server, which is measured.
+        filing.until(lambda: filing.settled(site) >= len(pages), running[0], _ASK_SECONDS)
+        seconds = (last_record(site) - began).total_seconds()
         used = sum(map(filing.cpu_of, pids)) - cpu, filing.cpu_of(server.pid) - server_cpu
     return Run(*(one / len(rest) for one in (seconds, *used)))
 
@@ -208,6 +231,12 @@ def make_site(
     return site
 
 
+def last_record(site: Path) -> datetime:
+    """Return when the last page was recorded."""
+    found = terms.records(site, terms.scan(site, FILING))
+    return max(record.time for record in found if "page" in record.event.detail)
+
+
 def names(publishers: int) -> list[str]:
     """Return the names of the hosts."""
     return [f"pub{number}" for number in range(1, publishers + 1)]
@@ -220,9 +249,111 @@ def readers(site: Path) -> list[str]:
         return list(connection.scalars(sa.text(query)))
 
 
+# Claims and failover.
+
+
+def claims(options: argparse.Namespace, server: postgres.Server, _: Path) -> dict[str, float]:
+    """Measure how fast readers claim pages and answer them."""
+    found: dict[str, float] = {}
+    now = datetime.now(UTC)
+    arrivals = [
+        Arrival(f"{n:024}", f"{n}.jpg", Source("in", f"{n}.jpg"), Stamp(n, 1, 1), now)
+        for n in range(options.claimed)
+    ]
+    for number in options.publishers:
+        url = postgres.in_schema(server.new_database(), SCHEMA)
+        with closing(Tasks(url)) as tasks, ProcessPoolExecutor(number) as pool:
+            tasks.add(arrivals, 0)
+            began, taken = time.monotonic(), 0
+            reading = [
+                pool.submit(claim_all, url.render_as_string(), f"reader{n}") for n in range(number)
+            ]
+            while taken < options.claimed:
+                taken += len(tasks.answers(0, _TAKEN_AT_ONCE))
+            found[str(number)] = options.claimed / (time.monotonic() - began)
+            for one in reading:
+                one.result()
+        print(f"claims: {number} readers, {found[str(number)]:,.0f} pages a second", flush=True)
+    return found
+
+
+def claim_all(url: str, claim: str) -> None:
+    """Claim pages and answer them, as a reader does, until there is none."""
+    with closing(Tasks(sa.make_url(url))) as tasks:
+        while arrivals := tasks.claim(claim, _CLAIMED_AT_ONCE):
+            for arrival in arrivals:
+                tasks.answer(Answer(arrival, claim))
+
+
+def failover(options: argparse.Namespace, server: postgres.Server, work: Path) -> dict[str, float]:
+    """Measure how long no page is filed after the publisher that files is killed or frozen."""
+    pages = simulated_pages(_FED, work / "pages")
+    site = make_site(pages, options.parties, work / "site", server)
+    found: dict[str, float] = {}
+    done = threading.Event()
+    with ExitStack() as stack:
+
+        def start(host: str) -> subprocess.Popen[bytes]:
+            return stack.enter_context(filing.publishing(site, _SIMULATED, host))
+
+        running = {host: start(host) for host in names(2)}
+        feeding = threading.Thread(target=feed, args=(site, pages, done))
+        feeding.start()
+        stack.callback(feeding.join)
+        stack.callback(done.set)
+        for what, number in (("killed", signal.SIGKILL), ("frozen", signal.SIGSTOP)):
+            took = []
+            for _ in range(options.failovers):
+                _until(lambda: len(readers(site)) == 1 and filing.settled(site) > 0)
+                host = filer(site)
+                running[host].send_signal(number)
+                began, before = time.monotonic(), filing.settled(site)
+                _until(partial(_more_than, site, before))
+                took.append(time.monotonic() - began)
+                if number == signal.SIGKILL:
+                    running[host].wait()
+                    running[host] = start(host)
+                else:
+                    running[host].send_signal(signal.SIGCONT)
+            found[what] = statistics.median(took)
+            listed = ", ".join(f"{one:.1f}" for one in took)
+            print(f"failover: {what}, {found[what]:.1f} s ({listed})", flush=True)
+    return found
+
+
+def feed(site: Path, pages: list[filing.Drawn], done: threading.Event) -> None:
+    """Put pages into the intake, one after the other."""
+    for page in pages:
+        if done.wait(_FEED_SECONDS):
+            return
+        filing.drop(site, page)
+    raise SystemExit("failover: there were too few pages")
+
+
+def filer(site: Path) -> str:
+    """Return the host whose publisher files."""
+    query = "SELECT host FROM publishers.leader WHERE task = 'filing'"
+    with postgres.changing(sa.make_url(load.catalog(site).url)) as connection:
+        return str(connection.scalar(sa.text(query)))
+
+
+def _more_than(site: Path, number: int) -> bool:
+    return filing.settled(site) > number
+
+
+def _until(met: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _STALL_SECONDS
+    while not met():
+        if time.monotonic() > deadline:
+            raise SystemExit("failover: no page is filed")
+        time.sleep(0.02)
+
+
 _PARTS: dict[str, Callable[[argparse.Namespace, postgres.Server, Path], dict[str, float]]] = {
     "read": read,
     "simulated": simulated,
+    "claims": claims,
+    "failover": failover,
 }
 
 if __name__ == "__main__":
