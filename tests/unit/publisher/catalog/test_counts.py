@@ -10,6 +10,7 @@ from publisher.catalog.catalog import Catalog
 from publisher.catalog.counts import Counts
 
 
+@postgres.sqlite_only
 def test_a_site_without_catalog_counts_zero_and_gets_no_catalog(tmp_path: Path) -> None:
     assert counts.counts(tmp_path) == Counts()
     assert list(tmp_path.iterdir()) == []

@@ -629,6 +629,7 @@ def test_a_catalog_that_is_lost_or_older_than_the_ledger_must_be_restored(
     assert assert_consistent(settings).counts.filed == 2
 
 
+@postgres.sqlite_only
 def test_a_catalog_from_before_the_decision_on_a_recorded_page_must_be_restored(
     settings: Settings, tmp_path: Path
 ) -> None:

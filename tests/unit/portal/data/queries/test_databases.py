@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 
+import postgres
 import pytest
 import sqlalchemy as sa
 
@@ -12,6 +13,8 @@ from config.site import CATALOG
 from portal.data.queries import databases
 from portal.data.queries.databases import open_catalog
 from publisher.database import Reader, open_reader
+
+pytestmark = postgres.sqlite_only
 
 
 @pytest.fixture(autouse=True)
