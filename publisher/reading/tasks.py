@@ -94,6 +94,9 @@ class Tasks:
     """The table, over a connection of its own, for one thread. Raises Unreachable."""
 
     def __init__(self, url: sa.URL) -> None:
+        # What a server that dies has lost of these rows is read again by the next leader.
+        options = f"{url.query.get('options', '')} -csynchronous_commit=off"
+        url = url.update_query_dict({"options": options})
         engine = open_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
         self.connection = self._connection = connect(engine)
 
