@@ -399,25 +399,26 @@ class _Attempts:
     @contextmanager
     def of(self, url: sa.URL) -> Iterator[None]:
         """Raise what the last attempt raised while another thread tries again."""
+        server = url.set(query={"host": url.query.get("host", ())})
         with self._lock:
-            failed = self._failed.get(url)
+            failed = self._failed.get(server)
             if failed is not None:
-                if url in self._trying:
+                if server in self._trying:
                     raise Unreachable(failed.strerror or "")
-                self._trying.add(url)
+                self._trying.add(server)
         try:
             yield
         except Unreachable as error:
             with self._lock:
-                self._failed[url] = error
+                self._failed[server] = error
             raise
         else:
             with self._lock:
-                self._failed.pop(url, None)
+                self._failed.pop(server, None)
         finally:
             if failed is not None:
                 with self._lock:
-                    self._trying.discard(url)
+                    self._trying.discard(server)
 
 
 _attempts = _Attempts()

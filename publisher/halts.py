@@ -1,4 +1,4 @@
-"""How long a process waits after an error of the disk or the database, and what it logs of it.
+"""How long a process waits after an error of the disk or the database, and whether to log it.
 
 the disk                     1 s, then twice as long each time, up to 30 s
 PostgreSQL, the election     1 s each time, since a server that works again says so only to
@@ -7,8 +7,7 @@ PostgreSQL, the election     1 s each time, since a server that works again says
 
 import time
 from collections.abc import Callable
-
-import structlog
+from typing import NamedTuple
 
 from publisher.database import Unreachable, cause_of
 from publisher.election.lease import Deposed
@@ -17,14 +16,19 @@ MAX_RETRY_SECONDS = 30.0
 _FIRST_RETRY_SECONDS = 1.0
 _OF_DATABASE = (Unreachable, Deposed)
 
-log = structlog.get_logger()
+
+class Halt(NamedTuple):
+    """Why a run ended, for how many seconds to wait, and whether the log does not say so yet."""
+
+    cause: str
+    pause: float
+    is_news: bool
 
 
 class Halts:
-    """The halts of one process; `event` is what it logs."""
+    """The halts of one process."""
 
-    def __init__(self, event: str, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._event = event
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._begun = self._logged_at = float("-inf")
         self._pause = _FIRST_RETRY_SECONDS
@@ -34,16 +38,15 @@ class Halts:
         """Note that a run begins; one that lasts long starts the pauses again from the first."""
         self._begun = self._monotonic()
 
-    def pause_after(self, error: Exception) -> float:
-        """Log what ended a run, and return for how many seconds to wait before the next one."""
+    def after(self, error: Exception) -> Halt:
+        """Return what follows from the error that ended a run."""
         now, cause = self._monotonic(), cause_of(error)
         if now - self._begun > MAX_RETRY_SECONDS:
             self._pause = _FIRST_RETRY_SECONDS
-        of_database = isinstance(error, _OF_DATABASE)
-        pause = _FIRST_RETRY_SECONDS if of_database else self._pause
-        if not of_database:
-            self._pause = min(self._pause * 2, MAX_RETRY_SECONDS)
-        if not of_database or cause != self._cause or now - self._logged_at >= MAX_RETRY_SECONDS:
-            log.error(self._event, cause=cause, retry_seconds=pause)
+        if not isinstance(error, _OF_DATABASE):
+            pause, self._pause = self._pause, min(self._pause * 2, MAX_RETRY_SECONDS)
+            return Halt(cause, pause, is_news=True)
+        is_news = cause != self._cause or now - self._logged_at >= MAX_RETRY_SECONDS
+        if is_news:
             self._cause, self._logged_at = cause, now
-        return pause
+        return Halt(cause, _FIRST_RETRY_SECONDS, is_news)

@@ -43,7 +43,7 @@ from keys.ledger.writer import Clock, LedgerBusy, Unwritable, utc_now, write_pol
 from keys.operations.publisher_state import MAX_TROUBLES, PublisherState, StateFile
 from publisher.catalog import catalog
 from publisher.catalog.catalog import Catalog
-from publisher.database import UNAVAILABLE, cause_of, location
+from publisher.database import UNAVAILABLE, location
 from publisher.election.leader import SCHEMA, Leader, candidate_for
 from publisher.election.terms import OrderedLedger
 from publisher.feed.feed import FeedThread
@@ -101,7 +101,7 @@ def publish(
     Raises Faults for problems that the operator must fix before the first start, and
     LedgerBusy if another publisher works on this site.
     """
-    halts, started = Halts("publisher-halted"), False
+    halts, started = Halts(), False
     workers = workers or os.cpu_count() or 1
     state = StateFile(settings.site, settings.host)
 
@@ -143,10 +143,11 @@ def publish(
         except (*MACHINE_ERRORS, Faults) as error:
             if isinstance(error, Faults) and not started:
                 raise
-            pause = halts.pause_after(error)
-            halt = cause_of(error), times.format_time(clock())
-            state.update(PublisherState(os.getpid(), halt))
-            if stop.wait(pause):
+            halt = halts.after(error)
+            if halt.is_news:
+                log.error("publisher-halted", cause=halt.cause, retry_seconds=halt.pause)
+            state.update(PublisherState(os.getpid(), (halt.cause, times.format_time(clock()))))
+            if stop.wait(halt.pause):
                 return
 
 

@@ -91,7 +91,7 @@ def run(
 
     If several hosts have such a process, it waits until it is elected (publisher/election).
     """
-    halts = Halts("results-halted", monotonic)
+    halts = Halts(monotonic)
     elects = candidate_for(settings.site, RESULTS_LEDGER, settings.host, sole=True)
     while not stop.is_set():
         halts.begin()
@@ -112,7 +112,10 @@ def run(
                     running.turn()
                     poll_signer()
         except (*DISK_ERRORS, Faults) as error:
-            if stop.wait(halts.pause_after(error)):
+            halt = halts.after(error)
+            if halt.is_news:
+                log.error("results-halted", cause=halt.cause, retry_seconds=halt.pause)
+            if stop.wait(halt.pause):
                 return
 
 

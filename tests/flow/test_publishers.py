@@ -249,8 +249,8 @@ def test_the_leader_is_frozen_past_its_lease(night: Night) -> None:
     night.until_next_record(since, "the leader was frozen")
     assert night.leader() != frozen
     night.signal(frozen, signal.SIGCONT)
+    until(lambda: night.logged(frozen, "publisher-halted"), f"it halts: {night.logs()}")
     until(lambda: night.logged(frozen, "reading-for-leader"), f"it reads: {night.logs()}")
-    assert night.logged(frozen, "publisher-halted")
     night.finish()
 
 
