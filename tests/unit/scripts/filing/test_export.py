@@ -82,6 +82,28 @@ def test_an_independent_gets_its_district_only_after_the_ban_is_lifted(
     assert record.event.detail["bytes"] == len("kadikoy")
 
 
+def test_the_results_of_its_district_are_in_the_bag_of_an_independent(
+    site: Path, ssps: Ssps, filer: PageFiler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def results(*args: object) -> dict[str, bytes]:
+        asked.append(args[2])
+        return {"2023-05-14-cb-mv/sonuclar/00000001/mv.csv": b"Sandik\r\n7\r\n"}
+
+    monkeypatch.setattr("scripts.filing.export.scoped_results", results)
+    lift(site, datetime.now(UTC) - timedelta(hours=1))
+
+    words = ("--to", tmp_path, "--why", "usb", "--site", site)
+    assert ssps("export", "bagimsiz-c", *words).exit_code == 0
+
+    (made,) = tmp_path.glob("2023-05-14-cb-mv-bagimsiz-c-*")
+    name = "data/2023-05-14-cb-mv/sonuclar/00000001/mv.csv"
+    assert (made / name).read_bytes() == b"Sandik\r\n7\r\n"
+    assert f"  {name}\n" in (made / "manifest-sha256.txt").read_text()
+    assert asked == [p.scope for p in load.load(site).parties if p.id == "bagimsiz-c"]
+
+
 def test_a_bag_verifies_with_openssh_and_coreutils_alone(
     site: Path, ssps: Ssps, filer: PageFiler, tmp_path: Path
 ) -> None:

@@ -17,6 +17,8 @@ def test_init_and_scan_print_one_json_object_of_what_they_did(tmp_path: Path, ss
 
     made = ssps("rehearse", "init", site, "--boxes", 4, "--parties", 2, "--json")
     scanned = ssps("rehearse", "scan", "--count", 2, "--json", "--site", site)
+    delivered = list((site / "results").iterdir())
+    more = ssps("rehearse", "scan", "--count", 1, "--no-results", "--json", "--site", site)
 
     found = json.loads(made.stdout)
     assert (found["site"], found["boxes"], found["parties"]) == (str(site), 4, 2)
@@ -24,7 +26,11 @@ def test_init_and_scan_print_one_json_object_of_what_they_did(tmp_path: Path, ss
     assert f"ssps run --site {site} &" in found["next"]
     intake = site / "intake"
     assert json.loads(scanned.stdout) == {"pages": 2, "results": 2, "folder": str(intake)}
-    assert len(list(intake.iterdir())) == 2
+    assert len(list(intake.iterdir())) == 3
+    assert (site / "ballot.csv").exists()
+    assert sum(len(batch.read_bytes().splitlines()) for batch in delivered) == 2
+    assert json.loads(more.stdout) == {"pages": 1, "results": 0, "folder": str(intake)}
+    assert list((site / "results").iterdir()) == delivered
 
 
 @pytest.mark.parametrize(("given", "file"), [(["--json"], "-"), (["--json", "night"], "night")])
