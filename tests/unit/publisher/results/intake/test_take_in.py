@@ -91,7 +91,7 @@ def test_killed_twice_each_row_is_recorded_exactly_once(
     assert site.accepted() == [("1", 1, True), ("2", 1, False), ("2", 2, True)]
 
 
-SMALL = [
+SMALL: list[list[object]] = [
     [row(1), row(2)],
     [row(2), "rubbish", row(3)],
     [],
