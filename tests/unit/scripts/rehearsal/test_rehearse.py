@@ -35,11 +35,11 @@ def test_init_and_scan_print_one_json_object_of_what_they_did(tmp_path: Path, ss
 
 @pytest.mark.parametrize(("given", "file"), [(["--json"], "-"), (["--json", "night"], "night")])
 def test_the_json_of_a_night_is_printed_unless_a_file_is_named(given: list[str], file: str) -> None:
-    group = main.get_command(click.Context(main), "rehearse")
+    top = click.Context(main, **main.context_settings)
+    group = main.get_command(top, "rehearse")
     assert isinstance(group, click.Group)
-    command = group.commands["national"]
 
-    context = command.make_context("national", ["DIR", *given])
+    context = group.commands["national"].make_context("national", ["DIR", *given], top)
 
     assert context.params["file"] == Path(file)
 
