@@ -1041,9 +1041,11 @@ class ScopedData:
         secim = criteria.secim if criteria else None
         return self._view.findings.find(self._scope, secim, place, check, offset, limit)
 
-    def finding_counts(self, secim: Secim | None = None) -> dict[Check, int]:
-        """Return how many findings each check has."""
-        return self._view.findings.count(self._scope, secim)
+    def finding_counts(self, criteria: Criteria | None = None) -> dict[Check, int]:
+        """Return how many findings each check has: of one contest and place, or of all."""
+        place = (criteria.cevre, criteria.kurul) if criteria else (None, None)
+        secim = criteria.secim if criteria else None
+        return self._view.findings.count(self._scope, secim, place)
 
     # Proofs and whole files.
 

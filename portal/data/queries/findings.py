@@ -67,7 +67,7 @@ class FindingQueries:
         limit: int,
     ) -> FindingPage:
         """Return findings in scope, of a contest, of a district or board, of one check."""
-        wanted = _Wanted(scope, secim, (place[0], place[1]) if place[0] is not None else None)
+        wanted = _wanted(scope, secim, place)
         found: list[Finding] = []
         with open_results(self._site) as database:
             if database is None:
@@ -85,12 +85,14 @@ class FindingQueries:
                     break
         return FindingPage(tuple(found), count)
 
-    def count(self, scope: Scope, secim: Secim | None) -> dict[Check, int]:
-        """Return how many findings in scope each check has."""
+    def count(
+        self, scope: Scope, secim: Secim | None, place: tuple[str | None, str | None]
+    ) -> dict[Check, int]:
+        """Return how many findings in scope each check has, of a contest and a place."""
         with open_results(self._site) as database:
             if database is None:
                 return {}
-            return dict(self._count(database, _Wanted(scope, secim, None)))
+            return dict(self._count(database, _wanted(scope, secim, place)))
 
     def _count(self, database: Reader, wanted: _Wanted) -> dict[Check, int]:
         now = self._monotonic()
@@ -105,6 +107,10 @@ class FindingQueries:
             self._counts.clear()
         self._counts[wanted] = now, found
         return found
+
+
+def _wanted(scope: Scope, secim: Secim | None, place: tuple[str | None, str | None]) -> _Wanted:
+    return _Wanted(scope, secim, (place[0], place[1]) if place[0] is not None else None)
 
 
 def _of_check(

@@ -58,7 +58,7 @@ def findings(request: Request, who: Visitor, data: Data) -> Response:
     except ValueError:
         raise Refusal(422, "bad-check", "Böyle bir kontrol yok.") from None
     found = data.findings(criteria, check, (number - 1) * ROWS_A_PAGE, ROWS_A_PAGE)
-    counts = data.finding_counts(criteria.secim)
+    counts = data.finding_counts(criteria)
     record(
         request,
         AccessEvent.QUERY,

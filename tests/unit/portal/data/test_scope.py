@@ -103,7 +103,7 @@ CALLS: dict[str, Calls] = {
     "changes": lambda d, _: map(d.changes, searches()),
     "feed": lambda d, _: [d.feed(BEGINNING, 1000).lines, d.feed(Cursor(1, "mv", 0), 1000).lines],
     "findings": lambda d, _: [d.findings(), *map(d.findings, searches())],
-    "finding_counts": lambda d, _: [d.finding_counts()],
+    "finding_counts": lambda d, _: [d.finding_counts(), *map(d.finding_counts, searches())],
     "receipt": lambda d, _: [proven(d, n) for n in range(70)],
     "newest_exports": lambda d, _: [d.newest_exports],
     "snapshot_info": lambda d, _: [d.snapshot_info(n) and n for n in range(4)],

@@ -330,6 +330,8 @@ def test_findings_are_found_by_contest_place_and_check(site: PortalSite) -> None
         "01-adana/aladag/sandik-1"
     }
     assert data.findings(Criteria(Secim.CB)).count == 0
+    for criteria in (MV, Criteria(Secim.MV, cevre="01-adana"), Criteria(Secim.CB)):
+        assert sum(data.finding_counts(criteria).values()) == data.findings(criteria).count
 
 
 def test_criteria_are_read_from_a_query_and_written_back() -> None:
