@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 from portal.data import titles
 from portal.data.numbers.boxes import BoxPlace
-from portal.data.scoped import BoxRow
+from portal.data.scoped import VOTE, BoxRow
 
 BOX_NUMBERS = ("secmen", "oy_kullanan", "gecerli", "gecersiz")  # in the table of boxes
 _SHEET = '<path d="M5.5 7h5M5.5 9.5h5M5.5 12h3"/>'
@@ -35,6 +35,19 @@ def _cell(value: int | None) -> str:
 def number_cells(values: Iterable[int | None]) -> Markup:
     """Return the cells of a table with these numbers."""
     return Markup("".join(map(_cell, values)))  # noqa: S704 - digits and dots
+
+
+def in_ballot_order(
+    differences: Iterable[tuple[str, int | None, int | None]], options: Iterable[str]
+) -> list[tuple[str, int | None, int | None]]:
+    """Return what changed: the numbers of the form, then the votes in the order of the options."""
+    order = {f"{VOTE}{option}": place for place, option in enumerate(options)}
+
+    def place(difference: tuple[str, int | None, int | None]) -> int:
+        name = difference[0]
+        return order.get(name, len(order)) if name.startswith(VOTE) else -1
+
+    return sorted(differences, key=place)
 
 
 def difference_items(differences: Iterable[tuple[str, int | None, int | None]]) -> Markup:

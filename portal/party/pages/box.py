@@ -26,7 +26,7 @@ from portal.data.queries.history import BoxHistory, ResultVersion
 from portal.data.queries.sheets import SheetFile
 from portal.data.scoped import VOTE, ScopedData
 from portal.exports.file_name import with_user
-from portal.party.cells import box_url
+from portal.party.cells import box_url, in_ballot_order
 from portal.party.checks import CHECKS, numbers_of
 from portal.party.dependencies import Data, Visitor, pictures_of, search_of
 from portal.party.rendering import page
@@ -187,9 +187,10 @@ def _differences(
         return
     old = {**before.numbers, **{f"{VOTE}{o}": n for o, n in before.votes.items()}}
     new = {**after.numbers, **{f"{VOTE}{o}": n for o, n in after.votes.items()}}
-    for name in dict.fromkeys((*old, *new)):
-        if old.get(name) != new.get(name):
-            yield titles.field(name, named), old.get(name), new.get(name)
+    changed = ((name, old.get(name), new.get(name)) for name in dict.fromkeys((*old, *new)))
+    for name, was, now in in_ballot_order(changed, named):
+        if was != now:
+            yield titles.field(name, named), was, now
 
 
 def _findings(

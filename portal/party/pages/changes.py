@@ -19,7 +19,7 @@ from portal.data import titles
 from portal.data.criteria import Criteria
 from portal.data.numbers.boxes import BoxPlace
 from portal.data.scoped import ChangedResult, ChangePage, ScopedData
-from portal.party.cells import box_url
+from portal.party.cells import box_url, in_ballot_order
 from portal.party.dependencies import ROWS_A_PAGE, Data, Visitor, page_of, search_of
 from portal.party.pages.search import lists
 from portal.party.rendering import moment, page, render
@@ -123,7 +123,8 @@ def _describe(change: ChangedResult, named: Mapping[str, str], query: str) -> Ma
         "where": " / ".join(parts),
         "url": box_url(place, query) if is_box else "",
         "differences": [
-            (titles.field(name, named), old, new) for name, old, new in change.differences()
+            (titles.field(name, named), old, new)
+            for name, old, new in in_ballot_order(change.differences(), named)
         ],
         "key": f"{change.snapshot}-{change.secim}-{change.belge}-{place}-{change.version}",
         "when": times.format_time(change.closed_at or change.time),

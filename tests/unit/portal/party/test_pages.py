@@ -198,6 +198,9 @@ def test_gaps_findings_and_aggregates_are_shown(night: Night) -> None:
     assert "<strong>19</strong> sandık" in missing
     assert "Eksik yok" in browser.get("/eksikler?secim=mv").text
     findings = browser.get("/uyarilar?secim=mv").text
+    elsewhere = browser.get("/uyarilar?secim=mv&cevre=01-adana").text
+    assert "kontrol=more-voted-than-registered" in findings
+    assert "kontrol=more-voted-than-registered" not in elsewhere
     assert "Oy kullanan, kayıtlı seçmen ve liste dışı oy kullananlardan fazla." in findings
     aggregates = browser.get("/birlestirme?secim=mv&cevre=34-istanbul-1").text
     assert '<a href="/kaydet/birlestirme.xlsx?secim=mv&amp;cevre=34-istanbul-1"' in aggregates
