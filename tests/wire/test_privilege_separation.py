@@ -220,20 +220,6 @@ def test_a_helper_process_that_is_killed_is_replaced_and_no_session_ends(
     assert [line["name"] for line in lines if line["event"] == "process-died"] == [name]
 
 
-@pytest.mark.parametrize("name", ["judge", "hostkeys", "forker"])
-def test_a_helper_process_that_hangs_is_named_and_replaced(serve: StartServer, name: str) -> None:
-    server = serve(patch="from sftpd.processes import restarts\nrestarts._STUCK_AFTER = 0.9\n")
-    hangs = server.server_process(name)
-    os.kill(hangs, signal.SIGSTOP)
-    server.sftp("parti-a", "ls\n", "-oConnectTimeout=9")
-
-    until(lambda: server.sftp("parti-a", "ls\n", "-oConnectTimeout=9").returncode == 0, 60)
-
-    assert server.server_process(name) != hangs
-    lines = map(json.loads, server.log.read_text().splitlines())
-    assert [line["name"] for line in lines if line["event"] == "process-stuck"] == [name]
-
-
 def test_the_helpers_end_with_the_server(serve: StartServer) -> None:
     server = serve()
     processes = [server.server_process(name) for name in ("judge", "hostkeys", "forker")]

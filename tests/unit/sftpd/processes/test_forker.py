@@ -1,13 +1,16 @@
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 
 import pytest
 from structlog.testing import capture_logs
 
+from config.party import parse_address
 from sftpd.ipc.session_messages import SessionSettings
 from sftpd.monitor.loop import Loop
+from sftpd.processes import restarts
 from sftpd.processes.forker import Forker
 from sftpd.sandbox.sandbox import KernelFeatures, SandboxPolicy
 
@@ -46,4 +49,31 @@ def test_settings_for_a_forker_that_has_just_died_go_to_the_next_one(loop: Loop)
             loop.run_once()
         forker.wait_until_ready()
 
+    forker.stop()
+
+
+def test_a_forker_that_hangs_is_replaced_and_what_it_should_start_fails(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forker = Forker(loop, lambda _: [], (sys.executable, "-c", CODE))
+    forker.start_process()
+    forker.configure(SETTINGS)
+    forker.wait_until_ready()
+    assert forker._process is not None
+    hangs, failed = forker._process.pid, list[int | OSError]()
+    os.kill(hangs, signal.SIGSTOP)
+    monkeypatch.setattr(restarts, "_STUCK_AFTER", 0.0)
+    forker.replace_if_stuck()
+    assert forker._process.pid == hangs  # it owes no answer
+    with socket.socket() as client:
+        forker.start((client.fileno(),) * 3, parse_address("192.0.2.7"), failed.append)
+
+    with capture_logs() as logs:
+        forker.replace_if_stuck()
+        while not forker._ready:
+            loop.run_once()
+
+    assert [log["event"] for log in logs] == ["process-stuck", "process-died"]
+    assert isinstance(failed[0], ConnectionResetError)
+    assert forker._process.pid != hangs
     forker.stop()

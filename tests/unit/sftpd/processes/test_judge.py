@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from keys.credentials import ring
 from keys.server_keys import host
 from sftpd.monitor.loop import Loop
+from sftpd.processes import restarts
 from sftpd.processes.judge import Judge, signature_is_valid
 from sftpd.sandbox import sandbox
 from sftpd.sandbox.sandbox import SandboxPolicy
@@ -128,6 +129,28 @@ def test_a_judge_that_dies_is_replaced_and_its_questions_are_answered(
         loop, 1, lambda to: judge.verify("ssh-ed25519", key.asbytes(), b"text", signature, to)
     )
     assert again == [True]
+
+
+def test_a_judge_that_hangs_is_replaced_and_its_question_answered_with_none(
+    loop: Loop, judge: Judge, key: Ed25519Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signature = key.sign_ssh_data(b"text").asbytes()
+    question = ("ssh-ed25519", key.asbytes(), b"text", signature)
+    hangs, found = judge._responder._pid, list[object]()
+    os.kill(hangs, signal.SIGSTOP)
+    monkeypatch.setattr(restarts, "_STUCK_AFTER", 0.0)
+    judge.replace_if_stuck()
+    assert judge._responder._pid == hangs  # it owes no answer
+
+    with capture_logs() as logs:
+        judge.verify(*question, found.append)
+        judge.replace_if_stuck()
+        while judge._responder._pid == hangs or not found:
+            loop.run_once()
+
+    assert found == [None]
+    assert [log["event"] for log in logs] == ["process-stuck", "process-died"]
+    assert answers(loop, 1, lambda answer: judge.verify(*question, answer)) == [True]
 
 
 def test_a_responder_is_confined(judge: Judge, loop: Loop, key: Ed25519Key) -> None:
