@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import socket
 import struct
 import subprocess
 import sys
@@ -470,6 +471,47 @@ def test_the_reason_of_a_disconnection_cannot_control_the_terminal(script: Modul
     farewell.handle(logging.makeLogRecord({"msg": "Disconnect (code 11): Suspended\x1b[2J\nnow"}))
 
     assert (farewell.code, farewell.text) == (11, "Suspended [2J now")
+
+
+GOOD_LINE = (
+    "[h]:22 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPhoN4VQ9LZlYNItEb42gHEkjOqk/UueFoKe+dmXJwek"
+)
+
+
+@pytest.mark.parametrize(
+    "text", [GOOD_LINE[:-7], f"{GOOD_LINE[:40]}\n{GOOD_LINE[40:]}", "h ssh-rsa x", "\udcff\udcfe"]
+)
+def test_a_line_of_known_hosts_that_was_broken_is_named(
+    script: ModuleType, tmp_path: Path, text: str
+) -> None:
+    hosts = tmp_path / "known_hosts"
+    hosts.write_text(f"# hosts\n\n{GOOD_LINE}\n")
+    script.check_known_hosts(str(hosts))
+    hosts.write_bytes(f"# hosts\n{text}\n".encode("utf-8", "surrogateescape"))
+
+    with pytest.raises(ValueError, match="known_hosts: line 2 cannot be read"):
+        script.check_known_hosts(str(hosts))
+
+
+def test_an_address_that_is_not_this_machine_s_cannot_be_bound(script: ModuleType) -> None:
+    script.check_bind("127.0.0.1")
+    for wrong, said in (("203.0.113.9", "9: Cannot assign"), ("evim", "is not an IP")):
+        with pytest.raises(ValueError, match=said):
+            script.check_bind(wrong)
+
+
+def test_a_name_that_does_not_exist_ends_the_mirror_before_its_first_connection(
+    script: ModuleType, mirror: Any
+) -> None:
+    def connect() -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    mirror.lock_file.close()
+    mirror.connect = connect
+    options = SimpleNamespace(recheck=False, host="yok.invalid")
+
+    with pytest.raises(script.CannotConnect, match=r"yok\.invalid: no server has this name"):
+        script.run(mirror, options, threading.Event())
 
 
 def test_a_key_with_a_passphrase_is_refused(script: ModuleType, tmp_path: Path) -> None:
