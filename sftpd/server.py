@@ -25,7 +25,13 @@ import socket
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    closing,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, timedelta
 from functools import partial
@@ -109,6 +115,7 @@ def serve(
     poll_signer: Callable[[], object] = lambda: None,
     record_new_settings: Callable[[Settings], object] = lambda settings: None,
     forker_command: Sequence[str] = FORKER,
+    beat: Callable[[], object] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Raises Faults if the kernel lacks what the settings require.
 
@@ -117,7 +124,8 @@ def serve(
     of the settings; `kernel`, `penalties`, `rates` and `login_cpu` replace the defaults.
     `poll_signer` is called once a second. `forker_command` starts the process that forks sessions.
     `record_new_settings` is called at a reload before the settings are applied: if it raises
-    Faults, they are rejected; if it raises LedgerBusy, the reload is tried again.
+    Faults, they are rejected; if it raises LedgerBusy, the reload is tried again. `beat` is that of
+    the caller's claim on this part of the site (server_state); without it, it is claimed here.
     """
     kernel = kernel or sandbox.kernel()
     own_nice = os.getpriority(os.PRIO_PROCESS, 0)
@@ -132,7 +140,7 @@ def serve(
         ExitStack() as processes,
         Ledger(folder, clock, lock_timeout, writer.write_policy(settings.ledger)) as ledger,
         LiveFile(folder) as live,
-        server_state.claim(settings.site, server_state.SERVE, settings.host) as beat,
+        _claim(settings) if beat is None else nullcontext(beat) as beat,
         _listen(settings.sftp.host, settings.sftp.port) as listening,
     ):
         revalidator = Revalidator(settings, clock, rings)
@@ -729,6 +737,10 @@ class Signals:
 
     def _on_usr1(self, *_: object) -> None:
         self.drain = True
+
+
+def _claim(settings: Settings) -> AbstractContextManager[Callable[[], object]]:
+    return server_state.claim(settings.site, server_state.SERVE, settings.host)
 
 
 def _find_memory_groups() -> MemoryGroups | None:

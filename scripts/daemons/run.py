@@ -133,31 +133,33 @@ def run_publisher(settings: Settings, **how: Any) -> None:
     process.forbid_inspection()
     site = settings.site
     filing = ledger_name(FILING, settings.host)
-    marked = starts.prepare(settings, filing, ledger_name(RESULTS_LEDGER, settings.host))
-    starts.record_start(settings, server_state.PUBLISH, marked)
     # Folders in a tree must be readable by the sessions of the server from the first moment.
     # Whatever must not be readable is created with an explicit mode, or in a folder of mode 0700.
     os.umask(0o022)
     # Only the publisher itself needs CAP_LEASE (publisher/intake/lease).
     capabilities.clear_ambient()
-    with (
-        server_state.claim(site, server_state.PUBLISH, settings.host) as beat,
-        signer_client.running_signer(site, filing, settings.ledger) as ledger_signer,
-        running_results(site) as results_process,
-        stop_on_signal() as stop,
-    ):
+    results = ledger_name(RESULTS_LEDGER, settings.host)
+    # First of all: a second publisher would wait for the ledger of this one.
+    with server_state.claim(site, server_state.PUBLISH, settings.host) as beat:
+        marked = starts.prepare(settings, filing, results)
+        starts.record_start(settings, server_state.PUBLISH, marked)
+        with (
+            signer_client.running_signer(site, filing, settings.ledger) as ledger_signer,
+            running_results(site) as results_process,
+            stop_on_signal() as stop,
+        ):
 
-        def poll() -> None:
-            beat()
-            ledger_signer.poll()
-            results_process.poll()
+            def poll() -> None:
+                beat()
+                ledger_signer.poll()
+                results_process.poll()
 
-        run(
-            settings,
-            stop=stop,
-            signer=site_keys.signing_key(site),
-            **{"poll_signer": poll, "client": mirror_script(), **how},
-        )
+            run(
+                settings,
+                stop=stop,
+                signer=site_keys.signing_key(site),
+                **{"poll_signer": poll, "client": mirror_script(), **how},
+            )
 
 
 def mirror_script() -> bytes:
@@ -186,28 +188,31 @@ def run_server(settings: Settings, **how: Any) -> None:
     from sftpd.server import serve as run
 
     process.forbid_inspection()
+    for number in (signal.SIGHUP, signal.SIGUSR1):  # until the server has its own handlers
+        signal.signal(number, signal.SIG_IGN)
     site = settings.site
-    # Before the signer is asked: it would wait for the other server's ledger.
-    server_state.refuse_second(site, server_state.SERVE, settings.host)
     ledger = ledger_name(TRANSFER, settings.host)
-    marked = starts.prepare(settings, ledger)
-    with signer_client.running_signer(site, ledger, settings.ledger) as signer:
-        # Another process signs these records: the server never has the key.
-        starts.record_start(settings, server_state.SERVE, marked, signed=False)
+    # First of all: a second server would wait for the ledger of this one.
+    with server_state.claim(site, server_state.SERVE, settings.host) as beat:
+        marked = starts.prepare(settings, ledger)
+        with signer_client.running_signer(site, ledger, settings.ledger) as signer:
+            # Another process signs these records: the server never has the key.
+            starts.record_start(settings, server_state.SERVE, marked, signed=False)
 
-        def record_new_settings(new_settings: Settings) -> None:
-            log_warnings(new_settings)
-            settings_record.record_if_changed(
-                new_settings, "loaded by ssps serve", wait_seconds=0, signed=False
+            def record_new_settings(new_settings: Settings) -> None:
+                log_warnings(new_settings)
+                settings_record.record_if_changed(
+                    new_settings, "loaded by ssps serve", wait_seconds=0, signed=False
+                )
+
+            run(
+                settings,
+                poll_signer=signer.poll,
+                record_new_settings=record_new_settings,
+                forker_command=FORKER,
+                beat=beat,
+                **how,
             )
-
-        run(
-            settings,
-            poll_signer=signer.poll,
-            record_new_settings=record_new_settings,
-            forker_command=FORKER,
-            **how,
-        )
 
 
 def load_ready_settings(site: Path) -> Settings:

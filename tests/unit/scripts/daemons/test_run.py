@@ -1,8 +1,10 @@
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,13 @@ import structlog
 from office import Ssps
 from slow_rest import slow_rest
 
+from config import load
+from config.fault import Fault, Faults
+from config.settings import Settings
+from keys.kernel import capabilities, process
 from keys.operations import server_state
+from scripts.daemons import run as daemons
+from scripts.daemons import starts
 
 
 def test_no_daemon_starts_on_a_site_with_faults(site: Path, ssps: Ssps) -> None:
@@ -80,3 +88,29 @@ def test_a_second_daemon_is_refused_at_once_and_leaves_nothing_behind(
         assert server_state.holder(site, "signer") is None
         assert not (site / "ledgers/operations").exists()  # it has not started, and says nothing
         first.communicate(b"\n")
+
+
+@pytest.mark.parametrize(
+    ("part", "start"), [("serve", daemons.run_server), ("publish", daemons.run_publisher)]
+)
+def test_a_daemon_claims_its_part_of_the_site_before_it_waits_for_a_ledger(
+    site: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+    start: Callable[[Settings], object],
+) -> None:
+    # So the second of two that are started at the same moment is refused at once.
+    def prepare(*_: object) -> None:
+        raise Faults([Fault("holder", "", str(server_state.holder(site, part)))])
+
+    monkeypatch.setattr(starts, "prepare", prepare)
+    for module, name in (
+        (process, "forbid_inspection"),
+        (capabilities, "clear_ambient"),
+        (signal, "signal"),
+        (os, "umask"),
+    ):
+        monkeypatch.setattr(module, name, lambda *_: None)
+
+    with pytest.raises(Faults, match=f"holder: {os.getpid()}"):
+        start(load.load(site))
