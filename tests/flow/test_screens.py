@@ -86,6 +86,8 @@ def test_axe_finds_nothing_on_any_screen_at_any_size(
         for width, height in SIZES:
             page.set_viewport_size({"width": width, "height": height})
             found += violations(page, f"{path} {width}", colours_only=colours_only)
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            found += [f"{path} {width}: it is {wide} pixels wide"] if wide > width else []
     context.close()
 
     assert found == []
