@@ -19,6 +19,8 @@ from pathlib import Path
 from fastapi import Response
 from fastapi.responses import StreamingResponse
 
+from portal import problem
+
 ZSTD, GZIP, IDENTITY = "zstd", "gzip", "identity"
 _CHUNK = 512 * 1024
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.ASCII)
@@ -115,8 +117,11 @@ def serve(
         try:
             found = parse_range(asked, size)
         except ValueError:
+            told = problem.content(416, f"Range: dosya {size} bayttır.")
+            del answered["ETag"]
+            answered.pop("Content-Encoding", None)
             answered["Content-Range"] = f"bytes */{size}"
-            return Response(status_code=416, headers=answered)
+            return Response(told, 416, answered, problem.MEDIA_TYPE)
         if found is not None:
             wanted, status = found, 206
             answered["Content-Range"] = f"bytes {found.first}-{found.end - 1}/{size}"

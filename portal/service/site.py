@@ -16,6 +16,8 @@ _ABOUT = (
     "adreslerden. Hatalar application/problem+json; sınır aşılınca 429 ve Retry-After."
 )
 
+_BEARER = "Basic ile aynı: kullanıcı adı, iki nokta ve parola, base64 olarak"
+
 router = gated_router(prefix="/v1", tags=["service"])
 ROUTERS = (router, result_calls.router, snapshot_calls.router, ssps_calls.router)
 
@@ -38,7 +40,10 @@ def description() -> dict[str, Any]:
     routes = [r for each in ROUTERS for r in each.routes if isinstance(r, APIRoute)]
     made = get_openapi(title="SSPS", version=_VERSION, description=_ABOUT, routes=routes)
     parts = made.setdefault("components", {})
-    parts["securitySchemes"] = {"basic": {"type": "http", "scheme": "basic"}}
+    parts["securitySchemes"] = {
+        "basic": {"type": "http", "scheme": "basic"},
+        "bearer": {"type": "http", "scheme": "bearer", "description": _BEARER},
+    }
     parts.setdefault("schemas", {}).update(schemas.COMPONENTS)
     problem = {
         "description": "Hata; ne yapılacağını detail söyler",
@@ -49,12 +54,12 @@ def description() -> dict[str, Any]:
     for path, calls in made["paths"].items():
         for call in calls.values():
             if path != "/v1/health":
-                call["security"] = [{"basic": []}]
+                call["security"] = [{"basic": []}, {"bearer": []}]
             answers = call["responses"]
             answers.pop("422", None)
             answers |= {
                 "4XX": problem,
-                "503": problem,
+                "5XX": problem,
             }
             media_type, schema = schemas.ANSWERS.get(path, (schemas.JSON, schemas.SSPS))
             content = {media_type: {"schema": schema}}

@@ -69,8 +69,10 @@ def test_every_call_and_every_error_is_described() -> None:
         for call in methods.values():
             [content] = call["responses"]["200"]["content"].values()
             assert content["schema"], path
-            [problem] = call["responses"]["4XX"]["content"].values()
-            assert problem["schema"] == {"$ref": "#/components/schemas/Problem"}
+            for errors in ("4XX", "5XX"):
+                [(kind, problem)] = call["responses"][errors]["content"].items()
+                assert kind == "application/problem+json"
+                assert problem["schema"] == {"$ref": "#/components/schemas/Problem"}
 
 
 @pytest.mark.parametrize(

@@ -240,6 +240,9 @@ def test_a_snapshot_can_be_fetched_in_parts_and_is_not_sent_twice(calls: Service
     assert other == (200, whole, None)
     assert again.status_code == 304
     assert (beyond.status_code, beyond.headers["content-range"]) == (416, f"bytes */{len(whole)}")
+    assert beyond.headers["content-type"] == "application/problem+json"
+    assert (beyond.json()["status"], f"{len(whole)} bayt" in beyond.json()["detail"]) == (416, True)
+    assert not {"content-encoding", "etag"} & set(beyond.headers)
     unpacked = zstandard.ZstdDecompressor().stream_reader(whole, read_across_frames=True).read()
     assert len(unpacked.splitlines()) == 42
 
