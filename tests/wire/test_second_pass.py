@@ -279,12 +279,21 @@ def test_a_copy_out_of_sshfs_can_be_updated(mirror: Mirror) -> None:
     # Without its caches, which show a folder as it was for up to 20 seconds.
     options += [key, "-F/dev/null", "-odir_cache=no", "-oattr_timeout=0,entry_timeout=0", *as_root]
     subprocess.run(["sshfs", *options, "parti-a@127.0.0.1:/", str(mount)], check=True, timeout=30)
+    copy = ["cp", "-r", "--preserve=mode,timestamps", f"{mount}/il", f"{mirror.home}/to"]
     try:
         for number, name in enumerate(("kurul/bir.jpg", "kurul/iki.jpg", "kurul-2/bir.jpg")):
             mirror.publish(name, name.encode())
             mirror.publish("kurul/SHA256SUMS", b"sum\n" * number)
-            mirror.run(["cp", "-r", "--preserve=mode", f"{mount}/il", f"{mirror.home}/to"])
-        until(lambda: (mirror.copy / "kurul-2/bir.jpg").exists())
-        assert (mirror.copy / "kurul/iki.jpg").read_bytes() == b"kurul/iki.jpg"
+            mirror.run(copy)
+        assert digests(mirror.copy) == digests(mirror.tree)
+
+        mirror.publish("kurul/uc.jpg", os.urandom(LARGE))
+        mirror.interrupt(copy)
+        mirror.run(copy)
+        assert digests(mirror.copy) == digests(mirror.tree)
+
+        opened = len(mirror.server.records("open"))
+        mirror.run([*copy, "--update"])
+        assert len(mirror.server.records("open")) == opened
     finally:
         subprocess.run(["fusermount3", "-u", str(mount)], check=False)
