@@ -25,10 +25,10 @@ from pathlib import Path
 
 from config import site
 from config.event import Event
-from keys.ledger import merkle, note, segments, tiles
+from keys.ledger import merkle, note, segments, tiles, unconfirmed
 from keys.ledger.merkle import MerkleTree
 from keys.ledger.note import Checkpoint, decode_base64, encode_base64
-from keys.ledger.record import Record, parse_record
+from keys.ledger.record import Record, parse_record, seq_of
 from keys.ledger.tiles import HashReader
 
 ANCHOR, START, RECOVER = "anchor", "start", "recover"
@@ -219,16 +219,32 @@ class Accepted:
 
 
 def accepted(operations: Path) -> list[Accepted]:
-    """Return what the `recover` records of an operations ledger accept."""
-    found = []
-    for _, _, line in segments.read_lines(operations) if operations.exists() else ():
-        if _ACCEPTED_MARK not in line:
+    """Return what the signed `recover` records of an operations ledger accept.
+
+    The command signs its record. One that is not signed, or was marked as unconfirmed before it was
+    signed, may have been added by hand, to hide that a ledger was cut back.
+    """
+    found: list[Accepted] = []
+    signed = _signed(operations)
+    for _, _, line in segments.read_lines(operations) if signed else ():
+        if (mark := unconfirmed.in_line(operations.name, line)) is not None:
+            found = [each for each in found if each.seq < mark.first]
+        if _ACCEPTED_MARK not in line or seq_of(line) >= signed:
             continue
         try:
             found += list(_accepted(parse_record(line)))
         except ValueError:
             continue
     return found
+
+
+def _signed(folder: Path) -> int:
+    """Return how many records the newest checkpoint states; the signer verifies its signature."""
+    message = segments.read_checkpoint(folder) if folder.exists() else None
+    try:
+        return 0 if message is None else note.unverified_checkpoint(message).size
+    except ValueError:
+        return 0
 
 
 def _accepted(record: Record) -> Iterator[Accepted]:

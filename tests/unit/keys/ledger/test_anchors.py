@@ -8,7 +8,7 @@ import pytest
 from unit.keys.ledger.signed_ledgers import KEY, NOON, make_signed, write
 
 from config.event import Event
-from keys.ledger import anchors, note, segments
+from keys.ledger import anchors, note, segments, unconfirmed
 from keys.ledger.anchors import Accepted, Anchor, AnchorWriter
 from keys.ledger.signer import Signer
 from keys.ledger.writer import Ledger
@@ -126,11 +126,27 @@ def test_an_anchor_is_due_once_a_minute_and_only_for_news(ledgers: Path) -> None
     assert found[-1] == anchors.newest_lines(ledgers, ["transfer"])
 
 
+def test_a_recover_record_that_was_added_by_hand_accepts_nothing(ledgers: Path) -> None:
+    origin = note.unverified_checkpoint((ledgers / "filing/checkpoint").read_bytes()).origin
+    operations = make_signed(ledgers / "operations", 10)
+    with Ledger(operations, lambda: NOON) as writer:
+        detail = {anchors.ACCEPTED: [f"{origin} 10 15"]}
+        writer.append(Event(anchors.RECOVER, "ali", "h", "ledgers", detail=detail))
+    assert anchors.accepted(operations) == []
+    with Ledger(operations, lambda: NOON) as writer:
+        assert unconfirmed.mark(writer, operations, 1.0) is not None
+    sign(operations)
+
+    assert anchors.accepted(operations) == []
+
+
 def test_a_recover_record_accepts_only_what_was_lost_then(ledgers: Path) -> None:
     origin = note.unverified_checkpoint((ledgers / "filing/checkpoint").read_bytes()).origin
     with Ledger(ledgers / "operations", lambda: NOON) as writer:
         detail = {anchors.ACCEPTED: [f"{origin} 10 15"]}
         writer.append(Event(anchors.RECOVER, "ali", "h", "ledgers", detail=detail))
+    assert anchors.accepted(ledgers / "operations") == []  # it can have been added by hand
+    sign(ledgers / "operations")
 
     assert anchors.accepted(ledgers / "operations") == [Accepted(origin, 10, 15, 0)]
     [loss] = anchors.accepted(ledgers / "operations")
