@@ -49,7 +49,7 @@ import sqlalchemy as sa  # noqa: E402
 from config import load  # noqa: E402
 from config.site import FILING, SITE_TOML  # noqa: E402
 from publisher.election import terms  # noqa: E402
-from publisher.election.leader import SCHEMA  # noqa: E402
+from publisher.election.leader import NOW, SCHEMA  # noqa: E402
 from publisher.page import Arrival, Stamp  # noqa: E402
 from publisher.reading.tasks import Answer, Tasks  # noqa: E402
 from publisher.source import Source  # noqa: E402
@@ -60,7 +60,8 @@ _MOST_OVERHEAD = 0.15
 _WARM_UP = 16  # pages that are filed before the clock starts
 _CLAIMED_AT_ONCE, _TAKEN_AT_ONCE = 8, 128  # as a reader with two workers, and as the filer
 _FED, _FEED_SECONDS = 4000, 0.05  # pages that come in while publishers are killed, and how often
-_STALL_SECONDS = 60.0
+_STALL_SECONDS = 180.0
+_SEEN_MS = 4000
 _ASK_SECONDS = 0.25
 _SIMULATED = filing.Alone(simulated=1)
 
@@ -202,7 +203,7 @@ def run(
         running = [stack.enter_context(filing.publishing(site, alone, host)) for host in hosts]
         filing.warm_up(site, running[0], first)
         if setup.publishers > 1:
-            filing.until(lambda: len(readers(site)) == setup.publishers - 1, running[0])
+            filing.until(lambda: len(readers(site)) == setup.publishers, running[0])
         (site / "outside").mkdir()
         for page in rest:
             (site / "outside" / page.path.name).write_bytes(page.path.read_bytes())
@@ -243,8 +244,8 @@ def names(publishers: int) -> list[str]:
 
 
 def readers(site: Path) -> list[str]:
-    """Return the hosts that read pages for the one that files."""
-    query = "SELECT host FROM publishers.reader WHERE seen_at > 0"
+    """Return the hosts that read pages now; the one that files is one of them."""
+    query = f"SELECT host FROM publishers.reader WHERE seen_at > {NOW} - {_SEEN_MS}"
     with postgres.changing(sa.make_url(load.catalog(site).url)) as connection:
         return list(connection.scalars(sa.text(query)))
 
@@ -304,7 +305,7 @@ def failover(options: argparse.Namespace, server: postgres.Server, work: Path) -
         for what, number in (("killed", signal.SIGKILL), ("frozen", signal.SIGSTOP)):
             took = []
             for _ in range(options.failovers):
-                _until(lambda: len(readers(site)) == 1 and filing.settled(site) > 0)
+                _until(lambda: len(readers(site)) == 2 and filing.settled(site) > 0)
                 host = filer(site)
                 running[host].send_signal(number)
                 began, before = time.monotonic(), filing.settled(site)
