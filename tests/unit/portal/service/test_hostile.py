@@ -1,13 +1,16 @@
 """What an attacker with a valid login can send: nothing leaks, nothing breaks, nothing runs."""
 
+import re
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from unit.portal.portal_site import BOXES, every_result
+from unit.portal.portal_site import BOARDS, BOXES, every_result, mahalle_of
 from unit.portal.service.conftest import ServiceCalls
+
+from portal.service.site import description
 
 INJECTIONS = (
     "' OR '1'='1", "1; DROP TABLE result", "\" UNION SELECT * FROM sqlite_master --", "{{7*7}}",
@@ -52,6 +55,38 @@ def test_no_value_of_any_parameter_breaks_a_call_or_leaks(calls: ServiceCalls) -
             if answer.status_code >= 400:
                 assert answer.headers["content-type"] == "application/problem+json", target
                 assert answer.json()["detail"]
+
+
+@pytest.mark.slow
+def test_no_place_of_another_party_is_told_by_any_parameter_of_any_call(
+    calls: ServiceCalls,
+) -> None:
+    """parti-b has one board; it asks for every other place, wherever a call takes a place."""
+    others = [(*board, boxes[-1]) for board, boxes in BOARDS.items() if board[1] != "kadikoy-2"]
+    sheets = [calls.site.file_sheet(box) for box in others]
+    calls.site.publish(*every_result(), exports=True)
+    hidden = ("kadikoy-1", "aladag", "konak", "almanya", "kapikule", "adana", "izmir", "Moda")
+    tried = 0
+    for path, methods in description()["paths"].items():
+        parameters = methods["get"].get("parameters", ())
+        for box, sheet in zip(others, sheets, strict=True):
+            place = dict(zip(("cevre", "kurul", "sandik"), box, strict=True))
+            place |= {"mahalle": mahalle_of(box), "ilk": box[2], "son": box[2], "secim": "mv"}
+            target = path
+            for name, value in {**place, "path": sheet, "ledger": "results"}.items():
+                target = target.replace(f"{{{name}}}", value)
+            target = re.sub("{.*?}", "1", target)
+            asked = [p["name"] for p in parameters if p["in"] == "query" and p["name"] in place]
+            for names in [asked, *([name] for name in asked)]:
+                query = {name: place[name] for name in names}
+                answer = calls.get(target, "parti-b", params=query)
+
+                tried += 1
+                sent = f"{target} {query}"
+                told = [word for word in hidden if word in answer.text and word not in sent]
+                assert told == [], (sent, answer.text[:300])
+                assert answer.status_code in (200, 400, 404, 422), sent
+    assert tried > 400
 
 
 @pytest.mark.slow
