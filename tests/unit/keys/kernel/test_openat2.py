@@ -1,5 +1,7 @@
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,3 +47,33 @@ def test_links_and_paths_that_leave_the_folder_are_refused(
     with pytest.raises(OSError) as caught:
         openat2.open_beneath(folder, path, os.O_RDONLY)
     assert caught.value.errno == number
+
+
+def test_what_is_mounted_below_the_folder_is_refused(tmp_path: Path) -> None:
+    for name in ("other", "here/folder", "here"):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+    (tmp_path / "other/secret").write_text("x")
+    (tmp_path / "here/file").write_text("x")
+    code = (
+        "import errno, os, sys; from keys.kernel import openat2\n"
+        "here = os.open(sys.argv[1], os.O_RDONLY)\n"
+        "for path in (b'folder/secret', b'folder', b'file'):\n"
+        "    try: print(openat2.open_beneath(here, path, os.O_RDONLY) > 0)\n"
+        "    except OSError as error: print(errno.errorcode[error.errno])\n"
+    )
+    script = (
+        'cd "$1" && mount --bind other here/folder && mount --bind other/secret here/file'
+        ' && exec "$2" -c "$3" here'
+    )
+    own = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "-r", "--mount"]
+    done = subprocess.run(
+        [*own, "sh", "-c", script, "sh", tmp_path, sys.executable, code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(openat2.__file__).parents[2])},
+    )
+    if done.returncode:
+        pytest.skip(f"nothing can be mounted here: {done.stderr}")
+
+    assert done.stdout.split() == ["EXDEV"] * 3
