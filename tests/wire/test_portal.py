@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -114,6 +115,34 @@ def test_a_user_of_the_kit_logs_in_over_tls(daemon: Daemon) -> None:
     new = daemon.kit()["new_user"]
     first = Browser(daemon.http().request).log_in(new["name"], new["password"])
     assert first.headers["location"] == "/parola"
+
+
+def test_the_kit_has_what_checks_outside_the_repository_use(daemon: Daemon) -> None:
+    kit, http = daemon.kit(), daemon.http()
+    service = (kit["service"]["name"], kit["service"]["password"])
+
+    def ask(call: str, **query: object) -> Any:
+        answer = http.get(f"/api/ssps/{call}", params=query, auth=service)  # type: ignore[arg-type]
+        assert answer.status_code == 200
+        return answer.json()
+
+    (election,) = http.get("/v1/elections", auth=service).json()["elections"]
+    assert election["secim_id"] == kit["secim_id"]
+    details = ask("getSecimDetayList")
+    assert {row["secim_ID"] for row in details} == {kit["secim_id"]}
+    kinds = {row["secim_TURU"] for row in details}
+    assert len(kinds) == len(election["secimler"])
+    for kind in kinds:
+        every = ask("getIlList", secimId=kit["secim_id"], secimTuru=kind)
+        assert every
+        for any_ in (0, -1, ""):
+            query = {"secimId": kit["secim_id"], "secimTuru": kind, "ilId": any_}
+            assert ask("getIlList", **query) == every
+        assert ask("getIlList", secimId=kit["secim_id"] + 1, secimTuru=kind) == []
+    assert Path(kit["ca"]).is_absolute()
+    for account in (*kit["users"], kit["service"], kit["new_user"]):
+        for text in account.values():
+            assert quote(text, safe="") == text
 
 
 def test_the_process_that_serves_is_confined_and_has_no_key_of_the_site(daemon: Daemon) -> None:
