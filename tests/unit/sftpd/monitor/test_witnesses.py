@@ -219,9 +219,12 @@ def test_an_accepted_loss_is_not_held_against_the_ledger(site: Site) -> None:
     for path in site.ledger.iterdir():
         path.unlink()
     newest = site.grow(5, 0)
-    with Ledger(site.folder / "ledgers/operations", lambda: NOON) as operations:
+    folder = site.folder / "ledgers/operations"
+    with Ledger(folder, lambda: NOON) as operations:
         detail = {"accepted": [f"{lost.origin} 5 9"]}
         operations.append(Event("recover", "ayse", "host", "ledgers", detail=detail))
+    with Signer(folder, KEY, lambda: NOON) as signer:
+        signer.sign(last=True)
 
     assert site.add(before)["error"].startswith("lost: ")
     assert site.add(mine(newest))["out"] == "ok 5\n"
