@@ -64,8 +64,10 @@ class ThreeHosts:
         self.log = folder / "log.jsonl"
         self.here = RunningSite(self.site, ports.sftp, self.log)
         self.running: dict[tuple[str, str], Marked] = {}
-        self.noticed: dict[str, dict[str, float]] = {}  # seconds until a service went on, by death
+        # Seconds until each service went on, by death; None if no page was left to file.
+        self.noticed: dict[str, dict[str, float | None]] = {}
         self._socket = folder / "haproxy.sock"
+        self._pages_come: Callable[[], bool] = lambda: True
         self._read: Counter[str] = Counter()  # records of each ledger that `delivered` has counted
         self._delivered = 0
 
@@ -167,12 +169,15 @@ class ThreeHosts:
                 self._delivered += record.event.event in DELIVERED
         return self._delivered
 
-    def each_dies_once(self, pause: float = 0.0) -> None:
+    def each_dies_once(
+        self, pause: float = 0.0, pages_come: Callable[[], bool] = lambda: True
+    ) -> None:
         """Kill every process, one after the other, and start it again, as an operator does.
 
-        After each death filing, SFTP and web must go on; `noticed` has the seconds. Pages must be
-        scanned meanwhile. `pause` is the number of seconds between two deaths.
+        After each death filing, SFTP and web must go on; `noticed` has the seconds. `pause` is the
+        number of seconds between two deaths. `pages_come` says whether there is more to file.
         """
+        self._pages_come = pages_come
         for role in ROLES:
             for host in HOSTS:
                 self._kill_daemon(host, role)
@@ -230,15 +235,22 @@ class ThreeHosts:
         """Wait until pages are filed and both services answer again."""
         before = self.delivered()
         waiting: dict[str, Callable[[], bool]] = {
-            "filing": lambda: self.delivered() > before,
+            "filing": lambda: self.delivered() > before or not self._pages_come(),
             "SFTP": lambda: answers(self.ports.sftp),
             "web": lambda: speaks_tls(self.ports.web),
         }
         noticed = self.noticed[what] = {}
-        for name, met in waiting.items():
-            until(met, f"{name} goes on after the death of {what}", 60)
-            noticed[name] = round(time.monotonic() - begun, 1)
-        print(f"{before} pages filed, {what} killed: seconds until it goes on: {noticed}")
+
+        def all_go_on() -> bool:
+            for name in [name for name, met in waiting.items() if name not in noticed and met()]:
+                took = round(time.monotonic() - begun, 1)
+                noticed[name] = took if name != "filing" or self.delivered() > before else None
+            return len(noticed) == len(waiting)
+
+        until(all_go_on, f"everything goes on after the death of {what}", 180)
+        print(
+            f"{before} pages filed, {what} killed: seconds until it goes on: {noticed}", flush=True
+        )
 
 
 def speaks_tls(port: int) -> bool:

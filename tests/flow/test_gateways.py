@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import paramiko
 import pytest
 from running_site import ADDRESS, SSPS, RunningSite, digests, free_port, pages, until
 
-from config.site import TRANSFER
+from config.site import OPERATIONS, TRANSFER
 from keys.ledger import segments
 from keys.ledger.record import Record
 from keys.operations import live_sessions
@@ -267,6 +268,7 @@ def test_a_suspension_and_an_ended_session_reach_all_gateways(gateways: Gateways
         assert state["faults"] == []
         ends = gateways.records(host, "session-end")
         assert "party suspended" in {str(r.event.detail["reason"]) for r in ends}
+        print(f"{host}: ended {max(r.time for r in ends) - suspended_at(site)} after the command")
     with pytest.raises(paramiko.SSHException), gateways.connect("parti-b"):
         pass
     site.ssps("party", "resume", "parti-b", "--why", "test")
@@ -318,6 +320,12 @@ def say(site: RunningSite, host: str, text: bytes) -> bytes:
         with suppress(ConnectionResetError):
             return connection.recv(4)
     return b""
+
+
+def suspended_at(site: RunningSite) -> datetime:
+    """Return when the last suspension was recorded."""
+    records = site.records(OPERATIONS)
+    return max(r.time for r in records if r.event.event == "party suspend")
 
 
 def by_lftp(site: RunningSite, to: Path) -> list[str]:
