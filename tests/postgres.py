@@ -28,6 +28,7 @@ from publisher import database, migrations
 USER = "tests"
 EVERYTHING = bool(os.environ.get("SSPS_POSTGRESQL"))  # run whole suites on PostgreSQL
 _TEMPLATE = "with_tables"
+MARK = ".database-of-test"  # a file in a site that has a database of its own
 # For tests that open or damage the SQLite file itself.
 sqlite_only = pytest.mark.skipif(EVERYTHING, reason="looks into the SQLite file")
 
@@ -191,7 +192,7 @@ class Sites:
             return self._catalog(site)
 
     def _catalog(self, site: Path) -> CatalogSettings:
-        stated, place, mark = self._stated(site), site.resolve(), site / ".database-of-test"
+        stated, place, mark = self._stated(site), site.resolve(), site / MARK
         if stated.url and stated.url not in map(_text, self._known.values()):
             return stated  # of the test itself
         if place not in self._known:

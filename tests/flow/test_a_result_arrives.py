@@ -29,6 +29,7 @@ def site(tmp_path: Path) -> Path:
     site = tmp_path / "site"
     command = [*SSPS, "rehearse", "init", str(site), "--boxes", "200", "--parties", "1"]
     subprocess.run(command, check=True, capture_output=True)
+    load.catalog(site)  # states the database in site.toml if the suite runs on PostgreSQL
     return site
 
 

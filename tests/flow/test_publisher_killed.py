@@ -104,6 +104,7 @@ def site(folder: Path) -> Settings:
     for name in ("state", "intake", "outside"):
         (made / name).mkdir()
     registry.import_csv(made / "registry.csv", made / REGISTRY_INDEX)
+    load.catalog(made)  # states the database in site.toml if the suite runs on PostgreSQL
     return load.load(made)
 
 

@@ -67,7 +67,7 @@ def assert_consistent(settings: Settings) -> FilingHistory:
     counts = catalog_counts.counts(site)
     versions = sum(layout.parse(path).version > 1 for path in filed)
     tally = Counter(event.event for event in events)
-    assert counts == Counts(
+    recorded = Counts(
         filed=tally["filed"] - versions,
         versions=versions,
         duplicates=tally["duplicate"],
@@ -75,6 +75,7 @@ def assert_consistent(settings: Settings) -> FilingHistory:
         waiting=0,
         gaps=0,
     )
+    assert counts == recorded, (counts, recorded)
     return FilingHistory(events, counts)
 
 

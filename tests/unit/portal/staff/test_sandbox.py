@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import confined
+import postgres
 import pytest
 import staff_site
 from staff_site import SITE_TOML
@@ -27,9 +28,12 @@ from portal.staff import server
 from publisher.catalog import coverage
 from publisher.status import health
 
-pytestmark = pytest.mark.skipif(
-    not (landlock.abi() and bpf.supported()), reason="the kernel has no Landlock or no seccomp"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not (landlock.abi() and bpf.supported()), reason="the kernel has no Landlock or no seccomp"
+    ),
+    pytest.mark.skipif(postgres.EVERYTHING, reason="with PostgreSQL it is not confined"),
+]
 
 
 @pytest.fixture(scope="module")
