@@ -207,6 +207,11 @@ class Intake:
         return self._troubles.all()
 
     @property
+    def scanning(self) -> bool:
+        """Whether a scan has begun that has not seen every file yet."""
+        return self._scanning
+
+    @property
     def by_rescan_only(self) -> tuple[tuple[str, str], ...]:
         """The folders without inotify events, where only the scan finds files; with the cause."""
         causes = ((folder, self._cause_of_no_events(folder)) for folder in self._folders)

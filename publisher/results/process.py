@@ -228,6 +228,8 @@ class ResultsRun:
                 litter=settings.intake.litter,
                 left_behind=claims.is_left_behind,
             )
+            self._settle_seconds = settings.intake.settle_seconds
+            self._claim_from: float | None = None  # None until the first scan has ended
             stack.callback(self._watched.close)
             stack.callback(self._end_preparing)
             self._open = stack.pop_all()
@@ -266,7 +268,11 @@ class ResultsRun:
     def _claim(self, now: float) -> list[str]:
         """Claim the batches that are complete; remove those from results/ that were quiet."""
         claims = self._claims
-        candidates = self._watched.ready(now, _MAX_BATCHES_A_TURN)
+        may_claim = self._claim_from is not None and now >= self._claim_from
+        candidates = self._watched.ready(now, _MAX_BATCHES_A_TURN if may_claim else 0)
+        if self._claim_from is None and not self._watched.scanning:
+            # Which batch is the oldest is known when the files that were seen last have settled.
+            self._claim_from = now + self._settle_seconds
         claimed = self._intake.claim(candidates)
         postponed = claims.take_postponed()
         for candidate, reason in postponed:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from config.site import (
     STORE,
 )
 from keys.ledger.segments import read_records
+from publisher.intake import watch
 from publisher.results import process
 from publisher.results.intake import evidence
 from publisher.results.process import ResultsRun
@@ -196,6 +198,23 @@ def test_a_clock_that_is_set_back_changes_no_order(settings: Settings) -> None:
     with open_results(settings.site) as reader:
         versions_of = [s.result.version for s in reader.history("34-istanbul-1", "kadikoy-2", "1")]
     assert versions_of == [1, 2, 3]
+
+
+def test_the_oldest_batch_is_taken_in_first_also_if_the_first_scan_takes_long(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_SCAN_SLICE", 2)
+    for box in range(1, 9):
+        drop(settings, f"{box}.ndjson", row(box))
+    listed = [entry.name for entry in os.scandir(settings.site / RESULTS)]
+    for age, name in enumerate(reversed(listed)):
+        os.utime(settings.site / RESULTS / name, (1_700_000_000 + age,) * 2)
+
+    with running(settings) as made:
+        turns(made, settings)
+
+    results = [what for event, what in recorded(settings) if event == "result"]
+    assert results == [BOX.format(name.partition(".")[0]) for name in reversed(listed)]
 
 
 class _ImpatientEvent(threading.Event):
