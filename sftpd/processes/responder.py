@@ -28,6 +28,7 @@ from keys.kernel import process, scheduler
 from sftpd.processes.restarts import Loop, Progress, Restarts
 
 MAX_MESSAGE = 1 << 16
+_SILENT_SECONDS = 120.0  # as long as a client may take to log in
 _START_TIMEOUT = 60.0  # seconds until it has loaded what it needs
 _DIED = "a process of the server has died: see the log"
 _number = Struct(">I")
@@ -89,7 +90,9 @@ class Responder:
         self._socket: socket.socket | None = None
         self._pid = 0
         self._restarts = Restarts(name, loop, self.start)
-        self._progress = Progress()
+        self._working, self._answering = Progress(), Progress()
+        self._ready = False
+        self._used = 0.0  # seconds of processor time
         self._next_number = 0
         self._questions: dict[int, tuple[Answer, Spent]] = {}
 
@@ -102,7 +105,8 @@ class Responder:
             if pid == 0:
                 self._run(parent, theirs)
         self._restarts.started()
-        self._progress = Progress()
+        self._working, self._answering = Progress(), Progress()
+        self._ready, self._used = False, 0.0
         self._pid = pid
         ours.setblocking(False)
         self._socket = ours
@@ -121,6 +125,7 @@ class Responder:
         if "faults" in found:
             self.stop()
             raise Faults([Fault(*each) for each in found["faults"]])
+        self._ready = True
         return dict(found)
 
     def ask(self, question: dict[str, Any], answer: Answer, spent: Spent = lambda _: None) -> None:
@@ -140,8 +145,21 @@ class Responder:
         self._questions[number] = answer, spent
 
     def replace_if_stuck(self) -> None:
-        """End the process, and start it again, if it hangs; called once a second."""
-        if self._progress.look(self._loop.time(), waiting=bool(self._questions)):
+        """End the process, and start it again, if it hangs; called once a second.
+
+        It hangs if it owes an answer and uses no processor. On a busy machine an honest one may be
+        slow, and so may its start; only after `_SILENT_SECONDS` is that taken for a loop.
+        """
+        now, waiting = self._loop.time(), bool(self._questions)
+        used = process.cpu_seconds(self._pid)
+        if used > self._used:
+            self._used = used
+            self._working.answered()
+        idle = self._working.look(
+            now, waiting=waiting, limit=None if self._ready else _START_TIMEOUT
+        )
+        silent = self._answering.look(now, waiting=waiting, limit=_SILENT_SECONDS)
+        if self._socket is not None and (idle or silent):
             _log.error("process-stuck", name=self.name)
             self._restarts.died(self._end())
 
@@ -162,7 +180,9 @@ class Responder:
         if not data:
             self._restarts.died(self._end())
             return
-        self._progress.answered()
+        self._ready = True
+        self._working.answered()
+        self._answering.answered()
         asked = self._questions.pop(_number.unpack_from(data)[0], None)
         if asked is not None:
             answer, spent = asked

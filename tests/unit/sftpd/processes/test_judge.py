@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from paramiko.ed25519key import Ed25519Key
 from structlog.testing import capture_logs
 
 from keys.credentials import ring
+from keys.kernel import process
 from keys.server_keys import host
 from sftpd.monitor.loop import Loop
 from sftpd.processes import restarts
@@ -137,6 +139,7 @@ def test_a_judge_that_hangs_is_replaced_and_its_question_answered_with_none(
     signature = key.sign_ssh_data(b"text").asbytes()
     question = ("ssh-ed25519", key.asbytes(), b"text", signature)
     hangs, found = judge._responder._pid, list[object]()
+    assert answers(loop, 1, lambda answer: judge.verify(*question, answer)) == [True]
     os.kill(hangs, signal.SIGSTOP)
     monkeypatch.setattr(restarts, "_STUCK_AFTER", 0.0)
     judge.replace_if_stuck()
@@ -151,6 +154,24 @@ def test_a_judge_that_hangs_is_replaced_and_its_question_answered_with_none(
     assert found == [None]
     assert [log["event"] for log in logs] == ["process-stuck", "process-died"]
     assert answers(loop, 1, lambda answer: judge.verify(*question, answer)) == [True]
+
+
+def test_a_judge_that_is_slow_on_a_busy_machine_is_not_replaced(
+    loop: Loop, judge: Judge, key: Ed25519Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signature = key.sign_ssh_data(b"text").asbytes()
+    question = ("ssh-ed25519", key.asbytes(), b"text", signature)
+    assert answers(loop, 1, lambda answer: judge.verify(*question, answer)) == [True]
+    slow, used = judge._responder._pid, count(1)
+    os.kill(slow, signal.SIGSTOP)
+    monkeypatch.setattr(restarts, "_STUCK_AFTER", 0.0)
+    monkeypatch.setattr(process, "cpu_seconds", lambda _: float(next(used)))
+    judge.verify(*question, lambda _: None)
+
+    for _ in range(5):
+        judge.replace_if_stuck()
+
+    assert judge._responder._pid == slow
 
 
 def test_a_responder_is_confined(judge: Judge, loop: Loop, key: Ed25519Key) -> None:
