@@ -3,15 +3,17 @@
 A client has HEAD_SECONDS to send the head of a request, MAX_HEAD bytes long at most, and
 BODY_SECONDS for its body, which may take MAX_SENT bytes with all its chunks and trailers. So a
 client that sends a byte now and then (slowloris) is disconnected, and many megabytes are never
-collected. A client that takes nothing of an answer for READ_SECONDS is disconnected too. A
-connection beyond its address's share (portal/listener) gets a short answer that says so, and is
-closed.
+collected. While more of an answer waits for a client than it has taken, it has to take MIN_READ
+bytes in READ_SECONDS: a very slow line brings a thousand bytes a second. A connection beyond its
+address's share (portal/listener) gets a short answer that says so, and is closed.
 
 An answer is handed to TLS in pieces of PIECE bytes. OpenSSL encrypts into a buffer of the
 connection that grows to what it gets at once, and never shrinks. A short answer is one piece.
 """
 
 import asyncio
+import socket
+import sys
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -22,9 +24,11 @@ from config.party import Address
 from portal import problem
 
 HEAD_SECONDS, BODY_SECONDS, READ_SECONDS = 15.0, 30.0, 60.0
+MIN_READ = 60_000  # bytes
 MAX_HEAD = 32 * 1024  # bytes
 MAX_SENT = 512 * 1024  # bytes after the head: portal/access/front allows a body of 64 KiB
 PIECE = 16 * 1024  # bytes, as many as a record of TLS has
+_ACKNOWLEDGED_AT = 120  # in struct tcp_info of linux/tcp.h, since Linux 4.1
 _LINGER = 0.1  # seconds for a client to read why it is disconnected
 _DETAILS = {
     400: "İstek HTTP kurallarına uymuyor.",
@@ -177,7 +181,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Wait for a client that has not taken what was sent so far."""
         super().pause_writing()
         self._stop_watching()
-        self._unread = self.loop.call_later(READ_SECONDS, self._end)
+        self._watch_reading()
 
     def resume_writing(self) -> None:
         """Go on: the client has taken it."""
@@ -220,6 +224,22 @@ class HttpProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _watch_reading(self) -> None:
+        self._unread = self.loop.call_later(READ_SECONDS, self._check_reading, self._acknowledged())
+
+    def _check_reading(self, before: int) -> None:
+        """End a connection whose client takes nothing; one that is only slow goes on."""
+        if self._acknowledged() - before < MIN_READ:
+            self._end()
+        else:
+            self._watch_reading()
+
+    def _acknowledged(self) -> int:
+        """Return the bytes that the client's machine has taken (tcpi_bytes_acked of tcp(7))."""
+        found: Any = self.transport.get_extra_info("socket")
+        info = found.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED_AT + 8)
+        return int.from_bytes(info[_ACKNOWLEDGED_AT:], sys.byteorder)
 
     def _stop_watching(self) -> None:
         if self._unread is not None:

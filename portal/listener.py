@@ -38,6 +38,7 @@ from portal.http_protocol import HttpProtocol
 HEADER_SECONDS, HANDSHAKE_SECONDS = 3.0, 15.0
 TOLD = 16
 _AT_ONCE = 64  # connections that are accepted before anything else is done
+_UNACKNOWLEDGED_MS = 120_000  # until a client that acknowledges nothing is given up
 _PAUSE = 0.5  # seconds, when the process has no descriptor left
 _NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -175,6 +176,8 @@ class Listener:
         )
         with suppress(OSError):
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # So an open page whose line has changed gives its place back.
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
         self._told += not place.taken
         try:
             await asyncio.get_running_loop().connect_accepted_socket(

@@ -60,13 +60,13 @@
   const state = one("#anlik");
   if (state && window.EventSource) {
     const stream = new EventSource("/canli");
-    let busy = false, again = false;
+    let busy = false, again = false, timer = 0;
     const update = async () => {
       if (busy) { again = true; return; }
       busy = true;
       try {
         const answer = await fetch(location.href, { credentials: "same-origin", headers: { accept: "text/html" } });
-        if (answer.redirected || !answer.ok) { stream.close(); return; }
+        if (answer.redirected || !answer.ok) { stream.close(); clearInterval(timer); return; }
         const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
         for (const part of document.querySelectorAll("[data-live]")) {
           const now = fresh.querySelector(`[data-live="${part.dataset.live}"]`);
@@ -98,6 +98,10 @@
       if (JSON.parse(event.data).number > Number(state.dataset.snapshot)) soon(3000);
     });
     stream.addEventListener("announcements", () => { if (one('[data-live="duyurular"]')) soon(1000); });
+    stream.addEventListener("error", () => {
+      // Too many pages are open, so the stream was refused: the page asks once a minute instead.
+      if (stream.readyState === EventSource.CLOSED && !timer) timer = setInterval(() => soon(10000), 60000);
+    });
     addEventListener("pagehide", () => stream.close());
   }
 })();

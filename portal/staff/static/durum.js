@@ -23,7 +23,9 @@
   stream.addEventListener("open", () => { cut.hidden = true; });
   stream.addEventListener("error", () => {
     cut.hidden = false;
-    if (stream.readyState === EventSource.CLOSED) location.reload(); // the login is over
+    // The login is over, or too many pages are open: then the page must not reload without a pause.
+    if (stream.readyState === EventSource.CLOSED)
+      setTimeout(() => location.reload(), Math.max(0, 20000 - performance.now()));
   });
   addEventListener("pagehide", () => stream.close());
 })();

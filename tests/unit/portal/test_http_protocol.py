@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -90,6 +92,15 @@ class Socket(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.received, self.ended = b"", asyncio.Event()
+        self.taken = self.takes = 0  # bytes of an answer: until now, and between two looks
+        self.found: Any = None
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self.found if name == "socket" else default
+
+    def getsockopt(self, *_: int) -> bytes:
+        self.taken += self.takes
+        return bytes(120) + self.taken.to_bytes(8, sys.byteorder)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.received += bytes(data)
@@ -268,19 +279,41 @@ def test_an_error_before_any_route_is_a_problem_for_a_program(
         assert orjson.loads(body)["detail"]
 
 
-def test_a_client_that_takes_nothing_of_an_answer_is_disconnected(
+def test_a_client_that_takes_nothing_of_an_answer_is_disconnected_and_a_slow_one_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(http_protocol, "READ_SECONDS", 0.01)
 
     async def run() -> None:
-        slow, stuck = Connection(), Connection()
-        slow.protocol.pause_writing()
-        slow.protocol.resume_writing()
-        stuck.protocol.pause_writing()
+        slow, fast, stuck = Connection(), Connection(), Connection()
+        slow.socket.takes = http_protocol.MIN_READ
+        for each in (slow, fast, stuck):
+            each.socket.found = each.socket
+            each.protocol.pause_writing()
+        fast.protocol.resume_writing()
         await asyncio.wait_for(stuck.socket.ended.wait(), 30)
-        assert not slow.socket.ended.is_set()
-        for each in (slow, stuck):
+        while slow.socket.taken < 5 * http_protocol.MIN_READ:
+            await asyncio.sleep(0.01)
+        assert not (slow.socket.ended.is_set() or fast.socket.ended.is_set())
+        for each in (slow, fast, stuck):
             each.protocol.connection_lost(None)
 
     asyncio.run(run())
+
+
+def test_the_bytes_that_a_client_has_taken_are_those_that_the_kernel_counts() -> None:
+    async def run() -> None:
+        connection = Connection()
+        with (
+            socket.create_server(("127.0.0.1", 0)) as listening,
+            socket.create_connection(listening.getsockname()) as client,
+            listening.accept()[0] as served,
+        ):
+            connection.socket.found = served
+            served.sendall(b"x" * 54_321)
+            assert len(client.recv(54_321, socket.MSG_WAITALL)) == 54_321
+            while connection.protocol._acknowledged() < 54_321:
+                await asyncio.sleep(0.01)
+            assert connection.protocol._acknowledged() == 54_321
+
+    asyncio.run(asyncio.wait_for(run(), 30))
