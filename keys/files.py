@@ -50,7 +50,7 @@ def replace_unsynced(path: Path, content: bytes, mode: int = PRIVATE) -> None:
     If root writes it, the owner of the folder owns the file.
     """
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    descriptor = _create(fresh, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, mode)
@@ -69,7 +69,7 @@ def replace(path: Path, content: bytes, mode: int = PRIVATE) -> None:
     that an operator wrote with `sudo`.
     """
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    descriptor = _create(fresh, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, mode)
@@ -82,6 +82,12 @@ def replace(path: Path, content: bytes, mode: int = PRIVATE) -> None:
         fresh.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def _create(fresh: Path, mode: int) -> int:
+    """Create a file that did not exist, so that root follows no link that a folder's owner made."""
+    fresh.unlink(missing_ok=True)  # of a killed process that had the same number
+    return os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
 
 
 def _give_to_owner(descriptor: int, folder: Path) -> None:

@@ -260,7 +260,11 @@ class ResultsRun:
         self._record_anchors()
         self._prepare_if_due()
         now = self._monotonic()
-        until = now if more_sheets else min(now + _TICK_SECONDS, self._watched.next_check(now))
+        until = now + _TICK_SECONDS
+        if more_sheets:
+            until = now
+        elif self._claim_from is not None and now >= self._claim_from:
+            until = min(until, self._watched.next_check(now))
         if until > now:
             self._wake.wait(until - now)
         self._wake.clear()

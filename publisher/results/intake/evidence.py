@@ -23,10 +23,22 @@ _MAX_SYNCS = 4  # for more files than these, one sync of the file system is chea
 def keep(site: Path, sources: Mapping[str, Path], now: datetime) -> dict[str, str]:
     """Copy batches into the store, durably; return the SHA-256 of each in hexadecimal.
 
-    `sources` has the file of each batch by the batch's id.
+    `sources` has the file of each batch by the batch's id. If one cannot be copied, those before it
+    are kept, and it is missing in the answer with those after it; for the first one OSError is
+    raised.
     """
-    staged = {batch: site / STORE / f"{STAGED}{batch}" for batch in sources}
-    digests = {batch: _copy(source, staged[batch]) for batch, source in sources.items()}
+    staged: dict[str, Path] = {}
+    digests: dict[str, str] = {}
+    for batch, source in sources.items():
+        path = site / STORE / f"{STAGED}{batch}"
+        try:
+            digests[batch] = _copy(source, path)
+        except OSError:
+            path.unlink(missing_ok=True)
+            if not digests:
+                raise
+            break
+        staged[batch] = path
     _sync(site, staged.values())
     folders = {site / STORE}
     for batch, path in staged.items():

@@ -160,8 +160,9 @@ class ResultIntake:
 
     def take_in(self, *batches: str) -> Iterator[RecordedChunk]:
         """Take in claimed batches in this order; yield after each chunk what it changed."""
-        for first in range(0, len(batches), _BATCHES_A_CHUNK):
-            kept = self._keep(batches[first : first + _BATCHES_A_CHUNK])
+        waiting: Sequence[str] = batches
+        while waiting:
+            kept, waiting = self._keep(waiting)
             for parts in _chunks(self._parts(kept)):
                 if self._context.stopped():
                     return
@@ -172,9 +173,14 @@ class ResultIntake:
         grown, self._grown = self._grown, []
         return grown
 
-    def _keep(self, batches: Sequence[str]) -> list[tuple[Batch, str]]:
-        """Keep the bytes of batches, unless an earlier run did; return those to take in."""
+    def _keep(self, waiting: Sequence[str]) -> tuple[list[tuple[Batch, str]], Sequence[str]]:
+        """Keep the bytes of the next batches, unless an earlier run did.
+
+        Returns those to take in, and those that wait then: also the ones from a batch on that could
+        not be copied, which raises when it is the next one.
+        """
         context = self._context
+        batches, left = waiting[:_BATCHES_A_CHUNK], waiting[_BATCHES_A_CHUNK:]
         known = context.store.batches_of(batches)
         found = [known[batch] for batch in batches if batch in known and not known[batch].finished]
         new = {batch.id: self._spool / batch.id for batch in found if batch.sha256 is None}
@@ -183,7 +189,13 @@ class ResultIntake:
         context.store.begin(digests)  # committed with what is decided first
         if new:
             context.step("kept")
-        return [(batch, batch.sha256 or digests[batch.id]) for batch in found]
+        kept: list[tuple[Batch, str]] = []
+        for batch in found:
+            sha256 = batch.sha256 or digests.get(batch.id)
+            if sha256 is None:
+                return kept, [*batches[batches.index(batch.id) :], *left]
+            kept.append((batch, sha256))
+        return kept, left
 
     def _parts(self, kept: Iterable[tuple[Batch, str]]) -> Iterator[_Part]:
         context = self._context

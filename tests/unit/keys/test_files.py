@@ -1,4 +1,5 @@
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,18 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
 
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("replace", [files.replace, files.replace_unsynced])
+def test_no_link_is_followed_that_another_user_of_the_folder_made(
+    tmp_path: Path, replace: Callable[[Path, bytes], None]
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"root's")
+    (tmp_path / f".a.{os.getpid()}.new").symlink_to(victim)
+
+    replace(tmp_path / "a", b"new")
+
+    assert victim.read_bytes() == b"root's"
+    assert (tmp_path / "a").read_bytes() == b"new"
+    assert not (tmp_path / "a").is_symlink()

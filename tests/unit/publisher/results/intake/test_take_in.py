@@ -142,6 +142,24 @@ def test_small_batches_that_wait_together_need_one_sync_of_the_ledger(site: Resu
     assert counted(site) == [(f"parti-{n}.ndjson", 1, 0, 0, True) for n in range(1, 9)]
 
 
+def test_a_batch_that_cannot_be_copied_does_not_hold_up_those_before_it(site: ResultsSite) -> None:
+    with site.opened() as (intake, _):
+        claimed = intake.claim([site.deliver(row(box)) for box in (1, 2, 3)])
+        spooled = site.path / RESULTS_SPOOL / claimed[1]
+        content = spooled.read_bytes()
+        spooled.unlink()
+        spooled.mkdir()  # stands for a page of the disk that cannot be read
+        with pytest.raises(OSError, match="Is a directory"):
+            list(intake.take_in(*claimed))
+
+    assert [box for box, _, _ in site.accepted()] == ["1"]
+
+    spooled.rmdir()
+    spooled.write_bytes(content)
+    site.take_in()
+    assert [box for box, _, _ in site.accepted()] == list("123")
+
+
 def test_records_of_a_chunk_that_are_on_disk_only_in_part_are_completed(site: ResultsSite) -> None:
     site.kill_at = "recorded"
     with pytest.raises(Killed):
