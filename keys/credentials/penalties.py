@@ -43,7 +43,7 @@ class Cost(Enum):
 
 
 # Reasons that a party's own client can meet. Its credential was right, or could not be checked, so
-# nothing was guessed. A client that tries again and again is told the reason each time.
+# it is no guess. A client that keeps trying reads the reason at each attempt.
 _HARMLESS = frozenset(
     {
         Reason.NOT_YET_OPEN,

@@ -136,7 +136,7 @@ class Forker:
         if not data:
             self._restarts.died(self._end())
             return
-        self._progress.answered()
+        self._progress.note()
         found: dict[str, Any] = json.loads(data)
         if "ready" in found:
             self._ready = True

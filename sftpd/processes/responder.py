@@ -154,7 +154,7 @@ class Responder:
         used = process.cpu_seconds(self._pid)
         if used > self._used:
             self._used = used
-            self._working.answered()
+            self._working.note()
         idle = self._working.look(
             now, waiting=waiting, limit=None if self._ready else _START_TIMEOUT
         )
@@ -181,14 +181,17 @@ class Responder:
             self._restarts.died(self._end())
             return
         self._ready = True
-        self._working.answered()
-        self._answering.answered()
+        self._working.note()
+        self._answering.note()
         asked = self._questions.pop(_number.unpack_from(data)[0], None)
         if asked is not None:
             answer, spent = asked
-            found = json.loads(data[_number.size :])
-            spent(found.get("seconds", 0.0))
-            answer(found)
+            try:
+                found = json.loads(data[_number.size :])
+                spent(found.get("seconds", 0.0))
+                answer(found)
+            except Exception:  # a fault of ours, which must not end the other sessions
+                _log.exception("message-failed", name=self.name)
 
     def _end(self) -> int:
         """End the process and return its exit status; a negative one is a signal."""

@@ -3,8 +3,9 @@
 The first time it is started at once, then after a pause that doubles up to 10 s. A process that ran
 for a minute counts as sound, and is started at once again.
 
-A process hangs if it was asked something and has answered nothing for `_STUCK_AFTER`. One that is
-slow answers now and then. Only time in which the server itself ran counts.
+A process hangs if it owes an answer and makes no progress for `_STUCK_AFTER`. Its owner says what
+progress is: an answer, or also processor time that it uses. Only time in which the server itself
+ran counts.
 """
 
 from collections.abc import Callable
@@ -42,19 +43,19 @@ class Progress:
     """Finds out whether a process hangs; `look` is called once a second."""
 
     def __init__(self) -> None:
-        self._answered = False
+        self._made = False
         self._looked = 0.0
         self._silent = 0.0
 
-    def answered(self) -> None:
-        """Note that the process has answered something."""
-        self._answered = True
+    def note(self) -> None:
+        """Note that the process has made progress."""
+        self._made = True
 
     def look(self, now: float, *, waiting: bool, limit: float | None = None) -> bool:
         """Say whether it hangs; `waiting` says whether an answer is due."""
         step, self._looked = min(now - self._looked, _MAX_STEP), now
-        self._silent = 0.0 if self._answered or not waiting else self._silent + step
-        self._answered = False
+        self._silent = 0.0 if self._made or not waiting else self._silent + step
+        self._made = False
         return self._silent > (_STUCK_AFTER if limit is None else limit)
 
 

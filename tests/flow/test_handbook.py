@@ -134,11 +134,12 @@ def run(command: str, *also: int) -> None:
 
 def test_a_site_restored_from_the_documented_backup_continues(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    first, second, back = commands("rsync ", tmp_path / "site", copy)
+    first, checkpoints, second, back = commands("rsync ", tmp_path / "site", copy)
     with running_rehearsal(tmp_path) as here:
         here.scan("--count", 20)
         run(first, 24)
         here.scan("--count", 10)
+    run(checkpoints)
     run(second)
     before, pages = counts(here), here.tree("parti-a")
     here.site.rename(tmp_path / "lost")
@@ -162,6 +163,19 @@ def test_a_site_restored_from_the_documented_backup_continues(tmp_path: Path) ->
         # The same host key: a client that knew the lost machine asks nothing.
         assert here.sftp("parti-a", f"get -r / {mirror}").returncode == 0
         assert pages_of(digests(mirror)) == pages_of(here.tree("parti-a"))
+
+
+def test_a_backup_has_no_checkpoint_of_records_that_it_lacks(tmp_path: Path) -> None:
+    original, copy = tmp_path / "site", tmp_path / "copy"
+    _, checkpoints, second, _ = commands("rsync ", original, copy)
+    files = ("ledgers/transfer/checkpoint", "state/signed/transfer", "ledgers/transfer/0.jsonl")
+    for when in ("before", "after"):  # the server writes and signs between the two commands
+        for name in files:
+            (original / name).parent.mkdir(parents=True, exist_ok=True)
+            (original / name).write_text(when)
+        run(checkpoints if when == "before" else second)
+
+    assert [(copy / name).read_text() for name in files] == ["before", "before", "after"]
 
 
 def counts(here: RunningSite) -> dict[str, int]:

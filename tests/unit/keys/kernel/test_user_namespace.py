@@ -2,6 +2,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import confined
 import pytest
 
 from keys.kernel import capabilities, user_namespace
@@ -20,18 +21,7 @@ def limit_to_what_a_user_has() -> None:
 
 def in_child(action: Callable[[], object]) -> str:
     """Return what `action` returns in a process of its own, without privileges."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            limit_to_what_a_user_has()
-            os.write(writing, str(action()).encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as answer:
-        found = answer.read()
-    os.waitpid(pid, 0)
+    [found] = confined.answers(limit_to_what_a_user_has, action)
     return found
 
 

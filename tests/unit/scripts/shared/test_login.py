@@ -5,6 +5,7 @@ import pwd
 from collections.abc import Callable
 from pathlib import Path
 
+import confined
 import pytest
 
 from keys.kernel import process
@@ -132,20 +133,13 @@ def test_a_container_has_accounts_of_its_own(proc: Path) -> None:
 
 def in_a_child(action: Callable[[], object]) -> str:
     """Return the operator's name in a process of `nobody` that has done something."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.setresuid(65534, 65534, 65534)
-            with process.inspection_allowed():  # otherwise root owns the files of the process
-                action()
-            os.write(writing, console.operator().encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as answer:
-        found = answer.read()
-    os.waitpid(pid, 0)
+
+    def begin() -> None:
+        os.setresuid(65534, 65534, 65534)
+        with process.inspection_allowed():  # otherwise root owns the files of the process
+            action()
+
+    [found] = confined.answers(begin, console.operator)
     return found
 
 

@@ -174,6 +174,22 @@ def test_a_judge_that_is_slow_on_a_busy_machine_is_not_replaced(
     assert judge._responder._pid == slow
 
 
+def test_a_fault_in_what_follows_an_answer_ends_nothing(
+    loop: Loop, judge: Judge, key: Ed25519Key
+) -> None:
+    signature = key.sign_ssh_data(b"text").asbytes()
+    question = ("ssh-ed25519", key.asbytes(), b"text", signature)
+
+    def fail(_: object) -> None:
+        raise TypeError("a fault of ours")
+
+    with capture_logs() as logs:
+        judge.verify(*question, fail)
+        assert answers(loop, 1, lambda answer: judge.verify(*question, answer)) == [True]
+
+    assert [log["event"] for log in logs] == ["message-failed"]
+
+
 def test_a_responder_is_confined(judge: Judge, loop: Loop, key: Ed25519Key) -> None:
     signature = key.sign_ssh_data(b"text").asbytes()
     question = ("ssh-ed25519", key.asbytes(), b"text", signature)

@@ -20,7 +20,7 @@ def test_a_process_that_answers_now_and_then_or_has_nothing_to_do_does_not_hang(
     progress = Progress()
     for second in range(100, 200):
         if second % 15 == 0:
-            progress.answered()
+            progress.note()
         assert not looks(progress, second)
 
     assert not looks(progress, *range(200, 300), waiting=False)
