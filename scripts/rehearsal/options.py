@@ -34,6 +34,17 @@ def minutes_option(lowest: float, default: float, what: str) -> Callable[[F], F]
     )
 
 
+def web_parties_option(default: int) -> Callable[[F], F]:
+    """Give a command `--web-parties`, the number of parties that use the portal too."""
+    return click.option(
+        "--web-parties",
+        type=click.IntRange(0),
+        default=default,
+        show_default=True,
+        help="Parties that also use the web site and the web service.",
+    )
+
+
 report_option = click.option(
     "--json",
     "file",

@@ -315,13 +315,7 @@ def scan(
     multiple=True,
     help="A client that the parties use. May be repeated: they use them in turn. Default: all.",
 )
-@click.option(
-    "--web-parties",
-    type=click.IntRange(0),
-    default=4,
-    show_default=True,
-    help="Parties that also use the web site and the web service.",
-)
+@options.web_parties_option(4)
 @options.minutes_option(0.1, 3.0, "the rehearsal")
 @options.seed_option()
 @options.report_option

@@ -80,13 +80,7 @@ def _pages_wait(site: Path) -> bool:
 )
 @options.count_option("--parties", 40, 8, "Number of parties.")
 @options.count_option("--mirrors", 40, 4, "Parties that mirror, with all clients in turn.")
-@click.option(
-    "--web-parties",
-    type=click.IntRange(0),
-    default=2,
-    show_default=True,
-    help="Parties that also use the web site and the web service.",
-)
+@options.web_parties_option(2)
 @options.minutes_option(0.5, 8.0, "the night")
 @options.seed_option()
 @options.report_option
