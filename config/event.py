@@ -95,16 +95,16 @@ If client and server share no algorithm, `missing` has what the client offers in
 `key exchange: diffie-hellman-group1-sha1; MAC: hmac-md5`.
 
 close has the SHA-256 of the file that was served: it was proven by the file's seal, or computed.
-`stamp` says if something was wrong with that (sftpd/monitor/stamps): `unstamped`, `stamp-wrong` or
-`changed`. The SHA-256 is null if nothing was sent of a file whose seal proves nothing, if the file
-changed while it was sent, and if the session was killed before it had computed the digest. If the
-file was not sent completely, `ranges` has the first and last byte of each range that was, such as
-`0-32767,65536-99999`. If the session was killed, it is not known what was sent of an open file, and
-`bytes` is null.
+`stamp` says if something was wrong with that (sftpd/monitor/records/stamps): `unstamped`,
+`stamp-wrong` or `changed`. The SHA-256 is null if nothing was sent of a file whose seal proves
+nothing, if the file changed while it was sent, and if the session was killed before it had computed
+the digest. If the file was not sent completely, `ranges` has the first and last byte of each range
+that was, such as `0-32767,65536-99999`. If the session was killed, it is not known what was sent of
+an open file, and `bytes` is null.
 
 A witness record is about a checkpoint that the party's witness has cosigned, and that is kept
-(sftpd/monitor/witnesses). `key` is the witness's public key, `registered` is true in the first
-record with it. The outcome is failed if the ledger does not extend that checkpoint.
+(sftpd/monitor/answers/witnesses). `key` is the witness's public key, `registered` is true in the
+first record with it. The outcome is failed if the ledger does not extend that checkpoint.
 
 If the server itself was killed, the next one writes the missing closes and session ends, with
 `server was killed`; their counts are null. Under `sync = "always"`, a close with

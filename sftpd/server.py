@@ -60,19 +60,20 @@ from sftpd.access.gateways import Gateways, GatewaySession
 from sftpd.access.revalidate import Revalidator, Rings
 from sftpd.ipc.session_messages import SessionSettings
 from sftpd.listener.listener import Listener
-from sftpd.monitor import cpu_shares, recovery
+from sftpd.monitor import cpu_shares
+from sftpd.monitor.answers.logins import Logins, trees_for
+from sftpd.monitor.answers.password_change import PasswordChanges
+from sftpd.monitor.answers.witnesses import Witnesses
 from sftpd.monitor.children import Children
 from sftpd.monitor.cpu_shares import CpuShares
-from sftpd.monitor.logins import Logins, trees_for
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.metrics import Gauges, MetricsPage
 from sftpd.monitor.metrics_server import MetricsServer
 from sftpd.monitor.monitor import Monitor, first_record
-from sftpd.monitor.password_change import PasswordChanges
-from sftpd.monitor.recovery import LiveFile
-from sftpd.monitor.stamps import StampChecker
+from sftpd.monitor.records import recovery
+from sftpd.monitor.records.recovery import LiveFile
+from sftpd.monitor.records.stamps import StampChecker
 from sftpd.monitor.status_file import StatusFile
-from sftpd.monitor.witnesses import Witnesses
 from sftpd.processes import host_keys
 from sftpd.processes.forker import COMMAND as FORKER
 from sftpd.processes.forker import Forker

@@ -1,8 +1,8 @@
 """Records a change of the site in the operations ledger: who, why, before, after, outcome.
 
 Every change goes through here: those of an operator's command (scripts/shared/console) and of a
-party's own password (sftpd/monitor/password_change). The event is named after the command, and its
-`outcome` is ok (done), refused or failed. Its `detail` has, besides what the command adds,
+party's own password (sftpd/monitor/answers/password_change). The event is named after the command,
+and its `outcome` is ok (done), refused or failed. Its `detail` has, besides what the command adds,
 
     why       the reason that the operator gave
     before    the state before the change, in words; null where there was nothing
@@ -19,7 +19,8 @@ party's own password (sftpd/monitor/password_change). The event is named after t
    from what is actually in effect.
 
 `who` is a login of a machine, `ayse`, or an account of the staff site, `staff:ayse`. Both may
-belong to the same person, so at the desk they never complete each other (publisher/catalog/review).
+belong to the same person, so at the desk they never complete each other
+(publisher/catalog/decisions/review).
 
 Keys and passwords appear as fingerprints. This module never gets a secret.
 """

@@ -4,11 +4,8 @@ Only the publisher writes to it. Its modules:
 
     catalog        the publisher's writes and queries, one transaction at a time
     tables         the schema;  rows: its rows as values;  statements: the queries of every page
-    review         what operators decided about files in quarantine
-    absences       sheets that will never arrive, each with a reason
-    feed_queries   what the feed, the sums and the exports read, over a connection of their own
-    counts         totals, read by other processes
-    coverage       expected, filed, absent and missing sheets, read by other processes
+    decisions/     what operators decided: pages in quarantine, sheets that will never arrive
+    queries/       what the feed and other processes read: filed pages, totals, missing sheets
 
 Names on disk (tables, columns) are fixed: older sites must open.
 """

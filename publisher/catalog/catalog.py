@@ -18,7 +18,7 @@ once it has its `seq`.
 
 This module has everything that the publisher writes and asks; publisher/catalog/statements has the
 SQL that each page needs. All statements work on both databases (publisher/database). Other
-processes only read (publisher/catalog/counts).
+processes only read (publisher/catalog/queries/counts).
 """
 
 import json

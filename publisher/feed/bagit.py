@@ -28,7 +28,7 @@ from types import MappingProxyType
 from config import layout
 from config.party import Party
 from keys.files import sync
-from publisher.catalog.feed_queries import FeedQueries, FiledPage
+from publisher.catalog.queries.feed import FeedQueries, FiledPage
 from publisher.feed.sums import format_sums, parse_sums
 
 _DATA, _MANIFEST, _TAGS = "data", "manifest-sha256.txt", "tagmanifest-sha256.txt"

@@ -35,7 +35,7 @@ from keys.feed_segment import FeedEntry, FeedSegment
 from keys.ledger.writer import Clock
 from keys.server_keys import sshsig
 from publisher.catalog import catalog
-from publisher.catalog.feed_queries import FeedQueries, FiledPage
+from publisher.catalog.queries.feed import FeedQueries, FiledPage
 from publisher.database import UNAVAILABLE, cause_of
 from publisher.feed import readme
 from publisher.feed.chain import CHAINS, FeedChain, chain_folder

@@ -38,7 +38,7 @@ from pathlib import Path
 
 from config import layout
 from config.party import Party
-from publisher.catalog.feed_queries import FeedQueries, SumsFolder
+from publisher.catalog.queries.feed import FeedQueries, SumsFolder
 from publisher.feed.published_files import PublishedFiles
 from publisher.feed.sums_label import format_label, label_of, parse_label
 

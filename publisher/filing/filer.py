@@ -33,10 +33,10 @@ from config.settings import Settings
 from config.site import QUARANTINE, SPOOL
 from keys.files import sync, sync_file_system
 from keys.ledger.writer import Clock, Ledger
-from publisher.catalog import absences
 from publisher.catalog import catalog as states
-from publisher.catalog.absences import RecordedAbsence
 from publisher.catalog.catalog import Catalog
+from publisher.catalog.decisions import absences
+from publisher.catalog.decisions.absences import RecordedAbsence
 from publisher.catalog.rows import FilingRow, Original, UnrecordedDecision
 from publisher.filing import decide
 from publisher.intake import spool

@@ -21,7 +21,7 @@ from config import layout, times
 from config.fault import Fault, Faults
 from config.party import Party
 from config.site import CATALOG, FILING, LEDGERS, SPOOL, TREES
-from publisher.catalog import absences, review
+from publisher.catalog.decisions import absences, review
 from publisher.catalog.rows import Original
 from publisher.catalog.tables import RECEIVED
 from publisher.database import name_of

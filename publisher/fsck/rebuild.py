@@ -23,7 +23,8 @@ from config.site import STORE, TREES, original_file, result_view
 from keys import digest
 from keys.files import exchange, sync_file_system
 from keys.ledger.writer import Clock, utc_now
-from publisher.catalog import catalog, counts
+from publisher.catalog import catalog
+from publisher.catalog.queries import counts
 from publisher.catalog.rows import Original
 from publisher.fsck.merging import walk_sorted
 from publisher.page import arrival_id, escaped, safe_name

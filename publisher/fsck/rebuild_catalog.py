@@ -49,11 +49,12 @@ from config.site import (
 )
 from keys.ledger.record import Record
 from keys.operations.change_record import ASKED
-from publisher.catalog import absences, catalog, rescans, review
+from publisher.catalog import catalog
 from publisher.catalog import tables as t
 from publisher.catalog.catalog import Catalog, sheet_columns
-from publisher.catalog.rescans import Rescan
-from publisher.catalog.review import Identification, Review
+from publisher.catalog.decisions import absences, rescans, review
+from publisher.catalog.decisions.rescans import Rescan
+from publisher.catalog.decisions.review import Identification, Review
 from publisher.catalog.rows import as_arrival
 from publisher.election import terms
 from publisher.fsck import rebuilt_file

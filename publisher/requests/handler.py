@@ -16,9 +16,9 @@ from config.event import Event, FilingEvent, Value
 from config.registry import RegistryEntry
 from config.site import QUARANTINE
 from keys.ledger.record import Record
-from publisher.catalog import absences, rescans, review
-from publisher.catalog.rescans import Rescan
-from publisher.catalog.review import Agreed, Identification, Review
+from publisher.catalog.decisions import absences, rescans, review
+from publisher.catalog.decisions.rescans import Rescan
+from publisher.catalog.decisions.review import Agreed, Identification, Review
 from publisher.filing.filer import Filer, FilingContext
 from publisher.filing.recovery import Recovery
 from publisher.fsck import rebuild

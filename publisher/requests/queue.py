@@ -26,7 +26,7 @@ from pathlib import Path
 from config.event import Value
 from config.site import REQUESTS
 from keys.files import replace
-from publisher.catalog import review
+from publisher.catalog.decisions import review
 
 ABSENT, EXPECTED = "absent", "expected"
 IDENTIFY, REJECT = "identify", "reject"

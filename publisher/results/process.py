@@ -40,7 +40,7 @@ from keys.ledger.anchors import AnchorWriter
 from keys.ledger.writer import Clock, Unwritable, utc_now, write_policy
 from keys.server_keys import sshsig
 from publisher.catalog import tables as catalog_tables
-from publisher.catalog.counts import open_read_only
+from publisher.catalog.queries.counts import open_read_only
 from publisher.database import UNAVAILABLE
 from publisher.election.leader import Leader, candidate_for
 from publisher.election.terms import OrderedLedger

@@ -12,7 +12,7 @@ from config.registry import Registry
 from config.result import BOX_SHEET
 from config.site import REGISTRY_INDEX
 from publisher.catalog import tables as catalog
-from publisher.catalog.counts import open_read_only as open_catalog
+from publisher.catalog.queries.counts import open_read_only as open_catalog
 from publisher.results import tables as t
 from publisher.results.checks.finding import Finding
 from publisher.results.store import (

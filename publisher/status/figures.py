@@ -13,8 +13,8 @@ from config import load, times
 from config.settings import Settings
 from keys.operations import publisher_state
 from keys.operations.publisher_state import PublisherState
-from publisher.catalog import counts as catalog_counts
-from publisher.catalog import coverage
+from publisher.catalog.queries import counts as catalog_counts
+from publisher.catalog.queries import coverage
 from publisher.results.reading import count_results
 from publisher.results.snapshots.folder import latest_number
 from publisher.status import health, pace

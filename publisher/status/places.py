@@ -19,9 +19,10 @@ from config.registry import Registry, is_karekod
 from config.result import BOX_SHEET
 from config.sheet import Secim
 from config.site import REGISTRY_INDEX
-from publisher.catalog import catalog, coverage
+from publisher.catalog import catalog
 from publisher.catalog.catalog import QUARANTINED
-from publisher.catalog.coverage import CoverageLine
+from publisher.catalog.queries import coverage
+from publisher.catalog.queries.coverage import CoverageLine
 from publisher.database import open_reader
 from publisher.page import ID_LENGTH, Reason
 from publisher.results import store

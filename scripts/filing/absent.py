@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from publisher.catalog import absences, counts
+from publisher.catalog.decisions import absences
+from publisher.catalog.queries import counts
 from publisher.requests import queue
 from publisher.requests.queue import Answer
 from scripts.shared import change, console, request

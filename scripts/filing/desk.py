@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import click
 
 from config.site import QUARANTINE
-from publisher.catalog import counts, review
-from publisher.catalog.review import Identification, Review
+from publisher.catalog.decisions import review
+from publisher.catalog.decisions.review import Identification, Review
+from publisher.catalog.queries import counts
 from publisher.page import Reason
 from publisher.requests import queue
 from publisher.requests.queue import Answer

@@ -17,7 +17,7 @@ from config.site import PARTIES_TOML, SITE_TOML, original_file
 from keys.operations import site_keys
 from keys.server_keys import sshsig
 from publisher.catalog import catalog
-from publisher.catalog.feed_queries import FeedQueries
+from publisher.catalog.queries.feed import FeedQueries
 from publisher.feed import bagit
 from publisher.feed.bagit import Contents, Damaged
 from publisher.results.ballot_file import load_ballot

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from publisher.catalog.coverage import CoverageLine
+from publisher.catalog.queries.coverage import CoverageLine
 
 _BAR, _GAP = 12, 3  # characters: width of a bar, space between columns
 _HEAD = (

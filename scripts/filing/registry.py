@@ -13,8 +13,8 @@ from config.event import Value
 from config.fault import Faults
 from config.site import REGISTRY_CSV, REGISTRY_INDEX
 from keys import files
-from publisher.catalog import registry_change
-from publisher.catalog.registry_change import RegistryChanges
+from publisher.catalog.queries import registry_change
+from publisher.catalog.queries.registry_change import RegistryChanges
 from scripts.shared import change, console
 from scripts.shared.change import Change, Plan
 

@@ -33,13 +33,13 @@ from keys.operations import (
 )
 from keys.operations.key_files import KeyFilesOnRecord
 from keys.operations.publisher_state import PublisherState
-from publisher.catalog import coverage
-from publisher.catalog.coverage import Coverage, CoverageLine, MissingSheet
+from publisher.catalog.queries import coverage
+from publisher.catalog.queries.coverage import Coverage, CoverageLine, MissingSheet
 from publisher.results.reading import compare_with_sheets, count_results
 from publisher.status import figures
 from publisher.status.places import Places
 from publisher.status.publishers import publishers
-from scripts.access import rotate
+from scripts.access.key import rotate
 from scripts.filing.live_status import StatusScreen
 from scripts.shared import console
 

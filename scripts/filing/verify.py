@@ -31,7 +31,7 @@ from config.site import (
 )
 from keys.ledger.writer import Ledger, LedgerBusy, write_policy
 from keys.operations import server_state
-from publisher.catalog import counts
+from publisher.catalog.queries import counts
 from publisher.database import name_of
 from publisher.fsck import rebuild, rebuild_catalog, rebuild_results, rebuilt_file
 from publisher.fsck.finding import Finding

@@ -33,7 +33,7 @@ from config.site import (
     SITE_TOML,
 )
 from keys.server_keys import host, sshsig
-from scripts.access.key import add_credential, load_public_key
+from scripts.access.key.key import add_credential, load_public_key
 from scripts.filing import registry
 from scripts.rehearsal import options
 from scripts.rehearsal.mirror_clients import MIRROR_CLIENTS

@@ -21,7 +21,7 @@ from keys import files
 from keys.credentials import ring, user_changes
 from keys.credentials.users import OPERATORS, Role, Users
 from scripts.access.credentials import new_password
-from scripts.access.user_change import Edit, UserChange
+from scripts.access.user.user_change import Edit, UserChange
 from scripts.rehearsal.rehearsal_site import ADDRESS
 from scripts.rehearsal.web_clients import AUTHORITY, CERTIFICATE, PRIVATE_KEY
 from scripts.shared import change, console

@@ -34,7 +34,7 @@ from keys.credentials.users import Role, Users, login_name
 from portal.data.numbers.ids import election_number
 from portal.party.sipport.entrance import ROOT
 from scripts.access.credentials import new_password
-from scripts.access.user_change import Edit, UserChange
+from scripts.access.user.user_change import Edit, UserChange
 from scripts.rehearsal.rehearsal_site import ADDRESS
 from scripts.shared import change, console
 

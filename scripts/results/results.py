@@ -17,7 +17,7 @@ from config.result import BOX_SHEET, ResultKey
 from config.result_batch import BadRow
 from config.sheet import Secim
 from config.site import BALLOT_CSV, REGISTRY_INDEX, RESULTS
-from publisher.catalog.counts import open_read_only as open_catalog
+from publisher.catalog.queries.counts import open_read_only as open_catalog
 from publisher.results.ballot_file import load_ballot
 from publisher.results.checks.box import SheetVersion
 from publisher.results.checks.finding import Check, Finding

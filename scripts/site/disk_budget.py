@@ -19,7 +19,7 @@ from config.result import BOX_SHEET
 from config.settings import Settings
 from config.site import REGISTRY_INDEX, SNAPSHOTS, TREES
 from config.snapshot import EXPORTS, MANIFEST
-from publisher.catalog import counts
+from publisher.catalog.queries import counts
 from publisher.results.ballot_file import load_ballot
 from publisher.results.snapshots import pace
 from publisher.results.snapshots.folder import latest_number, snapshot_folder

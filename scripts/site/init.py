@@ -47,7 +47,7 @@ from keys.operations import (
 from keys.operations.key_files import KeyFilesOnRecord
 from keys.server_keys import host
 from publisher.intake import lease
-from scripts.access.ring_change import key_holders
+from scripts.access.key.ring_change import key_holders
 from scripts.daemons import obstacles
 from scripts.shared import console
 from scripts.site import disk_budget, shared_files

@@ -35,7 +35,7 @@ The child has no key and no password, so it asks the monitor:
               the client must have signed
     PASSWORD  whether a user may log in with a password
     CHANGE    to replace the initial password, which the last PASSWORD has proven, by a new one
-    WITNESS   to answer a party's witness, after the login (sftpd/monitor/witnesses)
+    WITNESS   to answer a party's witness, after the login (sftpd/monitor/answers/witnesses)
     PROVE     signatures that prove the host keys with these numbers, after the login
 
 SIGN and PROVE are answered with `+` and the signatures, or `-`. KEY and PASSWORD are answered with

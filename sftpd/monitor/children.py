@@ -52,8 +52,8 @@ from sftpd.ipc.messages import (
 )
 from sftpd.ipc.pending_closes import PendingCloses
 from sftpd.monitor import cpu_shares, memory
+from sftpd.monitor.answers.logins import Answer, Logins
 from sftpd.monitor.cpu_shares import CpuShares, Share
-from sftpd.monitor.logins import Answer, Logins
 from sftpd.monitor.loop import Loop, Timer
 from sftpd.monitor.monitor import ConnectionState, Monitor, ProtocolViolation
 

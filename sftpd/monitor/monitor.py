@@ -5,7 +5,7 @@ the client did in its session, and nothing else:
 
 Rule 1. Address and session number come from the monitor, never from a message.
 Rule 2. A child logs in once, as one party. The monitor itself decides whether that party may log in
-(sftpd/monitor/logins), and records its decision.
+(sftpd/monitor/answers/logins), and records its decision.
 Rule 3. Each kind of message is allowed either before the login or after it (`_BEFORE_LOGIN`,
 `_AFTER_LOGIN`), and none while the child waits for an answer. After END nothing is allowed.
 Rule 4. A message that an honest child would not send is a ProtocolViolation: the child is killed.
@@ -31,11 +31,11 @@ from keys.credentials.ratelimit import TokenBucket
 from keys.ledger.writer import Ledger
 from sftpd.access import costs
 from sftpd.ipc.messages import LoginAnswer, Message, MessageKind, Miss
-from sftpd.monitor.group_commit import GroupCommit
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.metrics import Counters
-from sftpd.monitor.refusal_log import RefusalLog
-from sftpd.monitor.stamps import Evidence, StampChecker
+from sftpd.monitor.records.group_commit import GroupCommit
+from sftpd.monitor.records.refusal_log import RefusalLog
+from sftpd.monitor.records.stamps import Evidence, StampChecker
 from sftpd.processes.host_keys import HostKeySigner
 
 MAX_LOGIN_ATTEMPTS = 32  # of one connection; an honest child hangs up sooner
@@ -522,7 +522,7 @@ _ATTEMPTS = frozenset(
 )
 _QUESTIONS_AFTER_LOGIN = (MessageKind.PROVE, MessageKind.WITNESS)
 # Which messages a child may send, and who handles them. Keyed by letter: an Enum hashes slowly.
-# Questions are handled by sftpd/monitor/logins.
+# Questions are handled by sftpd/monitor/answers/logins.
 _Handler = Callable[[Monitor, ConnectionState, Message], bool]
 _BEFORE_LOGIN: dict[bytes, _Handler] = {
     MessageKind.REFUSE.letter: Monitor._on_refuse,

@@ -1,4 +1,4 @@
-"""Passes the commands of a party's witness on to the monitor (sftpd/monitor/witnesses).
+"""Passes the commands of a party's witness on to the monitor (sftpd/monitor/answers/witnesses).
 
     ssps-witness show LEDGER SIZE
     ssps-witness add LEDGER KEY NOTE            NOTE is a cosigned checkpoint in base64

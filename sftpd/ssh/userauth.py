@@ -6,8 +6,8 @@ whether a signature would be accepted (a probe), and then with one. Only the sig
 in. With keyboard-interactive the user is asked for the password and, if that is an initial one,
 twice for a new one. With the method `password` an initial password only gets a banner that says so.
 
-The monitor decides on each credential, and records its decision (sftpd/monitor/logins). A refusal
-does not tell the client the reason: its bytes are always the same. Only a client with the
+The monitor decides on each credential, and records its decision (sftpd/monitor/answers/logins). A
+refusal does not tell the client the reason: its bytes are always the same. Only a client with the
 right credential gets a banner with it. A refusal is sent a whole number of response intervals after
 the request arrived. An interval is longer than any decision takes, so the client cannot measure the
 time to read a key file or to hash a password. All methods are in one module because they share the

@@ -40,7 +40,7 @@ from keys.feed_segment import format_segment, parse_segment  # noqa: E402
 from publisher.catalog import catalog  # noqa: E402
 from publisher.catalog import tables as t  # noqa: E402
 from publisher.catalog.catalog import Catalog  # noqa: E402
-from publisher.catalog.feed_queries import FeedQueries  # noqa: E402
+from publisher.catalog.queries.feed import FeedQueries  # noqa: E402
 from publisher.feed.feed import Feed  # noqa: E402
 
 _BOARDS = 1094

@@ -57,7 +57,7 @@ from config.site import CATALOG, REGISTRY_INDEX
 from keys.server_keys import host
 from publisher import publish
 from publisher.catalog import catalog
-from publisher.catalog import counts as catalog_counts
+from publisher.catalog.queries import counts as catalog_counts
 from publisher.reading.worker_client import WorkerClient
 from scripts.daemons.run import stop_on_signal
 from scripts.filing.status import count_sheets

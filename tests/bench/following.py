@@ -35,7 +35,7 @@ from config.settings import Settings
 from config.sheet import Belge, Secim, Sheet
 from keys.server_keys import host, sshsig
 from publisher.catalog import catalog
-from publisher.catalog.feed_queries import FeedQueries
+from publisher.catalog.queries.feed import FeedQueries
 from publisher.feed.feed import _TICK_SECONDS, Feed
 
 _PAGE = 200_000  # bytes

@@ -45,7 +45,7 @@ from sftpd.ipc.pending_closes import PendingCloses
 from sftpd.monitor.children import Children
 from sftpd.monitor.loop import Loop
 from sftpd.monitor.monitor import Monitor
-from sftpd.monitor.stamps import StampChecker
+from sftpd.monitor.records.stamps import StampChecker
 
 KEY = Ed25519PrivateKey.generate()
 STAMP_KEY = bytes(32)

@@ -22,7 +22,7 @@ from unit.publisher.consistency import assert_consistent
 from config import load, registry
 from config.settings import Settings
 from config.site import FILING, LEDGERS, REGISTRY_INDEX
-from publisher.catalog import counts
+from publisher.catalog.queries import counts
 
 PAGES, KILLS, BOXES, SEED = 300, 10, 200, 20230514
 PUBLISHER = """

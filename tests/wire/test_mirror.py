@@ -30,7 +30,7 @@ from config.sheet import Belge, Secim, Sheet
 from keys.feed_segment import FeedEntry, format_segment, parse_segment
 from keys.server_keys import sshsig
 from publisher.catalog import catalog
-from publisher.catalog.feed_queries import FeedQueries
+from publisher.catalog.queries.feed import FeedQueries
 from publisher.feed import readme
 from publisher.feed.feed import Feed
 from publisher.feed.published_files import PublishedFiles

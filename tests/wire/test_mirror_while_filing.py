@@ -17,7 +17,7 @@ from wire.server import RunningServer, StartServer
 from config import load
 from config.sheet import Belge, Secim, Sheet
 from publisher.catalog import catalog
-from publisher.catalog.feed_queries import FeedQueries
+from publisher.catalog.queries.feed import FeedQueries
 from publisher.feed.feed import Feed
 
 RATE = 50

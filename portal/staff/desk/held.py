@@ -17,9 +17,9 @@ from pathlib import Path
 
 from config.site import QUARANTINE
 from portal.data.queries.databases import open_catalog
-from publisher.catalog import review
-from publisher.catalog.rescans import Rescan
-from publisher.catalog.review import Identification, Review
+from publisher.catalog.decisions import review
+from publisher.catalog.decisions.rescans import Rescan
+from publisher.catalog.decisions.review import Identification, Review
 from publisher.database import Reader
 from publisher.page import ID_LENGTH, MEASURE, Reading, Reason
 from publisher.source import Source

@@ -30,7 +30,7 @@ from keys.ledger.writer import Ledger, LedgerBusy, Unwritable
 from keys.operations import server_state
 from keys.operations.change_record import ASKED, ChangeRecord, record_change
 from portal import broker_client
-from publisher.catalog import review
+from publisher.catalog.decisions import review
 from publisher.page import ID_LENGTH, arrival_id
 from publisher.reading.protocol import parse_result
 from publisher.requests import queue

@@ -35,8 +35,8 @@ from portal.staff.desk.desk import Desk, Looked
 from portal.staff.desk.held import Case, State, reason_title
 from portal.staff.desk.sheets import SheetFacts, SheetWords, sheet_facts
 from portal.staff.roles import ANYONE, DESK, Anyone
-from publisher.catalog import review
-from publisher.catalog.review import Sheets
+from publisher.catalog.decisions import review
+from publisher.catalog.decisions.review import Sheets
 from publisher.page import Reading
 from publisher.reading.reread_task import TURNS
 

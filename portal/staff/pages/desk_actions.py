@@ -31,7 +31,7 @@ from portal.staff.desk.held import Case, State
 from portal.staff.desk.sheets import sheet_facts
 from portal.staff.pages.desk import choice_of, desk_of, missing, next_url, page_url
 from portal.staff.roles import Desk, Supervisor
-from publisher.catalog import review
+from publisher.catalog.decisions import review
 from publisher.reading.reread_task import RereadSettings, parse_settings
 from publisher.requests import queue
 

@@ -33,8 +33,8 @@ from portal.staff.live import stream
 from portal.staff.problems import DAEMONS, LITTLE_FREE, problems
 from portal.staff.roles import ANYONE, Anyone
 from portal.staff.watch import Seen, Watch
-from publisher.catalog import coverage
-from publisher.catalog.coverage import MissingSheet
+from publisher.catalog.queries import coverage
+from publisher.catalog.queries.coverage import MissingSheet
 from publisher.results.reading import open_results
 from publisher.results.store import StoredResult
 from publisher.status.places import PlaceLine

@@ -37,7 +37,7 @@ from config.result_batch import BadRow, GoodRow
 from config.sheet import Level, SandikTuru, Secim
 from config.site import original_file
 from keys.ledger.writer import Clock, Ledger
-from publisher.catalog.counts import open_read_only
+from publisher.catalog.queries.counts import open_read_only
 from publisher.intake.spool import Patience
 from publisher.intake.watch import Candidate
 from publisher.page import Stamp, arrival_id, safe_name

@@ -11,8 +11,8 @@ from config.event import Event
 from config.settings import Settings
 from config.site import FILING, LEDGERS
 from keys.ledger.segments import read_records
-from publisher.catalog import counts as catalog_counts
-from publisher.catalog.counts import Counts
+from publisher.catalog.queries import counts as catalog_counts
+from publisher.catalog.queries.counts import Counts
 from publisher.store.quarantine import parse_note
 
 

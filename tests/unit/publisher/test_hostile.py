@@ -8,7 +8,7 @@ from unit.publisher import hostile
 from unit.publisher.consistency import assert_consistent
 
 from config.settings import Settings
-from publisher.catalog import counts as catalog_counts
+from publisher.catalog.queries import counts as catalog_counts
 from publisher.publish import publish
 from publisher.reading.formats.rasterize import open_file
 

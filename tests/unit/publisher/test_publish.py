@@ -22,8 +22,8 @@ from config.settings import Settings
 from config.site import FILING, LEDGERS, REGISTRY_INDEX, TRANSFER, TREES
 from keys.feed_segment import parse_segment
 from keys.ledger.writer import Ledger, LedgerBusy
-from publisher.catalog import counts as catalog_counts
-from publisher.catalog.counts import Counts
+from publisher.catalog.queries import counts as catalog_counts
+from publisher.catalog.queries.counts import Counts
 from publisher.fsck import finding
 from publisher.intake import lease
 from publisher.intake.held import HeldSources

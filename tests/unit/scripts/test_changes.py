@@ -28,9 +28,9 @@ from keys.operations import announcements, live_sessions
 from keys.operations.live_sessions import LiveSession
 from keys.server_keys import host
 from publisher.store.quarantine import QuarantineNote, format_note
-from scripts.access.key import add_credential, load_public_key
-from scripts.access.operator import add_operator
-from scripts.access.user import add_user
+from scripts.access.key.key import add_credential, load_public_key
+from scripts.access.user.operator import add_operator
+from scripts.access.user.user import add_user
 from scripts.shared import console
 from scripts.shared.change import Mode
 from scripts.site import system

@@ -29,7 +29,7 @@ from config import load
 from config.settings import Settings
 from config.sheet import Belge, Secim, Sheet
 from publisher.catalog import catalog
-from publisher.catalog.feed_queries import FeedQueries
+from publisher.catalog.queries.feed import FeedQueries
 from publisher.feed.feed import Feed
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "mirror"

@@ -25,7 +25,7 @@ from keys.kernel import bpf, landlock
 from keys.operations import server_state
 from keys.server_keys import host
 from portal.staff import server
-from publisher.catalog import coverage
+from publisher.catalog.queries import coverage
 from publisher.status import health
 
 pytestmark = [

@@ -6,10 +6,10 @@ import sqlalchemy as sa
 
 from config.registry import RegistryEntry
 from config.sheet import Belge, SandikTuru, Secim, Sheet
-from publisher.catalog import counts
 from publisher.catalog import tables as t
 from publisher.catalog.catalog import Catalog
-from publisher.catalog.counts import Counts
+from publisher.catalog.queries import counts
+from publisher.catalog.queries.counts import Counts
 from publisher.catalog.rows import FilingRow, Original
 from publisher.outcome import Duplicate, Filed, FiledSheet, Quarantined
 from publisher.page import Arrival, Page, Reading, ReadResult, Reason, Stamp

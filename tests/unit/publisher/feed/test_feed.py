@@ -16,7 +16,7 @@ from config.settings import Settings
 from config.sheet import Belge, Secim, Sheet
 from keys.feed_segment import parse_segment
 from publisher.catalog import catalog
-from publisher.catalog.feed_queries import FeedQueries
+from publisher.catalog.queries.feed import FeedQueries
 from publisher.feed.feed import Feed
 from publisher.feed.published_files import inodes
 

@@ -18,7 +18,7 @@ from config.site import HOST_KEYS, SIGNING_KEYS
 from keys.operations import site_keys
 from keys.server_keys import host, sshsig
 from publisher.catalog import catalog
-from publisher.catalog.feed_queries import FeedQueries
+from publisher.catalog.queries.feed import FeedQueries
 from publisher.feed import readme
 from publisher.feed.feed import Feed
 from scripts.daemons.run import mirror_script

@@ -19,8 +19,9 @@ from config.registry import Registry
 from config.settings import QrSettings, Settings
 from config.site import FILING, LEDGERS, REGISTRY_INDEX
 from keys.ledger.writer import Ledger, Unwritable
-from publisher.catalog import catalog, counts
+from publisher.catalog import catalog
 from publisher.catalog.catalog import Catalog
+from publisher.catalog.queries import counts
 from publisher.filing.filer import Filer, FilingContext
 from publisher.filing.recovery import Recovery
 from publisher.intake import spool

@@ -25,7 +25,7 @@ from unit.publisher.filing.test_filer import (
 )
 
 from config.settings import Settings
-from publisher.catalog import counts
+from publisher.catalog.queries import counts
 from publisher.fsck.verify import verify
 from publisher.publish import publish
 

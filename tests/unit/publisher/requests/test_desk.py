@@ -12,8 +12,8 @@ from unit.publisher.requests.test_handler import (
 )
 
 from config.settings import Settings
-from publisher.catalog import counts as catalog_counts
-from publisher.catalog import rescans, review
+from publisher.catalog.decisions import rescans, review
+from publisher.catalog.queries import counts as catalog_counts
 from publisher.requests import queue
 
 AYSE, VELI, AMIR, BASKAN = "staff:ayse", "staff:veli", "staff:amir", "staff:baskan"

@@ -11,9 +11,9 @@ from unit.publisher.filing.test_filer import CB, MV, Crash, Step, drop, open_con
 from config.settings import DeskSettings, Settings
 from config.site import FILING, LEDGERS
 from keys.ledger.segments import read_records
-from publisher.catalog import counts as catalog_counts
-from publisher.catalog import coverage
-from publisher.catalog.coverage import CoverageLine
+from publisher.catalog.queries import counts as catalog_counts
+from publisher.catalog.queries import coverage
+from publisher.catalog.queries.coverage import CoverageLine
 from publisher.filing.filer import Filer
 from publisher.filing.recovery import Recovery
 from publisher.requests import queue

@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.console import Console
 
-from publisher.catalog.coverage import CoverageLine
+from publisher.catalog.queries.coverage import CoverageLine
 from scripts.filing.live_status import StatusScreen
 
 COUNTED: dict[str, Any] = {

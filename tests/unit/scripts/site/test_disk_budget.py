@@ -10,7 +10,7 @@ from office import Ssps
 from config import ballot, load
 from config.registry import Registry
 from config.site import REGISTRY_INDEX
-from publisher.catalog import counts
+from publisher.catalog.queries import counts
 from scripts.site import disk_budget
 
 GB = 1_000_000_000

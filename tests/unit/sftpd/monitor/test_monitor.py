@@ -24,7 +24,7 @@ from sftpd.monitor.monitor import (
     Monitor,
     ProtocolViolation,
 )
-from sftpd.monitor.stamps import StampChecker
+from sftpd.monitor.records.stamps import StampChecker
 
 NOON = datetime(2023, 5, 14, 14, tzinfo=UTC)
 HOME = parse_address("192.0.2.7")

@@ -1,0 +1,1 @@
+"""`ssps key`: the credentials of the parties, and the server's own keys."""
