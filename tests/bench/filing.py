@@ -37,7 +37,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
@@ -205,8 +205,9 @@ def cpu_of(first: int) -> float:
     """Return the CPU seconds of a process and of its workers, running or ended."""
     ticks = 0
     for pid in process_tree(first):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += sum(map(int, fields[11:15] if pid == first else fields[11:13]))
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15] if pid == first else fields[11:13]))
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
@@ -214,8 +215,9 @@ def process_tree(pid: int) -> list[int]:
     """Return a process and all its descendants."""
     found = [pid]
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            found += process_tree(int(child))
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for child in task.read_text().split():
+                found += process_tree(int(child))
     return found
 
 
@@ -223,9 +225,10 @@ def memory_of(process: subprocess.Popen[bytes]) -> float:
     """Return the memory of a process and its workers in megabytes, counting shared pages once."""
     kib = 0
     for pid in process_tree(process.pid):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                kib += int(line.split()[1])
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    kib += int(line.split()[1])
     return kib / 1024
 
 
