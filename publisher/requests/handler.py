@@ -15,7 +15,6 @@ from config import layout
 from config.event import Event, FilingEvent, Value
 from config.registry import RegistryEntry
 from config.site import QUARANTINE
-from keys.ledger.record import Record
 from publisher.catalog.decisions import absences, rescans, review
 from publisher.catalog.decisions.rescans import Rescan
 from publisher.catalog.decisions.review import Agreed, Identification, Review
@@ -128,7 +127,8 @@ class RequestHandler:
         seq = self._context.ledger.append(event)
         self._context.ledger.sync()
         self._context.step_done("request recorded")
-        record = Record(seq, self._context.clock(), 0, event)
+        # The catalog gets the time that is on record, not that of another look at the clock.
+        record = next(self._context.ledger.records(seq))
         absences.apply_record(self._catalog.connection, record)
         review.apply_record(self._catalog.connection, record)
         self._catalog.commit()

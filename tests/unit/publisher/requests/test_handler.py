@@ -1,5 +1,6 @@
 import shutil
 from dataclasses import replace
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from unit.publisher.filing.test_filer import CB, MV, Crash, Step, drop, open_con
 from config.settings import DeskSettings, Settings
 from config.site import FILING, LEDGERS
 from keys.ledger.segments import read_records
+from keys.ledger.writer import utc_now
+from publisher.catalog.decisions import absences
 from publisher.catalog.queries import counts as catalog_counts
 from publisher.catalog.queries import coverage
 from publisher.catalog.queries.coverage import CoverageLine
@@ -78,6 +81,19 @@ def test_an_absent_box_counts_as_absent_and_not_as_missing(settings: Settings) -
     with coverage.open_coverage(settings.site) as opened:
         assert [m.karekod for m in opened.missing("34-istanbul-1")] == []
         assert len(list(opened.missing())) == total(settings).missing == 4
+
+
+def test_the_catalog_has_the_time_of_an_absence_that_is_on_record(settings: Settings) -> None:
+    submit(settings, "absent", place=BOX, reason="burnt")
+    with open_context(settings, lambda step: None) as context:
+        filer = Filer(context)
+        Recovery(context, filer).recover()
+        late = replace(context, clock=lambda: utc_now() + timedelta(seconds=1))
+        RequestHandler(late, filer).handle_pending()
+        (absence,) = absences.current_absences(context.catalog.connection)
+
+    (record,) = (r for r in read_records(settings.site / LEDGERS / FILING) if r.event.who == "ayse")
+    assert absence.recorded_at == record.time.isoformat(timespec="seconds")
 
 
 def test_an_absence_is_recorded_once_and_can_be_withdrawn(settings: Settings) -> None:
