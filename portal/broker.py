@@ -228,8 +228,11 @@ class Broker:
             staff = self.submit_errand, self.finish_errand, self.compare
             self._verbs |= {each.__name__: each for each in staff}
 
-    def run(self, child: Child) -> int:
+    def run(self, child: Child, beat: Callable[[], object]) -> int:
         """Let the daemon serve until it ends; return the exit status of this process.
+
+        `beat` is that of the caller's claim on this part of the site (server_state), for a sign of
+        life every second.
 
         SIGTERM and SIGINT stop the daemon, SIGHUP has it reload, SIGUSR1 drain.
         """
@@ -238,13 +241,10 @@ class Broker:
         for number in (*_STOPS, *_PASSED_ON, signal.SIGCHLD):
             signal.signal(number, lambda got, _: received.add(got))
         signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
-        stopping, asking, host = False, True, self._settings.host
-        reload = server_state.ReloadRequests(self._settings.site, self._part, host)
+        stopping, asking = False, True
+        reload = server_state.ReloadRequests(self._settings.site, self._part, self._settings.host)
         due = time.monotonic()
-        with (
-            server_state.claim(self._settings.site, self._part, host) as beat,
-            tempfile.TemporaryDirectory(prefix="ssps-web-") as folder,
-        ):
+        with tempfile.TemporaryDirectory(prefix="ssps-web-") as folder:
             self._keep_databases_open()
             child.begin(folder)
             self._folder = folder

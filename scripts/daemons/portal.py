@@ -1,6 +1,7 @@
 """`ssps portal`: start the web site and the web service, or announce something on it."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -62,16 +63,17 @@ def run_portal(settings: Settings, **how: Any) -> None:
 
     forbid_inspection()
     site = settings.site
-    # Before the signer is asked: it would wait for the other portal's ledger.
-    server_state.refuse_second(site, server_state.PORTAL, settings.host)
+    ledger = ledger_name(ACCESS, settings.host)
     sites = [site, *(each.folder for each in settings.rehearsals)]
     connects = any(load.catalog(each).url for each in sites)
     child = fork(connects=connects)  # before this process reads a key
     if child is None:
         run(settings, **how)
         return
-    with child:
-        ledger = ledger_name(ACCESS, settings.host)
+    for number in (signal.SIGHUP, signal.SIGUSR1):  # until the broker has its own handlers
+        signal.signal(number, signal.SIG_IGN)
+    # First of all: a second portal would wait for the ledger of this one.
+    with child, server_state.claim(site, server_state.PORTAL, settings.host) as beat:
         marked = starts.prepare(settings, ledger)
         with signer_client.running_signer(site, ledger, settings.ledger) as signer:
             # Another process signs these records: the portal never uses the key for them.
@@ -85,6 +87,6 @@ def run_portal(settings: Settings, **how: Any) -> None:
 
             status = Broker(
                 settings, server_state.PORTAL, ledger, signer.poll, record_new_settings
-            ).run(child)
+            ).run(child, beat)
     if status:
         sys.exit(status)

@@ -1,6 +1,7 @@
 """`ssps staff`: start the staff site."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,13 +57,14 @@ def run_staff(settings: Settings, **how: Any) -> None:
 
     forbid_inspection()
     site = settings.site
-    # Before the signer is asked: it would wait for the other process's ledger.
-    server_state.refuse_second(site, server_state.STAFF, settings.host)
     child = fork()  # before this process reads a key
     if child is None:
         run(settings, command_line=COMMAND_LINE, **how)
         return
-    with child:
+    for number in (signal.SIGHUP, signal.SIGUSR1):  # until the broker has its own handlers
+        signal.signal(number, signal.SIG_IGN)
+    # First of all: a second staff site would wait for the ledger of this one.
+    with child, server_state.claim(site, server_state.STAFF, settings.host) as beat:
         # Another process signs these records: the staff site never uses the key for them.
         starts.record_start(settings, server_state.STAFF, signed=False)
         ledger = ledger_name(STAFF, settings.host)
@@ -81,6 +83,6 @@ def run_staff(settings: Settings, **how: Any) -> None:
                 signer.poll,
                 record_new_settings,
                 programs.staff_command(COMMAND_LINE, site),
-            ).run(child)
+            ).run(child, beat)
     if status:
         sys.exit(status)

@@ -266,7 +266,7 @@ def test_a_stop_that_arrives_during_a_reload_stops_the_daemon(
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         with ours, theirs:
-            assert made.run(Daemon(0, ours)) == 0
+            assert made.run(Daemon(0, ours), lambda: None) == 0
     finally:
         signal.set_wakeup_fd(-1)
         for number, handler in before.items():

@@ -51,7 +51,7 @@ class Confined:
                     os._exit(0)
         broker = Broker(self.settings, PORTAL, "access", lambda: None, lambda new: None)
         with child:
-            assert broker.run(child) == 0
+            assert broker.run(child, lambda: None) == 0
         return self.told.read_text().splitlines()
 
 

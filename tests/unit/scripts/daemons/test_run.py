@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,11 @@ from config.fault import Fault, Faults
 from config.settings import Settings
 from keys.kernel import capabilities, process
 from keys.operations import server_state
+from portal import broker, programs
 from scripts.daemons import run as daemons
 from scripts.daemons import starts
+from scripts.daemons.portal import run_portal
+from scripts.daemons.staff import run_staff
 
 
 def test_no_daemon_starts_on_a_site_with_faults(site: Path, ssps: Ssps) -> None:
@@ -91,7 +95,13 @@ def test_a_second_daemon_is_refused_at_once_and_leaves_nothing_behind(
 
 
 @pytest.mark.parametrize(
-    ("part", "start"), [("serve", daemons.run_server), ("publish", daemons.run_publisher)]
+    ("part", "start"),
+    [
+        ("serve", daemons.run_server),
+        ("publish", daemons.run_publisher),
+        ("portal", run_portal),
+        ("staff", run_staff),
+    ],
 )
 def test_a_daemon_claims_its_part_of_the_site_before_it_waits_for_a_ledger(
     site: Path,
@@ -100,10 +110,13 @@ def test_a_daemon_claims_its_part_of_the_site_before_it_waits_for_a_ledger(
     start: Callable[[Settings], object],
 ) -> None:
     # So the second of two that are started at the same moment is refused at once.
-    def prepare(*_: object) -> None:
+    def prepare(*_: object, **how: object) -> None:
         raise Faults([Fault("holder", "", str(server_state.holder(site, part)))])
 
     monkeypatch.setattr(starts, "prepare", prepare)
+    monkeypatch.setattr(starts, "record_start", prepare)
+    monkeypatch.setattr(broker, "fork", lambda **_: nullcontext())
+    monkeypatch.setattr(programs, "ONE_THREAD", {})
     for module, name in (
         (process, "forbid_inspection"),
         (capabilities, "clear_ambient"),
