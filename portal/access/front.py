@@ -14,7 +14,8 @@ sheet:
 2. An address that may not come gets a short refusal, the same text for every path. At the portal
    that is one that no party has registered (Genelge md. 4/b-2). It is recorded, at most once a
    second for each address.
-3. A body may have MAX_BODY bytes. No page takes more.
+3. A body may have MAX_BODY bytes. No page takes more. A request that only reads has no body: the
+   client of a stream or of a call that waits would send it meanwhile.
 4. A browser that says that another site made it send a form is refused.
 5. Every answer gets the headers that keep a browser from running anything but our own files, and
    from keeping pages in a cache that other people may read.
@@ -108,6 +109,9 @@ class Front:
         length = headers.get("content-length", "0")
         if not _LENGTH.fullmatch(length) or int(length) > MAX_BODY:
             await _answer(send, scope, 413, _TOO_LARGE)
+            return
+        if scope["method"] in _SAFE_METHODS and (int(length) or "transfer-encoding" in headers):
+            await _answer(send, scope, 400, f"{scope['method']} isteğinin gövdesi olamaz.")
             return
         secure, closing = scope["scheme"] == "https", self._entrance.draining
         sending = _with_headers(send, secure=secure, closing=closing)

@@ -144,6 +144,22 @@ def test_a_body_without_a_length_is_refused_where_it_becomes_too_large(
     assert answer.headers["connection"] == "close"
 
 
+@pytest.mark.parametrize("path", ["/canli", "/v1/changes?wait=50", "/giris", "/yok"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("header", [("transfer-encoding", "chunked"), ("content-length", "1")])
+def test_a_request_that_only_reads_has_no_body(
+    portal: Portal, path: str, method: str, header: tuple[str, str]
+) -> None:
+    """Otherwise its client could make a stream fail, with a trace in the log each time."""
+    browser = portal.signed_in()
+    before = portal.events()
+    with capture_logs() as logs:
+        answer = browser.send(method, path, headers=dict([header]), content=b"x")
+
+    assert (answer.status_code, answer.headers["connection"]) == (400, "close")
+    assert (logs, portal.events()) == ([], before)
+
+
 @pytest.mark.parametrize(
     "path", ["/", "/giris", "/arama/", "/v1/summary/", "//evil.example/arama/"]
 )
