@@ -205,10 +205,9 @@ async def changes(
         refuse(
             400, "bad-cursor", "since: bir önceki yanıttaki cursor değerini olduğu gibi gönderin."
         )
-    data = live.scoped(who.scope)
-    if wait and not cursor.contest and cursor.snapshot >= data.snapshot.number:
+    if wait and not cursor.contest and cursor.snapshot >= live.number:
         await _wait(request, who, live, cursor.snapshot, wait)
-        data = live.scoped(who.scope)
+    data = live.scoped(who.scope)  # not before: a view takes much memory
     found = await asyncio.to_thread(data.feed, cursor, limit)
     lines = b",".join(b'{"snapshot":%d,%s' % (c.snapshot, c.line.strip()[1:]) for c in found.lines)
     text = b'{"snapshot":%d,"durum":"%s","cursor":"%s","more":%s,"changes":[%s]}' % (
@@ -224,13 +223,27 @@ async def changes(
 async def _wait(
     request: Request, who: Identity, live: LiveData, number: int, seconds: float
 ) -> None:
-    """Wait for a snapshot after `number`, unless many calls of this user wait already."""
+    """Wait for a snapshot after `number`, or until the client is gone.
+
+    Raises Refusal if many calls of this user wait already.
+    """
     waiting = entrance_of(request).limits.waiting_calls
     if waiting.is_full(who.login):
         many = f"Aynı anda en çok {MAX_OPEN} çağrı bekleyebilir. Yanıtlarını bekleyin."
         refuse(429, "too-many", many, {"Retry-After": "10"})
     with waiting.counted(who.login):
-        await sites_of(request).wait(live, number, seconds)
+        news = asyncio.create_task(sites_of(request).wait(live, number, seconds))
+        gone = asyncio.create_task(_until_gone(request))
+        try:
+            await asyncio.wait((news, gone), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            news.cancel()
+            gone.cancel()
+
+
+async def _until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _info(data: ScopedData, number: int) -> SnapshotInfo:

@@ -1,9 +1,14 @@
 """The calls of the web service: who may call, what comes back, and what is on record."""
 
 import asyncio
+import base64
 import json
+import weakref
+from collections.abc import MutableMapping
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import web_site
@@ -426,6 +431,49 @@ def test_a_call_that_waits_is_answered_when_a_snapshot_closes(
 
     assert (early, status) == (False, 200)
     assert json.loads(text)[("changes" if "changes" in path else "snapshots")]
+
+
+@pytest.mark.parametrize("path", ["/v1/changes", "/v1/snapshots"])
+def test_a_call_that_waits_holds_no_view_and_ends_when_its_client_is_gone(
+    calls: ServiceCalls, path: str
+) -> None:
+    calls.json("/v1/summary")
+    login = base64.b64encode(f"parti-a.servis:{web_site.PASSWORD}".encode())
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"wait=50",
+        "headers": [(b"host", b"x"), (b"authorization", b"Basic " + login)],
+        "scheme": "https",
+        "client": (web_site.HOME, 1),
+    }
+    waiting = calls.portal.entrance.limits.waiting_calls
+
+    async def run() -> tuple[object, bool]:
+        live = await calls.sites.live(calls.site.path)
+        received, gone = iter([{"type": "http.request", "body": b""}]), asyncio.Event()
+
+        async def receive() -> MutableMapping[str, Any]:
+            if (first := next(received, None)) is not None:
+                return first
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(_: object) -> None: ...
+
+        call = asyncio.ensure_future(calls.portal.app(scope, receive, send))
+        while not waiting._open:
+            await asyncio.sleep(0.01)
+        view = weakref.ref(live._view)
+        live._view = replace(live._view)
+        held = view()
+        gone.set()
+        await asyncio.wait_for(call, 30)
+        return held, bool(waiting._open)
+
+    assert calls.portal.runner.run(run()) == (None, False)
 
 
 def test_a_call_that_does_not_exist_says_where_to_look(calls: ServiceCalls) -> None:
