@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from config.party import Address
 from portal import problem
@@ -89,6 +90,7 @@ class HttpProtocol(HttpToolsProtocol):
     _accepted = True
     _deadline: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
+    _running: RequestResponseCycle | None = None  # that which is answered, or was last
     _head = _sent = 0  # bytes of the head so far, and of what follows it
     _received = _first = 0  # bytes that came last, and that came when the head began
     _refused = False
@@ -130,6 +132,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._stop_waiting()
         self._stop_watching()
         self._when_lost()
+        if self._running is not None and self._running is not self.cycle:
+            # uvicorn only tells the last of the requests that came in one piece.
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -209,10 +215,16 @@ class HttpProtocol(HttpToolsProtocol):
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
     def _answering(self) -> bool:
         """Say whether an answer is being sent, or was sent although the body is not whole."""
         if self.cycle is None:
             return False
+        if self.pipeline:  # `cycle` is the last of the requests that wait for an earlier answer
+            return True
         in_body = self._head < 0  # so the last answer is that to this request
         return self.cycle.response_started if in_body else not self.cycle.response_complete
 

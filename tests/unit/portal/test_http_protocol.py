@@ -279,6 +279,42 @@ def test_an_error_before_any_route_is_a_problem_for_a_program(
         assert orjson.loads(body)["detail"]
 
 
+@pytest.mark.parametrize(
+    "second", [CHUNKED + b"nonsense\r\n", NEXT + b"nonsense\r\n\r\n"], ids=["in a body", "a head"]
+)
+def test_no_refusal_is_written_into_the_answer_to_an_earlier_request(second: bytes) -> None:
+    async def run() -> bytes:
+        connection = Connection()
+        connection.protocol.data_received(NEXT + second)
+        refused = connection.socket.received
+        await asyncio.wait_for(connection.socket.ended.wait(), 30)
+        connection.protocol.connection_lost(None)
+        return refused
+
+    assert asyncio.run(run()) == b""
+
+
+def test_each_request_of_a_client_learns_that_it_is_gone() -> None:
+    async def run() -> None:
+        connection = Connection()
+        received: list[str] = []
+
+        async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+            while not received or received[-1] != "http.disconnect":
+                received.append((await receive())["type"])
+
+        connection.protocol.app = stream
+        connection.protocol.data_received(NEXT + NEXT)
+        while not received:
+            await asyncio.sleep(0)
+        connection.protocol.connection_lost(None)
+        async with asyncio.timeout(30):
+            while received[-1] != "http.disconnect":
+                await asyncio.sleep(0)
+
+    asyncio.run(run())
+
+
 def test_a_client_that_takes_nothing_of_an_answer_is_disconnected_and_a_slow_one_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
