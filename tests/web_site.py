@@ -5,21 +5,23 @@ parti-b.banu (web, initial password). Those of parti-a have accepted the terms.
 """
 
 import asyncio
+import gc
 import re
-from collections.abc import Callable, Iterator, Mapping
+import weakref
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import office
 import pytest
 from argon2 import PasswordHasher
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message
 
 from config import load
 from config.site import ACCESS, LEDGERS, SIGNING_KEYS
@@ -38,6 +40,7 @@ from portal.access.recorder import Recorder
 from portal.party.sipport.entrance import RequestsEntrance
 from portal.server import create_app, put_beside
 
+T = TypeVar("T")
 PASSWORD = "Yedi-Kule-Kapisi-17"
 HOME, AWAY = "127.0.0.1", "192.0.2.77"
 OPEN = office.OPENS + timedelta(hours=2)
@@ -128,6 +131,64 @@ class Portal:
 
     def events(self) -> list[str]:
         return [event for event, *_ in self.records()]
+
+    def while_read(
+        self,
+        path: str,
+        headers: Mapping[str, str],
+        see: Callable[[], Awaitable[T]],
+        *,
+        begins: bool = True,
+    ) -> T:
+        """Return what `see` sees while a client takes no more of an answer; then it is gone.
+
+        If the answer `begins`, the client has got a part of it.
+        """
+        asked, _, query = path.partition("?")
+        stated = [(name.encode(), text.encode()) for name, text in headers.items()]
+        scope: dict[str, Any] = {
+            "type": "http",
+            "method": "GET",
+            "path": asked,
+            "raw_path": asked.encode(),
+            "query_string": query.encode(),
+            "headers": [(b"host", b"ssps.test"), *stated],
+            "scheme": "https",
+            "client": (HOME, 1),
+        }
+
+        async def run() -> T:
+            gone, began = asyncio.Event(), asyncio.Event()
+            received = iter([{"type": "http.request", "body": b""}])
+
+            async def receive() -> Message:
+                if (first := next(received, None)) is not None:
+                    return first
+                await gone.wait()
+                return {"type": "http.disconnect"}
+
+            async def send(message: Message) -> None:
+                if len(message.get("body", b"")) > 20:  # not only the head of a gzip file
+                    began.set()
+                    await gone.wait()
+
+            answer = asyncio.ensure_future(self.app(scope, receive, send))
+            if begins:
+                await asyncio.wait_for(began.wait(), 30)
+            found = await see()
+            gone.set()
+            await asyncio.wait_for(answer, 30)
+            return found
+
+        return self.runner.run(run())
+
+    async def forgets_a_view(self) -> bool:
+        """Say whether the view that is shown goes out of memory when another one is shown."""
+        live = await self.sites.live(self.site)
+        view = weakref.ref(live._view)
+        live._view = replace(live._view)
+        gc.collect()
+        return view() is None
 
 
 class Browser:

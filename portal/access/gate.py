@@ -387,7 +387,7 @@ async def _identify_call(request: Request) -> Identity:
         # The same name and password, for clients that can only send a token.
         login, password = _basic(value)
     if not login:
-        raise _unauthorized("Kullanıcı adı ve parola gerekli (HTTP Basic).")
+        raise unauthorized("Kullanıcı adı ve parola gerekli (HTTP Basic).")
     found = await entrance.identify_call(login, password, request.state.address)
     if isinstance(found, Identity):
         return found
@@ -400,7 +400,7 @@ async def _identify_call(request: Request) -> Identity:
 def _refused_call(entrance: Entrance, found: Refused) -> Refusal:
     # Only a client with the right credential at a registered address learns why (as over SFTP).
     if found.credential is None:
-        return _unauthorized("Kullanıcı adı veya parola yanlış.")
+        return unauthorized("Kullanıcı adı veya parola yanlış.")
     match found.reason:
         case Reason.MUST_CHANGE:
             return Refusal(
@@ -411,10 +411,11 @@ def _refused_call(entrance: Entrance, found: Refused) -> Refusal:
             return Refusal(403, "not-yet-open", f"Erişim {opens} itibarıyla açılır.")
         case Reason.CLOSED:
             return Refusal(403, "closed", "Erişim kapanmıştır.")
-    return _unauthorized("Kullanıcı adı veya parola yanlış.")
+    return unauthorized("Kullanıcı adı veya parola yanlış.")
 
 
-def _unauthorized(detail: str) -> Refusal:
+def unauthorized(detail: str) -> Refusal:
+    """Return the refusal of a call without a name and password that are valid now."""
     return Refusal(
         401, "unauthorized", detail, {"WWW-Authenticate": 'Basic realm="SSPS", charset="UTF-8"'}
     )

@@ -4,7 +4,7 @@ A failed login costs its address a penalty, as over SFTP (keys/credentials/penal
 each user has a number of attempts from each address, whether the user exists or not. A user from
 another address has attempts of its own, so a stranger cannot lock a user out. A user of the
 web service has a number of calls a minute. A user has MAX_OPEN streams and waiting calls at a time,
-so one party cannot take the connections of all.
+so one party cannot take the connections of all, and MAX_FILES files that were made for it.
 
 Several portals of a site share their limits: each notes what it takes in `Spent`, and takes off
 what the others have taken (portal/access/exchange). So a bucket may be below zero for a moment, and
@@ -23,6 +23,7 @@ from keys.credentials.ratelimit import TokenBucket
 
 _MAX_BUCKETS = 8192
 MAX_OPEN = 16  # streams of open pages of one user, and calls of one that wait for news
+MAX_FILES = 4  # of one user that are made or sent (portal/exports/stored): they take disk space
 HASHES_AT_A_TIME = 2  # argon2id takes 64 MiB and four threads each time
 _ATTEMPTS, _ATTEMPTS_PER_SECOND = 10.0, 1 / 6
 _PENALTY = "penalty"
@@ -85,7 +86,7 @@ class Buckets:
 
 
 class OpenAnswers:
-    """Counts the answers without an end that each user has: open pages, calls that wait."""
+    """Counts the long answers that each user has: open pages, calls that wait, files."""
 
     def __init__(self, most: int = MAX_OPEN) -> None:
         self._most = most
@@ -123,6 +124,7 @@ class Limits:
         self.strangers = Buckets(monotonic)  # of the representatives' pages
         self.hashing = asyncio.Semaphore(hashes)
         self.streams, self.waiting_calls = OpenAnswers(), OpenAnswers()
+        self.files = OpenAnswers(MAX_FILES)
         self._shared: tuple[str, Spent] | None = None
 
     def share(self, entrance: str, spent: Spent) -> None:

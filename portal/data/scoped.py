@@ -35,7 +35,7 @@ from keys.ledger.tiles import HashesMissing
 from portal import broker_client
 from portal.data.criteria import Area, Criteria, Status
 from portal.data.numbers import sums
-from portal.data.numbers.boxes import ABROAD, KINDS, BoxPlace
+from portal.data.numbers.boxes import ABROAD, KINDS, Boxes, BoxPlace
 from portal.data.numbers.columns import FIRST_OPTION, Columns, common_options
 from portal.data.numbers.parquet import lines as parquet_lines
 from portal.data.numbers.snapshots import (
@@ -62,6 +62,7 @@ VERSION, TIME, VOTE = "surum", "zaman", "oylar."
 SORTS = (PLACE_ORDER, BOX_NUMBER, MAHALLE, KIND, VERSION, TIME, TURNOUT, *NUMBER_COLUMNS)
 _CACHED = 500  # answers of one view; one has some kilobytes
 _ROWS_AT_A_TIME = 256
+_BOXES_AT_A_TIME = 100  # whose sheets are asked for
 _ABSENT: Any = object()
 _EXPORTS_BACK = 500  # snapshots; exports of older ones may be removed
 _PARQUET = ".parquet"
@@ -907,13 +908,12 @@ class ScopedData:
             return sheet_queries.of_path(catalog, path)
 
     def sheets_of(self, criteria: Criteria) -> Iterator[SheetFile]:
-        """Yield the result and counting sheets of the boxes of a search, of its contest."""
-        boxes = self._view.boxes
-        with open_catalog(self._view.site) as catalog:
-            for row in self._rows(criteria):
-                for sheet in sheet_queries.of_place(catalog, *boxes.place(int(row))):
-                    if sheet.secim is criteria.secim:
-                        yield sheet
+        """Return the result and counting sheets of the boxes of a search, of its contest.
+
+        It takes them from the catalog as they are asked for, and holds no view meanwhile.
+        """
+        rows = self._rows(criteria)
+        return _sheets_of(self._view.site, self._view.boxes, rows, criteria.secim)
 
     # Changes and findings.
 
@@ -1126,6 +1126,14 @@ class ScopedData:
             return None
         path = snapshot_folder(self._view.site, number or self.snapshot.number) / name
         return path if path.is_file() else None
+
+
+def _sheets_of(site: Path, boxes: Boxes, rows: Selection, secim: Secim) -> Iterator[SheetFile]:
+    for first in range(0, len(rows), _BOXES_AT_A_TIME):
+        places = map(boxes.place, rows[first : first + _BOXES_AT_A_TIME].tolist())
+        with open_catalog(site) as catalog:
+            found = [s for place in places for s in sheet_queries.of_place(catalog, *place)]
+        yield from (sheet for sheet in found if sheet.secim is secim)
 
 
 def _sheets_of_aggregate(catalog: Connection, secim: Secim, key: AggregateKey) -> list[SheetFile]:

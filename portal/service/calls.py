@@ -5,7 +5,7 @@ snapshot. Every answer says how many calls a minute the user may make, in `RateL
 (draft-ietf-httpapi-ratelimit-headers); one call too many is answered with 429 and `Retry-After`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from typing import Annotated, Any, NoReturn
 
 import orjson
@@ -135,6 +135,18 @@ def raw_answer(
     number = data.snapshot.number if data is not None else None
     record(request, AccessEvent.CALL, rows=rows, bytes=len(content), snapshot=number)
     return Response(content, media_type=media_type, headers=common_headers(request))
+
+
+async def while_admitted(
+    request: Request, who: Identity, chunks: AsyncIterable[bytes]
+) -> AsyncIterator[bytes]:
+    """Yield a long answer, which is cut off when its user is no longer admitted."""
+    entrance = portal_entrance_of(request)
+    async for chunk in chunks:
+        if not entrance.still_admitted(who):
+            request.state.abort()
+            return
+        yield chunk
 
 
 def common_headers(request: Request) -> dict[str, str]:

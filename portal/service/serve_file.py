@@ -12,7 +12,7 @@ RFC 1952).
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,8 +97,12 @@ def serve(
     media_type: str,
     encoding: str = IDENTITY,
     extra: Mapping[str, str] | None = None,
+    sending: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]] = lambda chunks: chunks,
 ) -> Response:
-    """Answer a request with these files; `headers` are those of the request."""
+    """Answer a request with these files; `headers` are those of the request.
+
+    `sending` gets what is sent, and may end it.
+    """
     size = sum(part.size for part in parts)
     answered = {
         "ETag": etag,
@@ -126,7 +130,7 @@ def serve(
             wanted, status = found, 206
             answered["Content-Range"] = f"bytes {found.first}-{found.end - 1}/{size}"
     answered["Content-Length"] = str(wanted.end - wanted.first)
-    return StreamingResponse(_bytes(parts, wanted), status, answered, media_type)
+    return StreamingResponse(sending(_bytes(parts, wanted)), status, answered, media_type)
 
 
 def matches(header: str | None, etag: str) -> bool:

@@ -2,16 +2,16 @@
 
 A whole snapshot is NDJSON, one row a line, in the format of a batch, in the best encoding that the
 client takes. A party that may see everything gets the ready-made files, with ranges; one with a
-smaller scope gets the same rows within its scope, made while they are sent.
+smaller scope gets the same rows within its scope, made for it (portal/exports/stored).
 """
 
 import asyncio
 import gzip
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Annotated
 
-import zstandard
 from fastapi import Path as InPath
 from fastapi import Query, Request, Response
 from fastapi.concurrency import iterate_in_threadpool
@@ -20,12 +20,13 @@ from fastapi.responses import StreamingResponse
 from config.event import AccessEvent
 from config.sheet import Secim
 from config.snapshot import EXPORTS
-from portal.access.gate import entrance_of, gated_router, record
+from portal.access.gate import gated_router, portal_entrance_of, record, unauthorized
 from portal.access.identity import Identity
-from portal.access.limits import MAX_OPEN
+from portal.access.limits import MAX_FILES, MAX_OPEN
 from portal.data.live import LiveData
 from portal.data.numbers.snapshots import BEGINNING, SnapshotInfo, parse_cursor
 from portal.data.scoped import ScopedData
+from portal.exports.stored import compressed, stored
 from portal.service import answers
 from portal.service.calls import (
     Caller,
@@ -37,6 +38,7 @@ from portal.service.calls import (
     raw_answer,
     refuse,
     sites_of,
+    while_admitted,
 )
 from portal.service.serve_file import (
     GZIP,
@@ -60,7 +62,7 @@ _MAX_NUMBER = 99_999_999
 Number = Annotated[int, InPath(ge=1, le=_MAX_NUMBER, description="Anlık görüntü numarası")]
 
 router = gated_router(prefix="/v1", tags=["snapshots"])
-_making: set[str] = set()  # the parties for which a snapshot is made: one for each
+_making: set[str] = set()  # the parties for which a snapshot is made now: one for each
 
 
 @router.get("/snapshots")
@@ -137,7 +139,8 @@ async def whole_snapshot(
     if parts is not None:
         size = sum(part.size for part in parts)
         record(request, AccessEvent.CALL, bytes=size, snapshot=number)
-        return serve(request.headers, parts, etag, NDJSON, encoding, headers)
+        sending = partial(while_admitted, request, who)
+        return serve(request.headers, parts, etag, NDJSON, encoding, headers, sending)
     record(request, AccessEvent.CALL, bytes=None, snapshot=number)
     headers |= {"ETag": etag, "Vary": "Accept-Encoding", "Accept-Ranges": "none"}
     if not data.sees_everything:
@@ -148,19 +151,27 @@ async def whole_snapshot(
         return Response(status_code=304, headers=headers)
     if request.method == "HEAD":
         return Response(headers=headers, media_type=NDJSON)
+    if portal_entrance_of(request).limits.files.is_full(who.login):
+        many = f"Aynı anda en çok {MAX_FILES} anlık görüntü alabilirsiniz. Bitmelerini bekleyin."
+        refuse(429, "too-many", many, {"Retry-After": "10"})
     if who.party in _making or len(_making) >= MAX_MADE:
         busy = "Başka bir anlık görüntü hazırlanıyor. Retry-After kadar bekleyip yeniden isteyin."
         refuse(503, "busy", busy, {"Retry-After": "10"})
     _making.add(who.party)
-    chunks = _released(_encoders[encoding](_chunks(data, number, tables)), who.party)
-    next(chunks)  # from now on its end releases, also if nobody reads it
-    return StreamingResponse(iterate_in_threadpool(chunks), headers=headers, media_type=NDJSON)
+    made = partial(_making.discard, who.party)
+    keep = compressed if encoding == ZSTD else stored
+    chunks = keep(_chunks(data, number, tables), made)
+    next(chunks)  # from now on its end calls `made`, also if no part of the answer is sent
+    if encoding == GZIP:
+        chunks = _as_gzip(chunks)
+    return StreamingResponse(_sent(request, who, chunks), headers=headers, media_type=NDJSON)
 
 
 @router.get("/snapshots/{number}/files/{name}")
 @router.head("/snapshots/{number}/files/{name}", include_in_schema=False)
 async def snapshot_file(
     request: Request,
+    who: Caller,
     data: Data,
     number: Number,
     name: Annotated[str, InPath(max_length=100, description="ör. mv.changes.ndjson")],
@@ -176,9 +187,13 @@ async def snapshot_file(
     size = path.stat().st_size
     record(request, AccessEvent.CALL, bytes=size, snapshot=number)
     etag = f'"{info.sha256[:32]}-{name}"'
-    media_type = "application/octet-stream"
     return serve(
-        request.headers, [Part(path, size)], etag, media_type, extra=common_headers(request)
+        request.headers,
+        [Part(path, size)],
+        etag,
+        "application/octet-stream",
+        extra=common_headers(request),
+        sending=partial(while_admitted, request, who),
     )
 
 
@@ -225,9 +240,9 @@ async def _wait(
 ) -> None:
     """Wait for a snapshot after `number`, or until the client is gone.
 
-    Raises Refusal if many calls of this user wait already.
+    Raises Refusal if many calls of this user wait already, or if it may not call any more.
     """
-    waiting = entrance_of(request).limits.waiting_calls
+    waiting = portal_entrance_of(request).limits.waiting_calls
     if waiting.is_full(who.login):
         many = f"Aynı anda en çok {MAX_OPEN} çağrı bekleyebilir. Yanıtlarını bekleyin."
         refuse(429, "too-many", many, {"Retry-After": "10"})
@@ -239,6 +254,8 @@ async def _wait(
         finally:
             news.cancel()
             gone.cancel()
+    if not portal_entrance_of(request).still_admitted(who):
+        raise unauthorized("Bu arada erişiminiz sona erdi.")
 
 
 async def _until_gone(request: Request) -> None:
@@ -274,20 +291,10 @@ def _chunks(data: ScopedData, number: int, tables: list[str]) -> Iterator[bytes]
     yield waiting.getvalue()
 
 
-def _released(chunks: Iterator[bytes], party: str) -> Iterator[bytes]:
-    """Yield the chunks, and let the next snapshot be made when they are sent, or not wanted."""
-    try:
-        yield b""
-        yield from chunks
-    finally:
-        _making.discard(party)
-
-
-def _as_zstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    compressor = zstandard.ZstdCompressor(level=3).compressobj()
-    for chunk in chunks:
-        yield compressor.compress(chunk)
-    yield compressor.flush()
+async def _sent(request: Request, who: Identity, chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    with portal_entrance_of(request).limits.files.counted(who.login):
+        async for chunk in while_admitted(request, who, iterate_in_threadpool(chunks)):
+            yield chunk
 
 
 def _as_gzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -299,10 +306,3 @@ def _as_gzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
             target.seek(0)
             target.truncate()
     yield target.getvalue()
-
-
-_encoders: dict[str, Callable[[Iterator[bytes]], Iterator[bytes]]] = {
-    ZSTD: _as_zstd,
-    GZIP: _as_gzip,
-    IDENTITY: lambda chunks: chunks,
-}

@@ -13,8 +13,9 @@ a rehearsal's file say that it is one.
 """
 
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
@@ -23,12 +24,15 @@ from starlette.concurrency import iterate_in_threadpool
 from config.event import AccessEvent
 from portal.access.gate import Refusal, entrance_of, gated_router, record, when_recorded
 from portal.access.identity import Identity
+from portal.access.limits import MAX_FILES
 from portal.data.criteria import Criteria
+from portal.data.queries.sheets import SheetFile
 from portal.data.scoped import PLACE_ORDER, ScopedData
 from portal.exports import tables
 from portal.exports.csv_file import write_csv
 from portal.exports.file_name import Saved, file_name, of_search
 from portal.exports.sheets_zip import stream_zip
+from portal.exports.stored import stored
 from portal.exports.tables import ExportTable
 from portal.exports.xlsx_file import write_xlsx
 from portal.party.dependencies import Data, Visitor, search_of
@@ -45,27 +49,33 @@ class _Saving:
     """A file that is being saved; its record has a number once the gate has written it."""
 
     def __init__(self, request: Request, who: Identity, data: ScopedData) -> None:
-        self._request, self._who, self._data = request, who, data
+        self._request, self._who, self._snapshot = request, who, data.snapshot.number
         now = entrance_of(request).clock()
         self.saved = Saved(who.login, 0, data.snapshot, now, who.rehearsal)
 
     def answer(
-        self, what: str, extension: str, media_type: str, content: Callable[[], Iterator[bytes]]
+        self, what: str, extension: str, media_type: str, content: Iterator[bytes]
     ) -> Response:
         """Return the answer, which is named and made after its record is written.
 
         It is cut off when the user is no longer admitted, or the session has ended.
         """
         entrance, state = entrance_of(self._request), self._request.state
+        files = entrance.limits.files
+        if files.is_full(self._who.login):
+            many = f"Aynı anda en çok {MAX_FILES} dosya kaydedilebilir. Bitmelerini bekleyin."
+            raise Refusal(429, "too-many", many, {"Retry-After": "10"})
 
         async def made() -> AsyncIterator[bytes]:
-            async for chunk in iterate_in_threadpool(content()):
-                if not (
-                    entrance.sessions.is_live(state.token) and entrance.still_admitted(self._who)
-                ):
-                    state.abort()
-                    return
-                yield chunk
+            with files.counted(self._who.login):
+                async for chunk in iterate_in_threadpool(content):
+                    if not (
+                        entrance.sessions.is_live(state.token)
+                        and entrance.still_admitted(self._who)
+                    ):
+                        state.abort()
+                        return
+                    yield chunk
 
         response = StreamingResponse(made(), media_type=media_type)
 
@@ -74,8 +84,8 @@ class _Saving:
             name = file_name(what, self.saved, extension)
             response.headers["content-disposition"] = f'attachment; filename="{name}"'
 
-        snapshot = self._data.snapshot.number
-        record(self._request, AccessEvent.DOWNLOAD, snapshot=snapshot, file=f"{what}.{extension}")
+        file = f"{what}.{extension}"
+        record(self._request, AccessEvent.DOWNLOAD, snapshot=self._snapshot, file=file)
         when_recorded(self._request, recorded)
         return response
 
@@ -89,7 +99,7 @@ def sheets(request: Request, who: Visitor, data: Data) -> Response:
         f"tutanaklar-{of_search(criteria)}",
         "zip",
         "application/zip",
-        lambda: stream_zip(who.site, data.sheets_of(criteria), saving.saved),
+        _zip(who.site, data.sheets_of(criteria), saving),
     )
 
 
@@ -105,8 +115,8 @@ def save(request: Request, what: str, form: str, who: Visitor, data: Data) -> Re
     saving = _Saving(request, who, data)
     name = f"{what}-{of_search(criteria)}"
     if form == "csv":
-        return saving.answer(name, form, "text/csv; charset=utf-8", lambda: write_csv(table))
-    return saving.answer(name, form, _XLSX, lambda: _excel(table, saving.saved))
+        return saving.answer(name, form, "text/csv; charset=utf-8", stored(write_csv(table)))
+    return saving.answer(name, form, _XLSX, _excel(table, saving))
 
 
 def _table(request: Request, data: ScopedData, criteria: Criteria, what: str) -> ExportTable | None:
@@ -131,9 +141,14 @@ def _table(request: Request, data: ScopedData, criteria: Criteria, what: str) ->
     return None
 
 
-def _excel(table: ExportTable, saved: Saved) -> Iterator[bytes]:
+def _zip(site: Path, sheets: Iterator[SheetFile], saving: _Saving) -> Iterator[bytes]:
+    yield from stream_zip(site, sheets, saving.saved)
+
+
+def _excel(table: ExportTable, saving: _Saving) -> Iterator[bytes]:
     with tempfile.SpooledTemporaryFile(_KEPT_IN_MEMORY) as file:
-        write_xlsx(table, file, saved)
+        write_xlsx(table, file, saving.saved)
+        del table  # its data would be held until the last byte is sent
         file.seek(0)
         while chunk := file.read(_CHUNK):
             yield chunk

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from unit.portal.party.conftest import Night
 
 from config.site import original_file
 from keys.operations import announcements
+from portal.access.limits import MAX_FILES
 from portal.pictures.pictures import Pictures
 
 ATOM = {"a": "http://www.w3.org/2005/Atom"}
@@ -232,6 +234,26 @@ def test_tables_are_saved_under_a_name_with_snapshot_and_user(night: Night) -> N
     assert packed.startswith(b"PK") and b"SHA256SUMS" in packed
     assert browser.get("/kaydet/sandiklar.exe?secim=mv").status_code == 404
     assert browser.get("/kaydet/sandiklar.csv?secim=mv&sirala=x").status_code == 422
+
+
+@pytest.mark.parametrize("file", ["sandiklar.csv", "sandiklar.xlsx", "tutanaklar.zip"])
+def test_a_slow_client_of_a_saved_file_holds_no_view(night: Night, file: str) -> None:
+    browser = night.whole()
+    cookies = "; ".join(f"{each.name}={each.value}" for each in browser.http.cookies.jar)
+
+    path, headers = f"/kaydet/{file}?secim=mv", {"cookie": cookies}
+    assert night.portal.while_read(path, headers, night.portal.forgets_a_view)
+
+
+def test_a_user_saves_only_some_files_at_a_time(night: Night) -> None:
+    browser, files = night.whole(), night.portal.entrance.limits.files
+    with ExitStack() as stack:
+        for _ in range(MAX_FILES):
+            stack.enter_context(files.counted("parti-a.ayse"))
+        many = browser.get("/kaydet/sandiklar.csv?secim=mv")
+
+    assert (many.status_code, many.headers["retry-after"]) == (429, "10")
+    assert browser.get("/kaydet/sandiklar.csv?secim=mv").status_code == 200
 
 
 def test_a_file_that_is_being_saved_is_cut_off_when_its_session_ends(

@@ -3,16 +3,13 @@
 import asyncio
 import base64
 import json
-import weakref
-from collections.abc import MutableMapping
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 import web_site
 import zstandard
+from starlette.types import Receive, Scope, Send
 from unit.portal.portal_site import BOXES, every_result, result
 from unit.portal.service.conftest import ServiceCalls
 
@@ -20,11 +17,13 @@ from config.sheet import Secim
 from keys.credentials import ring, user_changes
 from keys.credentials.users import Role, State, User, Users
 from keys.ledger.receipt import parse_receipt
-from portal.access.limits import MAX_OPEN
+from portal.access.limits import MAX_FILES, MAX_OPEN
 from portal.data.live import LiveData
 from portal.service import snapshot_calls
 from publisher.database import Unreachable
 
+LOGIN = base64.b64encode(f"parti-a.servis:{web_site.PASSWORD}".encode()).decode()
+BASIC = {"authorization": f"Basic {LOGIN}"}
 ISTANBUL = "secim=mv&cevre=34-istanbul-1"
 
 
@@ -438,42 +437,82 @@ def test_a_call_that_waits_holds_no_view_and_ends_when_its_client_is_gone(
     calls: ServiceCalls, path: str
 ) -> None:
     calls.json("/v1/summary")
-    login = base64.b64encode(f"parti-a.servis:{web_site.PASSWORD}".encode())
-    scope = {
-        "type": "http",
-        "method": "GET",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"wait=50",
-        "headers": [(b"host", b"x"), (b"authorization", b"Basic " + login)],
-        "scheme": "https",
-        "client": (web_site.HOME, 1),
-    }
     waiting = calls.portal.entrance.limits.waiting_calls
 
-    async def run() -> tuple[object, bool]:
-        live = await calls.sites.live(calls.site.path)
-        received, gone = iter([{"type": "http.request", "body": b""}]), asyncio.Event()
-
-        async def receive() -> MutableMapping[str, Any]:
-            if (first := next(received, None)) is not None:
-                return first
-            await gone.wait()
-            return {"type": "http.disconnect"}
-
-        async def send(_: object) -> None: ...
-
-        call = asyncio.ensure_future(calls.portal.app(scope, receive, send))
+    async def see() -> bool:
         while not waiting._open:
             await asyncio.sleep(0.01)
-        view = weakref.ref(live._view)
-        live._view = replace(live._view)
-        held = view()
-        gone.set()
-        await asyncio.wait_for(call, 30)
-        return held, bool(waiting._open)
+        return await calls.portal.forgets_a_view()
 
-    assert calls.portal.runner.run(run()) == (None, False)
+    assert calls.portal.while_read(f"{path}?wait=50", BASIC, see, begins=False)
+    assert not waiting._open
+
+
+def test_a_user_who_is_suspended_while_a_call_waits_gets_no_answer(calls: ServiceCalls) -> None:
+    calls.json("/v1/summary")
+
+    async def answer() -> int:
+        auth = ("parti-a.servis", web_site.PASSWORD)
+        client = calls.portal.client().http
+        call = asyncio.create_task(client.get("/v1/changes?wait=50", auth=auth))
+        while not calls.portal.entrance.limits.waiting_calls._open:
+            await asyncio.sleep(0.01)
+        suspended = User("servis", Role.SERVICE, (web_site.password(),), State.SUSPENDED)
+        users = Users("parti-a", (suspended,))
+        await asyncio.to_thread(web_site.write_users, calls.site.path, users)
+        await asyncio.to_thread(calls.site.publish, result(BOXES[0]))
+        await calls.sites.refresh()
+        return (await call).status_code
+
+    assert calls.portal.runner.run(answer()) == 401
+
+
+@pytest.mark.parametrize("encoding", ["zstd", "gzip", "identity"])
+def test_a_slow_client_of_a_snapshot_that_is_made_for_it_keeps_no_other_waiting(
+    calls: ServiceCalls, encoding: str
+) -> None:
+    calls.site.publish(*every_result())
+    path, headers = "/v1/snapshots/1?secim=mv", {**BASIC, "accept-encoding": encoding}
+
+    async def see() -> tuple[int, bool]:
+        auth = ("parti-a.servis", web_site.PASSWORD)
+        other = await calls.portal.client().http.get(path, auth=auth)
+        return other.status_code, await calls.portal.forgets_a_view()
+
+    assert calls.portal.while_read(path, headers, see) == (200, True)
+    assert snapshot_calls._making == set()
+
+
+def test_a_user_has_only_some_files_at_a_time(calls: ServiceCalls) -> None:
+    calls.site.publish(*every_result())
+    files = calls.portal.entrance.limits.files
+    with ExitStack() as stack:
+        for _ in range(MAX_FILES):
+            stack.enter_context(files.counted("parti-a.servis"))
+        many = calls.get("/v1/snapshots/1")
+        other = calls.get("/v1/snapshots/1", "parti-b")
+
+    assert (many.status_code, many.headers["retry-after"]) == (429, "10")
+    assert (other.status_code, calls.get("/v1/snapshots/1").status_code) == (200, 200)
+
+
+@pytest.mark.parametrize("ready_made", [True, False])
+def test_a_snapshot_that_is_sent_is_cut_off_when_its_user_is_no_longer_admitted(
+    calls: ServiceCalls, monkeypatch: pytest.MonkeyPatch, ready_made: bool
+) -> None:
+    calls.site.publish(*every_result(), exports=ready_made)
+    served, cut = calls.portal.app, list[bool]()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        state = {"abort": lambda: cut.append(True)}  # as portal/http_protocol sets it
+        await served({**scope, "state": state}, receive, send)
+
+    monkeypatch.setattr(calls.portal, "app", app)
+    monkeypatch.setattr(calls.portal.entrance, "still_admitted", lambda who: False)
+
+    answer = calls.get("/v1/snapshots/1", headers={"accept-encoding": "zstd"})
+
+    assert (answer.content, cut) == (b"", [True])
 
 
 def test_a_call_that_does_not_exist_says_where_to_look(calls: ServiceCalls) -> None:
