@@ -29,8 +29,10 @@ USER = "tests"
 EVERYTHING = bool(os.environ.get("SSPS_POSTGRESQL"))  # run whole suites on PostgreSQL
 _TEMPLATE = "with_tables"
 MARK = ".database-of-test"  # a file in a site that has a database of its own
-# For tests that open or damage the SQLite file itself.
+# For tests of what only a file can have: no file, a strange name, tables that are missing.
 sqlite_only = pytest.mark.skipif(EVERYTHING, reason="looks into the SQLite file")
+# For tests that state themselves which database a site has.
+own_database = pytest.mark.skipif(EVERYTHING, reason="states its databases itself, of both kinds")
 
 
 def programs() -> Path | None:
@@ -224,12 +226,52 @@ def changing(url: sa.URL) -> Iterator[sa.Connection]:
 
 
 def change(url: sa.URL, statement: str, *values: object) -> int:
-    """Damage rows with a statement that checks no foreign key; return how many it changed."""
+    """Damage rows with a statement that checks no foreign key; return how many it changed.
+
+    `rowid` names a row in both databases, and `x'00ff'` is two bytes.
+    """
     with changing(url) as connection:
         if url.drivername != database.SQLITE:
-            connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
+            check_no_foreign_key(connection)
             statement = statement.replace("%", "%%").replace("?", "%s")
+            statement = statement.replace("rowid", "ctid").replace("x'00ff'", r"'\x00ff'")
         return connection.exec_driver_sql(statement, values).rowcount
+
+
+Rows = dict[sa.Table, list[dict[str, object]]]
+
+
+def rows_of(url: sa.URL, tables: sa.MetaData) -> Rows:
+    """Return the rows of all tables of a database."""
+    with changing(url) as connection:
+        return {
+            table: [row._asdict() for row in connection.execute(sa.select(table))]
+            for table in tables.sorted_tables
+        }
+
+
+def replace_rows(url: sa.URL, kept: Rows) -> None:
+    """Let a database have these rows and no others, as if it was restored from a backup."""
+    with changing(url) as connection:
+        check_no_foreign_key(connection)
+        for table, rows in kept.items():
+            connection.execute(sa.delete(table))
+            if rows:
+                connection.execute(sa.insert(table), rows)
+
+
+@contextmanager
+def put_back(url: sa.URL, tables: sa.MetaData) -> Iterator[None]:
+    """Put the rows of all tables back as they were, at the end of the `with` block."""
+    kept = rows_of(url, tables)
+    yield
+    replace_rows(url, kept)
+
+
+def check_no_foreign_key(connection: sa.Connection) -> None:
+    """Let PostgreSQL check no foreign key in this transaction, as SQLite does without a pragma."""
+    if connection.dialect.name != database.SQLITE:
+        connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
 
 
 def create_reader(url: sa.URL, role: str) -> None:

@@ -19,9 +19,10 @@ from config.registry import Registry
 from config.settings import QrSettings, Settings
 from config.site import FILING, LEDGERS, REGISTRY_INDEX
 from keys.ledger.writer import Ledger, Unwritable
-from publisher.catalog import catalog
+from publisher.catalog import catalog, tables
 from publisher.catalog.catalog import Catalog
 from publisher.catalog.queries import counts
+from publisher.database import SQLITE
 from publisher.filing.filer import Filer, FilingContext
 from publisher.filing.recovery import Recovery
 from publisher.intake import spool
@@ -600,49 +601,47 @@ def test_a_ledger_that_is_lost_or_older_than_the_catalog_must_be_restored(
     assert assert_consistent(settings).counts.filed == 3
 
 
-@postgres.sqlite_only
 @pytest.mark.parametrize("older", [True, False])
 def test_a_catalog_that_is_lost_or_older_than_the_ledger_must_be_restored(
-    settings: Settings, tmp_path: Path, older: bool
+    settings: Settings, older: bool
 ) -> None:
-    state, copy = settings.site / "state", tmp_path / "copy"
+    place = catalog.url(settings.site)
     drop(settings, {"1.png": CB})
     run(settings)
-    shutil.copytree(state, copy)
+    before = postgres.rows_of(place, tables.METADATA)
     drop(settings, {"2.png": MV})
     run(settings)
-    whole = tmp_path / "whole"
-    shutil.copytree(state, whole)
-    if older:
-        shutil.rmtree(state)
-        copy.rename(state)
-    else:
-        for path in state.glob("catalog.sqlite*"):
+    whole = postgres.rows_of(place, tables.METADATA)
+    if older:  # in PostgreSQL, what a replica has that lacked the last commits
+        postgres.replace_rows(place, before)
+    elif place.drivername == SQLITE:
+        for path in (settings.site / "state").glob("catalog.sqlite*"):
             path.unlink()
+    else:
+        postgres.replace_rows(place, {table: [] for table in whole})
 
     for _ in range(2):
         with pytest.raises(Faults, match=r"restore the catalog from a backup$"):
             run(settings)
 
-    shutil.rmtree(state)
-    whole.rename(state)
+    postgres.replace_rows(place, whole)
     run(settings)
     assert assert_consistent(settings).counts.filed == 2
 
 
-@postgres.sqlite_only
 def test_a_catalog_from_before_the_decision_on_a_recorded_page_must_be_restored(
-    settings: Settings, tmp_path: Path
+    settings: Settings,
 ) -> None:
+    place = catalog.url(settings.site)
+    copies: list[postgres.Rows] = []
     drop(settings, {"1.png": CB})
 
     def keep_a_copy(step: str) -> None:
         if step == "claims noted":
-            shutil.copytree(settings.site / "state", tmp_path / "copy")
+            copies.append(postgres.rows_of(place, tables.METADATA))
 
     run(settings, keep_a_copy)
-    shutil.rmtree(settings.site / "state")
-    (tmp_path / "copy").rename(settings.site / "state")
+    postgres.replace_rows(place, copies[0])
 
     with pytest.raises(Faults, match=r"restore the catalog from a backup$"):
         run(settings)

@@ -26,7 +26,7 @@ LOST = "terminating connection|the connection is lost"
 NOW = datetime(2023, 5, 14, 20, 0, tzinfo=UTC)
 SHEET = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "9", 1)
 
-pytestmark = [pytest.mark.slow, postgres.sqlite_only]
+pytestmark = [pytest.mark.slow, postgres.own_database]
 
 
 @pytest.fixture

@@ -2,27 +2,26 @@
 
 import json
 import shutil
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from copy import copy
 from pathlib import Path
 
 import postgres
 import pytest
+import sqlalchemy as sa
 from unit.publisher.fsck import test_results
 from unit.publisher.fsck.test_results import problems
 from unit.publisher.results.results_site import Killed, ResultsSite, row
 
 from config.sheet import Secim
-from config.site import RESULTS_DATABASE
 from publisher.page import Stamp
 from publisher.results import tables as t
 from publisher.results.checks.finding import Check, Finding
+from publisher.results.store import url
 from publisher.source import Source
 
 original = test_results.original
-pytestmark = [pytest.mark.slow, postgres.sqlite_only]
+pytestmark = pytest.mark.slow
 # What may change without notice, and why.
 UNNOTICED = {
     "batch.received_at": "no ledger has it",
@@ -47,25 +46,19 @@ def site(original: ResultsSite) -> ResultsSite:
 
 
 @pytest.fixture
-def database(site: ResultsSite) -> Iterator[Path]:
-    """The file of the results, put back as it was."""
-    file = site.path / RESULTS_DATABASE
-    kept = file.read_bytes()
-    yield file
-    file.write_bytes(kept)
+def database(site: ResultsSite) -> Iterator[sa.URL]:
+    """The database of the results, put back as it was."""
+    with postgres.put_back(url(site.path), t.METADATA):
+        yield url(site.path)
 
 
-def changed(database: Path, table: str, column: str, value: str) -> bool:
+def changed(database: sa.URL, table: str, column: str, value: str) -> bool:
     """Change a column by hand; return False if it has that value, or the database refuses it."""
-    with closing(sqlite3.connect(database)) as opened, opened:
-        opened.execute("PRAGMA foreign_keys = OFF")
-        where = f"rowid = (SELECT min(rowid) FROM {table}) AND {column} IS NOT {value}"
-        try:
-            return (
-                opened.execute(f"UPDATE {table} SET {column} = {value} WHERE {where}").rowcount == 1
-            )
-        except sqlite3.IntegrityError:
-            return False
+    where = f"rowid = (SELECT min(rowid) FROM {table}) AND {column} IS DISTINCT FROM {value}"
+    try:
+        return postgres.change(database, f"UPDATE {table} SET {column} = {value} WHERE {where}") > 0
+    except (sa.exc.IntegrityError, sa.exc.DataError, sa.exc.ProgrammingError):
+        return False
 
 
 def noticed(column: str) -> bool:
@@ -74,34 +67,30 @@ def noticed(column: str) -> bool:
 
 def test_the_site_has_no_problem(site: ResultsSite) -> None:
     assert problems(site) == problems(site, quick=True) == []
-    with closing(sqlite3.connect(site.path / RESULTS_DATABASE)) as opened:
-        counted = [opened.execute(f"SELECT count(*) FROM {one}") for one in t.METADATA.tables]
-        assert all(rows.fetchone() > (0,) for rows in counted)
+    with postgres.changing(url(site.path)) as opened:
+        counted = (sa.select(sa.func.count()).select_from(one) for one in t.METADATA.sorted_tables)
+        assert all(map(opened.scalar, counted))
 
 
 @pytest.mark.parametrize("column", COLUMNS)
 def test_every_changed_column_is_named_and_no_value_stops_the_check(
-    site: ResultsSite, database: Path, column: str
+    site: ResultsSite, column: str
 ) -> None:
     table, name = column.split(".")
-    kept = database.read_bytes()
     silent = []
     for value in ("'x'", "4711", "x'00ff'", "NULL"):
-        if not changed(database, table, name, value):
-            continue
-        if problems(site) == [] and noticed(column):
-            silent.append(value)
-        database.write_bytes(kept)
+        with postgres.put_back(url(site.path), t.METADATA):
+            if changed(url(site.path), table, name, value) and not problems(site):
+                silent += [value] if noticed(column) else []
 
     assert silent == []
 
 
 @pytest.mark.parametrize("table", ["batch", "result", "set_aside", "snapshot"])
 @pytest.mark.parametrize("which", ["min", "max"])
-def test_a_lost_row_is_named(site: ResultsSite, database: Path, table: str, which: str) -> None:
-    with closing(sqlite3.connect(database)) as opened, opened:
-        opened.execute("PRAGMA foreign_keys = OFF")
-        opened.execute(f"DELETE FROM {table} WHERE rowid = (SELECT {which}(rowid) FROM {table})")
+def test_a_lost_row_is_named(site: ResultsSite, database: sa.URL, table: str, which: str) -> None:
+    row_of = f"rowid = (SELECT {which}(rowid) FROM {table})"
+    assert postgres.change(database, f"DELETE FROM {table} WHERE {row_of}") == 1
 
     assert problems(site) != []
 
@@ -122,8 +111,8 @@ def test_a_batch_that_is_marked_as_done_too_early_is_named(
         site.take_in(site.deliver(row(3), row(4)))
     assert problems(site) == []
 
-    with closing(sqlite3.connect(site.path / RESULTS_DATABASE)) as opened, opened:
-        opened.execute("UPDATE batch SET finished_at = received_at WHERE finished_at IS NULL")
+    done = "UPDATE batch SET finished_at = received_at WHERE finished_at IS NULL"
+    assert postgres.change(url(site.path), done) == 1
 
     assert any("its last lines have no record" in line for line in problems(site))
 

@@ -18,7 +18,7 @@ from publisher.fsck import copying
 
 SHEET = Sheet(Secim.CB, Belge.SANDIK_SONUC, "34-istanbul-1", "kadikoy-2", "9", 1)
 
-pytestmark = [pytest.mark.slow, postgres.sqlite_only]
+pytestmark = [pytest.mark.slow, postgres.own_database]
 
 
 @pytest.fixture
