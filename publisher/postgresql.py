@@ -12,6 +12,7 @@ that with one byte at once, before any login:
 The other connections of this process to a server that was silent ask it much sooner.
 """
 
+import re
 import socket
 import time
 from struct import Struct
@@ -24,6 +25,8 @@ SILENT_SECONDS = 4.0
 ANSWER_SECONDS = 4.0  # for the one byte, on a busy machine
 _SOON_SECONDS = 0.5  # instead of both, if the server did not answer the last time
 _SSL_REQUEST = Struct("!ii").pack(8, 80877103)
+_SEARCH_PATH = re.compile(r"-csearch_path=(\S+)")
+_NO_POOLER = "connect to PostgreSQL itself, not through a pooler such as PgBouncer"
 RV = TypeVar("RV")
 _silent: set[tuple[str, int]] = set()  # servers that did not answer the last time
 
@@ -92,7 +95,23 @@ def _family(host: str) -> socket.AddressFamily:
 
 
 def connect(_: object, __: object, words: Any, options: Any) -> Connection:
-    """Make a connection with what SQLAlchemy gives to the driver (event `do_connect`)."""
-    made = Connection.connect(*words, **options)
+    """Make a connection with what SQLAlchemy gives to the driver (event `do_connect`).
+
+    Raises OperationalError if something between us and the server drops what we ask for at the
+    start, as a pooler does: without its schema a session finds no tables, or those of another site.
+    """
+    try:
+        made = Connection.connect(*words, **options)
+    except psycopg.OperationalError as error:
+        if "startup parameter" in str(error):
+            raise psycopg.OperationalError(f"{error}: {_NO_POOLER}") from None
+        raise
     _silent.discard(made.server)
+    if wanted := _SEARCH_PATH.search(options.get("options", "")):
+        made.autocommit = True  # no transaction for this question
+        row = made.execute("SHOW search_path").fetchone()
+        made.autocommit = False
+        if row != (wanted[1],):
+            made.close()
+            raise psycopg.OperationalError(f"the server got no search_path: {_NO_POOLER}")
     return made

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import postgres
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -122,3 +123,23 @@ def test_only_one_thread_waits_for_a_server_that_did_not_answer(
     thread.join()
 
     assert found == ["second", "first"] and time.monotonic() - since < 20
+
+
+@pytest.mark.slow
+def test_a_pooler_that_drops_what_is_asked_for_is_refused(
+    postgres_server: postgres.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = postgresql.Connection.connect
+
+    def without_options(*words: str, **options: str) -> object:  # ignore_startup_parameters
+        return made(*words, **{**options, "options": ""})
+
+    def refused(*words: str, **options: str) -> object:
+        raise psycopg.OperationalError("FATAL:  unsupported startup parameter: options")
+
+    for pooler in (without_options, refused):
+        monkeypatch.setattr(postgresql.Connection, "connect", pooler)
+        url = postgres.in_schema(postgres_server.new_database(), "catalog")
+        for use in (Catalog, lambda url: open_reader(url).__enter__()):
+            with pytest.raises(Unreachable, match="not through a pooler such as PgBouncer"):
+                use(url)
