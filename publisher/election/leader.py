@@ -15,7 +15,10 @@ system it looks at the clock (publisher/election/lease). What it may still do wi
 is harmless: links are made again as they are, a file is not replaced, and a second record of the
 same filing is in a ledger of its own (publisher/election/terms).
 
-This needs no clock that hosts agree on: only the server's clock says when a lease expires.
+This needs no clock that hosts agree on: the server's clock says when a lease expires. It may be set
+back, and a replica that takes over has another one. So a lease has also expired if a candidate does
+not see it renewed for as long as it lasts, by the candidate's own clock: the leader counts from
+before it asks for a renewal, and the candidate sees that only later.
 """
 
 import os
@@ -43,7 +46,8 @@ _END_TIMEOUT_MS = 2000
 _LEASE_MS = int(LEASE_SECONDS * 1000)
 
 _SEAT = sa.text(
-    f"SELECT host, holder, term, expires_at - {NOW} AS left_ms FROM leader WHERE task = :task"
+    f"SELECT host, holder, term, expires_at, expires_at - {NOW} AS left_ms "
+    "FROM leader WHERE task = :task"
 )
 _LOCKED_SEAT = sa.text(f"{_SEAT.text} FOR UPDATE")
 _END_SESSIONS = sa.text(
@@ -163,11 +167,13 @@ class Candidate:
         self._task = task
         self._sole = sole
         self._monotonic = monotonic
+        self._renewal: tuple[int, int] | None = None  # the term and end of the lease seen last
+        self._renewal_seen_at = 0.0  # for the first time
 
-    def may_lead(self, connection: sa.Connection) -> bool:
-        """Return whether `try_to_lead` may succeed now; this costs one query."""
-        seat = _seat(connection.execute(_SEAT, {"task": self._task}).one())
-        return may_follow(seat, self.host, sole=self._sole)
+    def seconds_left(self, connection: sa.Connection) -> float:
+        """Return in how many seconds `try_to_lead` may succeed, 0 for now; this costs one query."""
+        seat = self._seat(connection.execute(_SEAT, {"task": self._task}).one())
+        return 0.0 if may_follow(seat, self.host, sole=self._sole) else seat.left
 
     def try_to_lead(self) -> Leader | None:
         """Take over if the task has no leader; return None if it has one.
@@ -192,7 +198,7 @@ class Candidate:
     def _campaign(self, connection: sa.Connection, holder: str) -> Leader | None:
         asked_at = self._monotonic()
         of_task = {"task": self._task}
-        seat = _seat(connection.execute(_SEAT, of_task).one())
+        seat = self._seat(connection.execute(_SEAT, of_task).one())
         if not may_follow(seat, self.host, sole=self._sole):
             return None
         former = {"holder": seat.holder, "timeout": _END_TIMEOUT_MS}
@@ -201,7 +207,7 @@ class Candidate:
         if not connection.execute(lock).scalar():
             return None  # another candidate was faster, or a session has not ended yet
         connection.execute(sa.text("BEGIN"))
-        locked = _seat(connection.execute(_LOCKED_SEAT, of_task).one())
+        locked = self._seat(connection.execute(_LOCKED_SEAT, of_task).one())
         if locked.term != seat.term:
             return None
         mine = {**of_task, "host": self.host, "holder": holder, "lease": _LEASE_MS}
@@ -219,6 +225,14 @@ class Candidate:
         lease = Lease(asked_at, self._monotonic)
         return Leader(connection, self._task, holder, term, lease, self._monotonic)
 
+    def _seat(self, row: Any) -> Seat:
+        host, holder, term, expires_at, left_ms = row
+        now = self._monotonic()
+        if self._renewal != (term, expires_at):
+            self._renewal, self._renewal_seen_at = (term, expires_at), now
+        unchanged = now - self._renewal_seen_at
+        return Seat(host, holder, term, min(left_ms / 1000, LEASE_SECONDS - unchanged))
+
 
 def candidate_for(site: Path, task: str, host: str, *, sole: bool) -> Candidate | None:
     """Return a candidate for a task of a site; None if the site's catalog is in SQLite.
@@ -227,8 +241,3 @@ def candidate_for(site: Path, task: str, host: str, *, sole: bool) -> Candidate 
     """
     url = location(site, CATALOG, SCHEMA)
     return None if url.drivername == SQLITE else Candidate(url, task, host, sole=sole)
-
-
-def _seat(row: Any) -> Seat:
-    host, holder, term, left_ms = row
-    return Seat(host, holder, term, left_ms / 1000)

@@ -25,7 +25,7 @@ from publisher.store.store import Store
 
 _PAGES_PER_WORKER = 4
 _IDLE_SECONDS = 0.2  # how often a reader without work looks for some
-_CANDIDATE_SECONDS = 1.0  # how often it looks whether there is a leader
+_CANDIDATE_SECONDS = 1.0  # how often it looks for the lease's end, and when that is due
 _RETRY_SECONDS = 1.0
 
 log = structlog.get_logger()
@@ -120,11 +120,10 @@ class _Reading:
         """Claim pages, answer what was read, then wait a moment."""
         now = time.monotonic()
         if now >= self._next_look:
-            self._next_look = now + _CANDIDATE_SECONDS
-            candidate = self._candidate
-            may_lead = candidate.may_lead(self._tasks.connection)
-            if may_lead and (leader := candidate.try_to_lead()) is not None:
+            left = self._candidate.seconds_left(self._tasks.connection)
+            if left <= 0 and (leader := self._candidate.try_to_lead()) is not None:
                 return leader
+            self._next_look = now + min(_CANDIDATE_SECONDS, max(left, _IDLE_SECONDS))
         if now >= self._next_seen:
             self._next_seen = now + SEEN_SECONDS
             count, self._count = self._count, 0

@@ -41,7 +41,8 @@ _CLAIM_MS, _GONE_MS = int(CLAIM_SECONDS * 1000), int(GONE_SECONDS * 1000)
 
 _CLEAR = sa.text("DELETE FROM reading WHERE term < :term")
 _ADD = sa.text("INSERT INTO reading VALUES (:arrival, :term, :page, 0, '', 0, NULL)")
-_FREE = f"answer IS NULL AND claimed_until < {NOW}"
+# A claim that would last longer is from before the server's clock was set back.
+_FREE = f"answer IS NULL AND claimed_until NOT BETWEEN {NOW} AND {NOW} + {_CLAIM_MS}"
 _CLAIM = sa.text(
     f"UPDATE reading SET claim = :claim, claimed_until = {NOW} + :ms, attempts = attempts + 1 "
     "WHERE arrival = ANY(ARRAY(SELECT arrival FROM reading WHERE "

@@ -103,3 +103,38 @@ def test_a_leader_renews_its_lease_while_a_transaction_has_its_row(hosts: Hosts)
             other.execute(sa.text("UPDATE leader SET expires_at = expires_at + 1"))
             with pytest.raises(sa.exc.OperationalError, match="lock timeout"):
                 other.execute(sa.text("SELECT 1 FROM leader WHERE task = 'filing' FOR UPDATE"))
+
+
+def test_a_candidate_knows_when_to_try_again(hosts: Hosts) -> None:
+    hosts.elect("pub1")
+    url = postgres.in_schema(hosts.url, SCHEMA)
+    with postgres.changing(url) as connection:
+        assert 0 < Candidate(url, FILING, "pub2", sole=True).seconds_left(connection) <= 6
+        assert Candidate(url, FILING, "pub1", sole=True).seconds_left(connection) == 0
+
+    hosts.let_the_lease_expire()
+    with postgres.changing(url) as connection:
+        assert Candidate(url, FILING, "pub2", sole=True).seconds_left(connection) == 0
+
+
+def test_a_lease_that_is_not_renewed_ends_also_if_the_clock_of_the_server_was_set_back(
+    hosts: Hosts,
+) -> None:
+    now, url = 100.0, postgres.in_schema(hosts.url, SCHEMA)
+    tomorrow = "SET host = 'pub1', holder = 'dead', expires_at = 4102444800000"
+    postgres.change(url, f"UPDATE leader {tomorrow} WHERE task = 'filing'")
+    candidate = Candidate(url, FILING, "pub2", sole=True, monotonic=lambda: now)
+    assert candidate.try_to_lead() is None
+    now += 5.9
+    assert candidate.try_to_lead() is None
+    postgres.change(url, "UPDATE leader SET expires_at = expires_at + 1")  # it was renewed
+    now += 0.1
+    assert candidate.try_to_lead() is None
+    now += 5.9
+    assert candidate.try_to_lead() is None
+    now += 0.2
+
+    leader = candidate.try_to_lead()
+
+    assert leader is not None
+    hosts.leaders.append(leader)

@@ -114,6 +114,20 @@ def test_the_leader_takes_back_what_readers_failed_with(both: tuple[Tasks, Tasks
 
 
 @pytest.mark.slow
+def test_a_claim_from_before_the_clock_was_set_back_does_not_last(
+    both: tuple[Tasks, Tasks], url: sa.URL
+) -> None:
+    one, other = both
+    one.add(arrivals(1), TERM)
+    one.claim("c", 1)
+    assert other.claim("d", 1) == []
+
+    postgres.change(url, "UPDATE reading SET claimed_until = claimed_until + 3600000")
+
+    assert [found.id for found in other.claim("d", 1)] == ["0-a"]
+
+
+@pytest.mark.slow
 def test_a_reader_that_left_or_is_gone_does_not_count(
     both: tuple[Tasks, Tasks], url: sa.URL
 ) -> None:
