@@ -8,9 +8,9 @@ tables (publisher/migrations); each connection has one of the two as its search 
 What a page of the web site or a check asks very often goes through a `Reader`, which has no layer
 between it and SQLite. Its queries are written in the SQL that SQLite and PostgreSQL have in common.
 
-A PostgreSQL that cannot be reached, goes away later or is silent (publisher/postgresql), is an
-OSError, `Unreachable`, as a disk that cannot be read is. After it nothing is left to do but open
-again.
+A PostgreSQL that cannot be reached, goes away later or is silent (publisher/postgresql), has no
+room, is read-only or does not permit what is asked, is an OSError, `Unreachable`, as a disk that
+cannot be read or written is. After it nothing is left to do but open again.
 """
 
 import os
@@ -40,6 +40,10 @@ UNAVAILABLE = (
     sa.exc.PendingRollbackError,
     sa.exc.TimeoutError,
 )
+_ADVICE = {
+    "25006": "it is a replica, or set so: name the server that accepts changes",
+    "42501": "let this role own the database and its schemas, or give it that right",
+}
 SQLITE = "sqlite"
 _pools: dict[tuple[sa.URL, int], sa.Engine] = {}
 _POOL_SECONDS = 5.0  # the longest wait for a connection that another thread uses
@@ -57,15 +61,16 @@ _CONNECTING = {
     "tcp_user_timeout": "10000",
 }
 # The publisher waits for pages with a transaction open, which has changed nothing. The server too
-# gives up a client that vanished, so that its locks do not stop the next publisher for hours.
+# gives up a client that vanished, so that its locks do not stop the next publisher for hours. A
+# commit waits for the disks of server and replicas, whatever is set for other applications.
 _OPTIONS = (
-    "-cidle_in_transaction_session_timeout=0 -ctcp_keepalives_idle=10 "
+    "-csynchronous_commit=on -cidle_in_transaction_session_timeout=0 -ctcp_keepalives_idle=10 "
     "-ctcp_keepalives_interval=5 -ctcp_keepalives_count=4 -ctcp_user_timeout=30000"
 )
 
 
 class Unreachable(OSError):
-    """PostgreSQL does not accept a connection, or has ended it; `strerror` says why."""
+    """PostgreSQL does not answer, or cannot or may not do what is asked; `strerror` says why."""
 
     def __init__(self, cause: str) -> None:
         super().__init__(0, cause, f"{SITE_TOML}: catalog.url")
@@ -320,14 +325,14 @@ def writing_engine(url: sa.URL, tables: sa.MetaData) -> sa.Engine:
 
 
 def open_engine(url: sa.URL, **options: Any) -> sa.Engine:
-    """Return an engine; it raises Unreachable if a server of PostgreSQL is lost or silent."""
+    """Return an engine; it raises Unreachable if a server of PostgreSQL does not work."""
     engine = sa.create_engine(url, **options)
     if url.drivername == SQLITE:
         return engine
     from publisher import postgresql  # a site with SQLite needs no driver for it
 
     sa.event.listen(engine, "do_connect", postgresql.connect)
-    sa.event.listen(engine, "handle_error", _name_a_lost_server)
+    sa.event.listen(engine, "handle_error", _name_what_the_server_lacks)
     return engine
 
 
@@ -365,9 +370,9 @@ def changing_tables(url: sa.URL) -> Iterator[sa.Connection]:
 
 
 def lost(connection: sa.Connection, error: Exception) -> Unreachable | None:
-    """Return what to raise if the driver itself, without SQLAlchemy, found the server gone."""
+    """Return what to raise if the driver itself, without SQLAlchemy, found the server at fault."""
     driver: Any = None if connection.invalidated else connection.connection.driver_connection
-    return Unreachable(_one_line(error)) if getattr(driver, "closed", False) else None
+    return _at_fault(error, is_lost=getattr(driver, "closed", False))
 
 
 def table_names(connection: sa.Connection) -> set[str]:
@@ -424,13 +429,29 @@ class _Attempts:
 _attempts = _Attempts()
 
 
-def _name_a_lost_server(context: sa.ExceptionContext) -> None:
-    """Raise Unreachable if a statement found that the server, or the way to it, is gone."""
-    # The pool itself replaces an idle connection that was lost.
-    if context.is_disconnect and not context.is_pre_ping:
+def _name_what_the_server_lacks(context: sa.ExceptionContext) -> None:
+    """Raise Unreachable if the server is gone, or does not do what is asked for a lasting cause."""
+    if context.is_pre_ping:  # the pool itself replaces an idle connection that was lost
+        return
+    found = _at_fault(context.original_exception, is_lost=context.is_disconnect)
+    if found is not None:
         if context.execution_context is not None and context.execution_context.cursor is not None:
             context.execution_context.cursor.close()  # SQLAlchemy leaves it open
-        raise Unreachable(_one_line(context.original_exception))
+        raise found
+
+
+def _at_fault(error: Any, *, is_lost: bool) -> Unreachable | None:
+    """Return what to raise if an error of the driver is not the fault of what was asked."""
+    if advice := _advice_on(getattr(error, "sqlstate", None) or ""):
+        return Unreachable(f"{error.diag.message_primary or _one_line(error)}: {advice}")
+    return Unreachable(_one_line(error)) if is_lost else None
+
+
+def _advice_on(sqlstate: str) -> str:
+    """Return what to do about an error with that code (appendix A of the manual of PostgreSQL)."""
+    if sqlstate.startswith("53"):  # no room on the disk, no memory, too many connections
+        return "make room on the server of PostgreSQL"
+    return _ADVICE.get(sqlstate, "")
 
 
 def _one_line(error: BaseException | None) -> str:

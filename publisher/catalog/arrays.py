@@ -18,9 +18,10 @@ import sqlalchemy as sa
 
 from publisher.catalog import statements
 from publisher.catalog.statements import SHEET_COLUMNS
+from publisher.catalog.tables import CLAIMED, RECEIVED
 
 _TYPES = {"page": "int", "frame": "int", "version": "int", "of_frame": "int"}
-_TYPES |= {"filed_at": "bigint", "number": "bigint"}  # all others are text
+_TYPES |= {"filed_at": "bigint", "number": "bigint", "source": "bytea"}  # all others are text
 
 
 def _values(*columns: str) -> str:
@@ -38,6 +39,9 @@ def _insert(table: str, *columns: str) -> sa.TextClause:
 
 _DECIDED = ("sha256", "stamp", "decided_at", "evidence", "state", "outcome", "what", "reason")
 _FOR_MANY: Mapping[sa.Executable, sa.TextClause] = {
+    statements.ADD_ARRIVAL: _insert(
+        "arrival", "id", "name", "source", "source_stamp", "received_at", "state"
+    ),
     statements.ADD_FILING: _insert(
         "filing",
         *SHEET_COLUMNS,
@@ -66,6 +70,9 @@ _FOR_MANY: Mapping[sa.Executable, sa.TextClause] = {
 }
 # With other names for their lists than `IN` has, and the same columns as there.
 _FOR_LISTS: Mapping[sa.Executable, sa.TextClause] = {
+    statements.SET_CLAIMED: sa.text(
+        f"UPDATE arrival SET state = '{CLAIMED}' WHERE id = ANY(:ids) AND state = '{RECEIVED}'"
+    ),
     statements.FILED_DIGESTS: sa.text("SELECT sha256 FROM filing WHERE sha256 = ANY(:digests)"),
     statements.KNOWN_PIXELS: sa.text("SELECT digest FROM pixels WHERE digest = ANY(:digests)"),
 }
@@ -94,6 +101,13 @@ def write_rows(
         connection.execute(statement, rows)
     else:
         connection.execute(with_arrays, {name: [row[name] for row in rows] for name in rows[0]})
+
+
+def set_claimed(connection: sa.Connection, ids: Sequence[str]) -> None:
+    """Execute SET_CLAIMED for arrivals with these ids."""
+    statement = statements.SET_CLAIMED
+    with_array = _FOR_LISTS[statement] if has_arrays(connection) else statement
+    connection.execute(with_array, {"ids": list(ids)})
 
 
 def known(connection: sa.Connection, statement: sa.Executable, digests: set[str]) -> set[str]:

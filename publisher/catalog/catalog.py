@@ -109,14 +109,12 @@ class Catalog(Database):
             for arrival in arrivals
         ]
         if rows:
-            self.connection.execute(sa.insert(t.arrival), rows)
+            arrays.write_rows(self.connection, statements.ADD_ARRIVAL, rows)
 
     def mark_claimed(self, ids: Sequence[str]) -> None:
         """Set the state of arrivals that are in the spool now."""
-        if not ids:
-            return
-        condition = t.arrival.c.id.in_(ids) & (t.arrival.c.state == RECEIVED)
-        self.connection.execute(sa.update(t.arrival).where(condition).values(state=CLAIMED))
+        if ids:
+            arrays.set_claimed(self.connection, ids)
 
     def remove_arrivals(self, ids: Sequence[str]) -> None:
         """Remove arrivals that could not be claimed; their files are still in the intake."""

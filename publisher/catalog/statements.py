@@ -16,6 +16,13 @@ _this = t.arrival.c.id == bindparam("arrival_id")
 _unrecorded = _this & t.arrival.c.seq.is_(None)
 _unrecorded_filing = (t.filing.c.arrival == bindparam("arrival_id")) & t.filing.c.seq.is_(None)
 
+# Files that are about to be claimed, and those of them that are in the spool.
+ADD_ARRIVAL = sa.insert(t.arrival)
+SET_CLAIMED = (
+    sa.update(t.arrival)
+    .where(t.arrival.c.id.in_(bindparam("ids", expanding=True)), t.arrival.c.state == t.RECEIVED)
+    .values(state=t.CLAIMED)
+)
 # Which of many digests are known.
 FILED_DIGESTS = sa.select(t.filing.c.sha256).where(
     t.filing.c.sha256.in_(bindparam("digests", expanding=True))

@@ -60,6 +60,25 @@ def _catalog_faults(settings: Settings) -> Iterator[Fault]:
                 return
 
 
+def database_faults(settings: Settings) -> Iterator[Fault]:
+    """Yield why PostgreSQL cannot be used now; the daemons wait until it can."""
+    if not settings.catalog.url:
+        return
+    from publisher import database
+    from publisher.fsck.copying import Place
+
+    place = Place(settings.site, settings.catalog.url, settings.catalog.password_file)
+    try:
+        with database.changing_tables(place.of("catalog")) as connection:
+            read_only = connection.exec_driver_sql("SHOW transaction_read_only").scalar()
+    except database.Unreachable as error:
+        yield Fault(SITE_TOML, "catalog.url", error.strerror or "")
+        return
+    if read_only == "on":
+        wrong = "the server is a replica, or set to be read-only: name the one that accepts changes"
+        yield Fault(SITE_TOML, "catalog.url", wrong)
+
+
 def intake_faults(settings: Settings) -> Iterator[Fault]:
     """Yield a fault for each intake folder in which no scan can be found."""
     for folder in settings.intake.folders:

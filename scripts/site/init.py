@@ -410,6 +410,7 @@ def find_faults(site: Path) -> Iterator[Fault]:
             # `_registry_faults` says more about a registry that was not imported yet.
             if fault.file != str(REGISTRY_INDEX) or not (site / REGISTRY_CSV).exists():
                 yield fault
+        yield from obstacles.database_faults(settings)
         yield from obstacles.web_faults(settings)
         yield from obstacles.scope_faults(settings)
     yield from host.faults(site)

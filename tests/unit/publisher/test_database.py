@@ -70,8 +70,22 @@ def test_a_reader_of_postgresql_can_change_nothing(postgres_server: postgres.Ser
     url = postgres.in_schema(postgres_server.new_database(), "catalog")
     with open_reader(url) as reader:
         assert reader is not None
-        with pytest.raises(sa.exc.InternalError, match="read-only"):
+        with pytest.raises(Unreachable, match="read-only"):
             reader.execute("DELETE FROM total")
+
+
+@pytest.mark.slow
+def test_a_commit_waits_for_the_disk_whatever_the_database_is_set_to(
+    postgres_server: postgres.Server,
+) -> None:
+    url = postgres_server.new_database()
+    with postgres.changing(url) as connection:
+        off = f"ALTER DATABASE {url.database} SET synchronous_commit = off"
+        connection.exec_driver_sql(off)
+
+    with Catalog(postgres.in_schema(url, "catalog")) as opened:
+        asked = opened.connection.exec_driver_sql("SHOW synchronous_commit")
+        assert asked.scalar() == "on"
 
 
 @pytest.mark.slow

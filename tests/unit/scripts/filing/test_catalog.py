@@ -1,6 +1,8 @@
 """`ssps catalog`: shows, makes and copies the databases of a site."""
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import postgres
@@ -92,10 +94,86 @@ def test_a_password_is_neither_taken_nor_repeated(site: Path, ssps: Ssps, url: s
     assert "has a password" in refused.output and "geheim" not in refused.output
 
 
+def weak(server: postgres.Server, url: sa.URL) -> sa.URL:
+    with postgres.changing(url) as connection:
+        connection.exec_driver_sql("DROP ROLE IF EXISTS weak")
+        connection.exec_driver_sql("CREATE ROLE weak LOGIN")
+    return url.set(username="weak")
+
+
+def with_password(server: postgres.Server, url: sa.URL) -> sa.URL:
+    with postgres.changing(url) as connection:
+        connection.exec_driver_sql("DROP ROLE IF EXISTS secret")
+        connection.exec_driver_sql("CREATE ROLE secret LOGIN PASSWORD 'right'")
+    file = server.folder / "data" / "pg_hba.conf"
+    if "secret" not in file.read_text():
+        file.write_text("local all secret scram-sha-256\n" + file.read_text())
+    with postgres.changing(url) as connection:
+        connection.exec_driver_sql("SELECT pg_reload_conf()")
+    return url.set(username="secret")
+
+
+def read_only(server: postgres.Server, url: sa.URL) -> sa.URL:
+    with postgres.changing(url) as connection:
+        setting = "SET default_transaction_read_only = on"
+        connection.exec_driver_sql(f"ALTER DATABASE {url.database} {setting}")
+    return url
+
+
+def without_room(server: postgres.Server, url: sa.URL) -> sa.URL:
+    """Let every CREATE fail as if the disk of the server was full."""
+    with postgres.changing(url) as connection:
+        connection.exec_driver_sql(
+            "CREATE FUNCTION full_disk() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "RAISE EXCEPTION 'No space left on device' USING ERRCODE = 'disk_full'; END $$"
+        )
+        on_every = "CREATE EVENT TRIGGER full_disk ON ddl_command_end"
+        connection.exec_driver_sql(f"{on_every} EXECUTE FUNCTION full_disk()")
+    return url
+
+
+@pytest.mark.parametrize(
+    ("made", "cause", "seen_by_check"),
+    [
+        (weak, "permission denied for database .*: let this role own the database", False),
+        (with_password, 'password authentication failed for user "secret"', True),
+        (read_only, "cannot execute CREATE SCHEMA in a read-only transaction: it is a r", True),
+        (without_room, "No space left on device: make room on the server of PostgreSQL", False),
+    ],
+)
+def test_a_server_that_does_not_do_what_is_asked_is_named_in_one_line(
+    site: Path,
+    ssps: Ssps,
+    postgres_server: postgres.Server,
+    tmp_path: Path,
+    made: Callable[[postgres.Server, sa.URL], sa.URL],
+    cause: str,
+    seen_by_check: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PGPASSFILE", str(tmp_path / "password"))
+    (tmp_path / "password").write_text("*:*:*:*:wrong\n")
+    (tmp_path / "password").chmod(0o600)
+    PageFiler(load.load(site)).file(SHEET, "a page")
+    url = made(postgres_server, postgres_server.new_database(empty=True)).render_as_string()
+
+    copied = ssps("catalog", "copy", "sqlite", url, "--site", site, "--why", "x")
+    state(site, url)
+    migrated = ssps("catalog", "migrate", "--site", site, "--why", "x")
+    checked = ssps("check", "--site", site)
+
+    assert (copied.exit_code, migrated.exit_code) == (1, 1)
+    assert re.search(
+        f"^catalog copy: .*{cause}.* is as it was, give .* again$", copied.output, re.M
+    )
+    assert re.search(f"^site.toml: catalog.url: .*{cause}", migrated.output, re.M)
+    assert seen_by_check == bool(re.search("catalog.url: .*(password|read-only)", checked.output))
+
+
 def test_a_server_that_does_not_answer_is_named(site: Path, ssps: Ssps, tmp_path: Path) -> None:
     state(site, f"postgresql+psycopg://ssps@/ssps?host={tmp_path}")
 
-    for command in ("status", "verify", "catalog show"):
+    for command in ("status", "verify", "catalog show", "check"):
         refused = ssps(*command.split(), "--site", site)
         assert refused.exit_code == 1, command
         assert "site.toml: catalog.url: connection" in refused.output, command
