@@ -60,11 +60,14 @@ _CONNECTING = {
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
 }
-# The publisher waits for pages with a transaction open, which has changed nothing. The server too
-# gives up a client that vanished, so that its locks do not stop the next publisher for hours. A
-# commit waits for the disks of server and replicas, whatever is set for other applications.
+# What the server may be set to for other applications does not hold for our sessions: the publisher
+# waits for pages with a transaction open, which has changed nothing; a copy of a table takes long,
+# and a silent server is given up all the same (publisher/postgresql); a commit waits for the disks
+# of server and replicas. The server too gives up a client that vanished, so that its locks do not
+# stop the next publisher for hours.
 _OPTIONS = (
-    "-csynchronous_commit=on -cidle_in_transaction_session_timeout=0 -ctcp_keepalives_idle=10 "
+    "-cidle_in_transaction_session_timeout=0 -cidle_session_timeout=0 -cstatement_timeout=0 "
+    "-csynchronous_commit=on -ctcp_keepalives_idle=10 "
     "-ctcp_keepalives_interval=5 -ctcp_keepalives_count=4 -ctcp_user_timeout=30000"
 )
 

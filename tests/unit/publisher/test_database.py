@@ -75,17 +75,24 @@ def test_a_reader_of_postgresql_can_change_nothing(postgres_server: postgres.Ser
 
 
 @pytest.mark.slow
-def test_a_commit_waits_for_the_disk_whatever_the_database_is_set_to(
-    postgres_server: postgres.Server,
+@pytest.mark.parametrize(
+    ("setting", "for_others", "ours"),
+    [
+        ("synchronous_commit", "off", "on"),
+        ("statement_timeout", "30s", "0"),
+        ("idle_session_timeout", "5min", "0"),
+        ("idle_in_transaction_session_timeout", "5min", "0"),
+    ],
+)
+def test_what_a_server_is_set_to_for_others_does_not_hold_for_the_catalog(
+    postgres_server: postgres.Server, setting: str, for_others: str, ours: str
 ) -> None:
     url = postgres_server.new_database()
     with postgres.changing(url) as connection:
-        off = f"ALTER DATABASE {url.database} SET synchronous_commit = off"
-        connection.exec_driver_sql(off)
+        connection.exec_driver_sql(f"ALTER DATABASE {url.database} SET {setting} = '{for_others}'")
 
     with Catalog(postgres.in_schema(url, "catalog")) as opened:
-        asked = opened.connection.exec_driver_sql("SHOW synchronous_commit")
-        assert asked.scalar() == "on"
+        assert opened.connection.exec_driver_sql(f"SHOW {setting}").scalar() == ours
 
 
 @pytest.mark.slow

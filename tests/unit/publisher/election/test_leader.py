@@ -1,13 +1,16 @@
 """One process leads, by a row in PostgreSQL, and a former leader commits nothing."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import postgres
 import pytest
 import sqlalchemy as sa
+from running_site import until
 
 from config.site import FILING
+from publisher import migrations
 from publisher.catalog.catalog import Catalog
 from publisher.database import UNAVAILABLE, Unreachable
 from publisher.election.leader import SCHEMA, Candidate, Leader
@@ -138,3 +141,55 @@ def test_a_lease_that_is_not_renewed_ends_also_if_the_clock_of_the_server_was_se
 
     assert leader is not None
     hosts.leaders.append(leader)
+
+
+@pytest.mark.hosts
+def test_no_leader_builds_on_a_commit_that_the_replica_lacks(
+    postgres_server: postgres.Server,
+) -> None:
+    with postgres.running_pair(postgres_server) as pair:
+        migrate(pair.url)
+        hosts = Hosts(pair.url)
+        frozen = hosts.elect("pub1")
+        with hosts.catalog(frozen) as catalog, ThreadPoolExecutor(2) as threads:
+            catalog.connection.execute(sa.text("UPDATE total SET number = 99"))
+            with pair.replica.paused():
+                committing = threads.submit(catalog.commit)
+                until(lambda: is_waiting(pair.url), "the commit waits for the replica")
+                with postgres.changing(postgres.in_schema(pair.url, SCHEMA)) as connection:
+                    connection.execute(sa.text("SET LOCAL synchronous_commit = off"))
+                    connection.execute(sa.text("UPDATE leader SET expires_at = 0"))
+                electing = threads.submit(hosts.elect, "pub2")
+                # Its session was ended, so PostgreSQL shows what the replica does not have.
+                until(lambda: numbers(pair.url) == [99], "the commit is seen")
+                until(lambda: is_waiting(pair.url), "the election waits for the replica")
+                assert not electing.done()
+            with pytest.raises((Unreachable, *UNAVAILABLE)):
+                committing.result(30)
+            leader = electing.result(30)
+            pair.kill_primary()
+            pair.promote()
+            assert numbers(pair.url) == [99] and leader.term == frozen.term + 1
+            for one in hosts.leaders:
+                one.close()
+
+
+def migrate(url: sa.URL) -> None:
+    for schema in migrations.SCHEMAS:
+        engine = sa.create_engine(url, poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            migrations.migrate(connection, schema, "2023-05-14T00:00:00+00:00")
+    Catalog(postgres.in_schema(url, "catalog")).close()
+
+
+def numbers(url: sa.URL) -> list[int]:
+    with postgres.changing(url) as connection:
+        return [*connection.scalars(sa.text("SELECT DISTINCT number FROM catalog.total"))]
+
+
+def is_waiting(url: sa.URL) -> bool:
+    """Return whether a commit of a leader waits for the replica; its renewals wait as well."""
+    of_leaders = "query = 'COMMIT' AND application_name LIKE 'ssps filing%'"
+    query = f"SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND {of_leaders}"
+    with postgres.changing(url) as connection:
+        return bool(connection.scalar(sa.text(query)))
