@@ -38,6 +38,8 @@ from publisher.database import SQLITE, UNAVAILABLE, connect, location, open_engi
 from publisher.election.lease import LEASE_SECONDS, RENEW_SECONDS, Lease, Seat, may_follow
 
 SCHEMA = "publishers"
+LOOK_SECONDS = 1.0  # how often a candidate looks whether the lease was renewed
+SOON_SECONDS = 0.2  # and when the lease has just ended
 # The current time of the server, in milliseconds since 1970.
 NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 _TASKS = {FILING: 1, RESULTS_LEDGER: 2}
@@ -174,6 +176,26 @@ class Candidate:
         """Return in how many seconds `try_to_lead` may succeed, 0 for now; this costs one query."""
         seat = self._seat(connection.execute(_SEAT, {"task": self._task}).one())
         return 0.0 if may_follow(seat, self.host, sole=self._sole) else seat.left
+
+    def wait_to_lead(
+        self, stopped: Callable[[float], bool], each_turn: Callable[[], object]
+    ) -> Leader | None:
+        """Wait until this process leads; None if it must stop first.
+
+        `stopped` waits for so many seconds or until it must stop, and returns whether it must.
+        `each_turn` is called about once a second. Raises Unreachable if PostgreSQL does not answer.
+        """
+        if (leader := self.try_to_lead()) is not None:
+            return leader
+        engine = open_engine(self.url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+        with connect(engine) as connection:
+            left = LOOK_SECONDS
+            while not stopped(min(LOOK_SECONDS, max(left, SOON_SECONDS))):
+                each_turn()
+                left = self.seconds_left(connection)
+                if left <= 0 and (leader := self.try_to_lead()) is not None:
+                    return leader
+        return None
 
     def try_to_lead(self) -> Leader | None:
         """Take over if the task has no leader; return None if it has one.

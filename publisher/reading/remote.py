@@ -16,7 +16,7 @@ import structlog
 
 from keys.files import sync_file_system
 from publisher.database import UNAVAILABLE, cause_of
-from publisher.election.leader import Candidate, Leader
+from publisher.election.leader import LOOK_SECONDS, SOON_SECONDS, Candidate, Leader
 from publisher.page import Arrival, Page
 from publisher.reading import claimed
 from publisher.reading.tasks import RENEWED_SECONDS, SEEN_SECONDS, Answer, Tasks
@@ -25,7 +25,6 @@ from publisher.store.store import Store
 
 _PAGES_PER_WORKER = 4
 _IDLE_SECONDS = 0.2  # how often a reader without work looks for some
-_CANDIDATE_SECONDS = 1.0  # how often it looks for the lease's end, and when that is due
 _RETRY_SECONDS = 1.0
 
 log = structlog.get_logger()
@@ -123,7 +122,7 @@ class _Reading:
             left = self._candidate.seconds_left(self._tasks.connection)
             if left <= 0 and (leader := self._candidate.try_to_lead()) is not None:
                 return leader
-            self._next_look = now + min(_CANDIDATE_SECONDS, max(left, _IDLE_SECONDS))
+            self._next_look = now + min(LOOK_SECONDS, max(left, SOON_SECONDS))
         if now >= self._next_seen:
             self._next_seen = now + SEEN_SECONDS
             count, self._count = self._count, 0

@@ -70,7 +70,6 @@ from publisher.results.store import ResultStore
 
 DISK_ERRORS = (OSError, Unwritable, *UNAVAILABLE)
 _TICK_SECONDS = 0.5
-_CANDIDATE_SECONDS = 1.0  # how often a process that does not lead looks whether another does
 _MAX_BATCHES_A_TURN = 64
 _SHEETS_A_TURN = 500
 
@@ -99,10 +98,8 @@ def run(
             with ExitStack() as stack:
                 leader = None
                 if elects is not None:
-                    while (leader := elects.try_to_lead()) is None:
-                        poll_signer()
-                        if stop.wait(_CANDIDATE_SECONDS):
-                            return
+                    if (leader := elects.wait_to_lead(stop.wait, poll_signer)) is None:
+                        return
                     stack.enter_context(leader)
                 running = stack.enter_context(
                     ResultsRun(settings, signer, clock, monotonic, stop, leader=leader)

@@ -120,6 +120,25 @@ def test_a_candidate_knows_when_to_try_again(hosts: Hosts) -> None:
         assert Candidate(url, FILING, "pub2", sole=True).seconds_left(connection) == 0
 
 
+def test_a_candidate_waits_until_it_leads_or_must_stop(hosts: Hosts) -> None:
+    first = hosts.elect("pub1")
+    candidate = Candidate(postgres.in_schema(hosts.url, SCHEMA), FILING, "pub2", sole=True)
+    waited: list[float] = []
+
+    def until_the_second_wait(seconds: float) -> bool:
+        waited.append(seconds)
+        if len(waited) == 2:
+            first.close()
+        return False
+
+    assert candidate.wait_to_lead(lambda seconds: True, lambda: None) is None
+    leader = candidate.wait_to_lead(until_the_second_wait, lambda: None)
+
+    assert leader is not None and leader.term == first.term + 1
+    assert waited == [1.0, 1.0]
+    leader.close()
+
+
 def test_a_lease_that_is_not_renewed_ends_also_if_the_clock_of_the_server_was_set_back(
     hosts: Hosts,
 ) -> None:
