@@ -25,6 +25,7 @@ from publisher.store.store import Store
 
 _PAGES_PER_WORKER = 4
 _IDLE_SECONDS = 0.2  # how often a reader without work looks for some
+_GATHER_SECONDS = 0.04
 _RETRY_SECONDS = 1.0
 
 log = structlog.get_logger()
@@ -136,7 +137,8 @@ class _Reading:
                 self._pool.submit(arrival)
         pages, unsettled = self._pool.results(self._depth)
         self._answer(pages, unsettled)
-        self._wake.wait(_IDLE_SECONDS)
+        if self._wake.wait(_IDLE_SECONDS) and self._pool.unread:
+            time.sleep(_GATHER_SECONDS)  # as the leader does, so that one sync is for more pages
         self._wake.clear()
         return None
 

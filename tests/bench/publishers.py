@@ -3,7 +3,8 @@
 The same pages are filed into a new site for each row, one row after the other. This is repeated,
 each time in the other order. A publisher is the real `ssps publish` with workers, sandbox, feed and
 fsync. PostgreSQL is a server of its own on the same machine, with the defaults of Debian: it syncs
-every commit. Medians.
+every commit. The clock starts when every publisher has read some pages, so that all workers run.
+Medians.
 
     pages a second    from the rename into the intake until the record of the last page
     CPU               of the publishers and their workers, for each page
@@ -57,7 +58,7 @@ from scripts.rehearsal import simulated_reader  # noqa: E402
 from scripts.rehearsal.synthetic.scanner import PlannedScan  # noqa: E402
 
 _MOST_OVERHEAD = 0.15
-_WARM_UP = 16  # pages that are filed before the clock starts
+_WARM_UP = 16  # pages for each publisher that are filed before the clock starts
 _CLAIMED_AT_ONCE, _TAKEN_AT_ONCE = 8, 128  # as a reader with two workers, and as the filer
 _FED, _FEED_SECONDS = 4000, 0.05  # pages that come in while publishers are killed, and how often
 _STALL_SECONDS = 180.0
@@ -122,13 +123,15 @@ def main() -> None:
 
 def read(options: argparse.Namespace, server: postgres.Server, work: Path) -> dict[str, float]:
     """Compare the rates at which drawn pages are filed."""
-    pages = filing.draw(options.drawn or work / "drawn", ("clean",), options.pages, 1)
+    count = options.pages + _WARM_UP * max(options.publishers)
+    pages = filing.draw(options.drawn or work / "drawn", ("clean",), count, 1)
     return compare("read", pages, options, server, work)
 
 
 def simulated(options: argparse.Namespace, server: postgres.Server, work: Path) -> dict[str, float]:
     """Compare the rates at which pages are filed that take no time to read."""
-    pages = simulated_pages(options.simulated, work / "pages")
+    count = options.simulated + _WARM_UP * max(options.publishers)
+    pages = simulated_pages(count, work / "pages")
     return compare("simulated", pages, options, server, work, _SIMULATED)
 
 
@@ -162,10 +165,12 @@ def compare(
         for setup in setups if number % 2 == 0 else reversed(setups):
             filing.wait_for_fast_mkdir(work)
             place = work / f"{len(runs[setup])}-{setup.name}"
-            runs[setup].append(run(setup, pages, options.parties, place, server, alone))
+            first, rest = warm_up_pages(pages, setup, options.publishers)
+            runs[setup].append(run(setup, first, rest, options.parties, place, server, alone))
             done = f"{what}, {setup.name}: {1 / runs[setup][-1].seconds:.1f} pages a second"
             print(done, file=sys.stderr, flush=True)
-    print(f"{what}: {len(pages) - _WARM_UP} pages, {options.repeats} times, medians")
+    measured = len(pages) - _WARM_UP * max(options.publishers)
+    print(f"{what}: {measured} pages, {options.repeats} times, medians")
     found: dict[str, float] = {}
     for setup, of_setup in runs.items():
         seconds, cpu, server_cpu = map(statistics.median, zip(*of_setup, strict=True))
@@ -183,27 +188,34 @@ def compare(
     return found
 
 
+def warm_up_pages(
+    pages: list[filing.Drawn], setup: Setup, publishers: list[int]
+) -> tuple[list[filing.Drawn], list[filing.Drawn]]:
+    """Return the pages that are filed before the clock starts, and those that are measured."""
+    return pages[: _WARM_UP * setup.publishers], pages[_WARM_UP * max(publishers) :]
+
+
 def _name(publishers: int) -> str:
     return f"PostgreSQL, {publishers} publisher{'s' * (publishers > 1)}"
 
 
 def run(
     setup: Setup,
-    pages: list[filing.Drawn],
+    first: list[filing.Drawn],
+    rest: list[filing.Drawn],
     parties: int,
     place: Path,
     server: postgres.Server,
     alone: filing.Alone | None,
 ) -> Run:
-    """File all pages once."""
-    site = make_site(pages, parties, place, server if setup.postgresql else None)
-    first, rest = pages[:_WARM_UP], pages[_WARM_UP:]
+    """File the first pages, then the rest, once; the rest is measured."""
+    site = make_site([*first, *rest], parties, place, server if setup.postgresql else None)
     hosts = names(setup.publishers) if setup.publishers > 1 else [""]
     with ExitStack() as stack:
         running = [stack.enter_context(filing.publishing(site, alone, host)) for host in hosts]
-        filing.warm_up(site, running[0], first)
         if setup.publishers > 1:
             filing.until(lambda: len(readers(site)) == setup.publishers, running[0])
+        filing.warm_up(site, running[0], first)
         (site / "outside").mkdir()
         for page in rest:
             (site / "outside" / page.path.name).write_bytes(page.path.read_bytes())
@@ -214,7 +226,8 @@ def run(
         for page in rest:
             (site / "outside" / page.path.name).rename(site / "intake" / page.path.name)
         # To ask often would be work for the server, which is measured.
-        filing.until(lambda: filing.settled(site) >= len(pages), running[0], _ASK_SECONDS)
+        pages = len(first) + len(rest)
+        filing.until(lambda: filing.settled(site) >= pages, running[0], _ASK_SECONDS)
         seconds = (last_record(site) - began).total_seconds()
         used = sum(map(filing.cpu_of, pids)) - cpu, filing.cpu_of(server.pid) - server_cpu
     return Run(*(one / len(rest) for one in (seconds, *used)))

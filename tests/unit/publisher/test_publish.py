@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import postgres
 import pytest
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -19,7 +20,7 @@ import publisher.publish
 from config import layout, scope
 from config.fault import Faults
 from config.settings import Settings
-from config.site import FILING, LEDGERS, REGISTRY_INDEX, TRANSFER, TREES
+from config.site import FILING, LEDGERS, REGISTRY_INDEX, SITE_TOML, TRANSFER, TREES
 from keys.feed_segment import parse_segment
 from keys.ledger.writer import Ledger, LedgerBusy
 from publisher.catalog.queries import counts as catalog_counts
@@ -300,6 +301,35 @@ def test_the_publisher_halts_on_a_full_disk_and_retries(
     assert "No space left" in halts[0]["cause"]
     assert halts[1]["cause"] == "database or disk is full", "without the SQL statement"
     assert pauses == [1.0, 2.0]
+    assert assert_consistent(settings).outcomes() == {"a.jpg": ["filed"]}
+
+
+@postgres.own_database
+def test_the_publisher_waits_until_postgresql_has_room_again(
+    settings: Settings, draw: Draw, encode: Encode, postgres_server: postgres.Server
+) -> None:
+    url = postgres_server.new_database()
+    with (settings.site / SITE_TOML).open("a") as file:
+        file.write(f'\n[catalog]\nurl = "{url.render_as_string()}"\n')
+    with postgres.changing(url) as connection:
+        connection.exec_driver_sql(
+            "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "RAISE EXCEPTION 'No space left on device' USING ERRCODE = 'disk_full'; END $$"
+        )
+        on_filing = "CREATE TRIGGER full_disk BEFORE INSERT ON catalog.filing"
+        connection.exec_driver_sql(f"{on_filing} EXECUTE FUNCTION full_disk()")
+
+    with capture_logs() as logs, publishing(settings):
+        (settings.site / "intake" / "a.jpg").write_bytes(encode(draw(CB, CB)))
+        wait_until(lambda: any(entry["event"] == "publisher-halted" for entry in logs))
+        assert catalog_counts.counts(settings.site).filed == 0
+        with postgres.changing(url) as connection:
+            connection.exec_driver_sql("DROP TRIGGER full_disk ON catalog.filing")
+        wait_for(settings, lambda counts: counts.filed == 1 and not counts.waiting)
+
+    causes = {entry["cause"] for entry in logs if entry["event"] == "publisher-halted"}
+    room = "No space left on device: make room on the server of PostgreSQL"
+    assert causes == {f"site.toml: catalog.url: {room}"}
     assert assert_consistent(settings).outcomes() == {"a.jpg": ["filed"]}
 
 
