@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import postgres
 import psycopg
@@ -131,7 +132,7 @@ def test_a_pooler_that_drops_what_is_asked_for_is_refused(
 ) -> None:
     made = postgresql.Connection.connect
 
-    def without_options(*words: str, **options: str) -> object:  # ignore_startup_parameters
+    def without_options(*words: str, **options: Any) -> object:  # ignore_startup_parameters
         return made(*words, **{**options, "options": ""})
 
     def refused(*words: str, **options: str) -> object:
