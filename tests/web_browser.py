@@ -17,9 +17,9 @@ from running_site import RunningSite, free_port, running_rehearsal, until
 from config.scope import ALL
 from config.settings import ShareLevel
 from config.sheet import Secim
+from portal.data.answers.boxes import BoxRow
 from portal.data.criteria import Criteria, Status
 from portal.data.live import LiveData
-from portal.data.scoped import BoxRow
 from scripts.rehearsal.synthetic.result_batches import deliver_batch
 
 CHROMIUM = shutil.which("chromium")

@@ -1,17 +1,17 @@
 """Everything that can be asked of the data, within one scope.
 
-`ScopedData` is the only way to read a view, and it can only be made with a scope. The scope is
-enforced here and nowhere else: `_rows` leaves out boxes, and `_covers` leaves out places and their
-sheets. A method that gets a place outside the scope answers as for a place that does not exist.
+`ScopedData` is the only way to read a view, and it can only be made with a scope. What is in scope
+is decided in portal/data/scoped_rows: each method here takes only rows that `rows` returns, and
+only places for which `covers` is true, and portal/data/answers makes values of them. Only findings
+are chosen by their own query (portal/data/queries/findings). A method that gets a place outside the
+scope answers as for a place that does not exist.
 """
 
 import json
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from functools import cached_property
-from itertools import islice
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,230 +20,63 @@ import numpy.typing as npt
 import zstandard
 
 from config.ballot import Option, Tur
-from config.event import Event, FilingEvent, ResultsEvent
 from config.layout import ilce_of
 from config.layout import parse as parse_path
 from config.result import BOX_SHEET, NUMBER_COLUMNS
 from config.scope import Scope
 from config.settings import ShareLevel
-from config.sheet import Belge, Level, SandikTuru, Secim
-from config.site import FILING, LEDGERS, RESULTS_LEDGER
+from config.sheet import Belge, SandikTuru, Secim
+from config.site import FILING, RESULTS_LEDGER
 from config.snapshot import EXPORTS
-from keys.ledger.receipt import NotSignedYet, Receipt, format_receipt, make_receipt
-from keys.ledger.record import parse_record
-from keys.ledger.tiles import HashesMissing
-from portal import broker_client
-from portal.data.criteria import Area, Criteria, Status
+from portal.data.answers import aggregates
+from portal.data.answers.aggregates import AggregateLine
+from portal.data.answers.boxes import (
+    PLACE_ORDER,
+    BoxRow,
+    Gap,
+    Summary,
+    Table,
+    box_rows,
+    in_order,
+)
+from portal.data.answers.changes import ChangePage, Feed, changed
+from portal.data.answers.places import (
+    Choices,
+    CoverageLine,
+    MahalleLine,
+    coverage_lines,
+    mahalle_lines,
+)
+from portal.data.criteria import Area, Criteria
 from portal.data.numbers import sums
 from portal.data.numbers.boxes import ABROAD, KINDS, Boxes, BoxPlace
-from portal.data.numbers.columns import FIRST_OPTION, Columns, common_options
+from portal.data.numbers.columns import common_options
 from portal.data.numbers.parquet import lines as parquet_lines
 from portal.data.numbers.snapshots import (
     ChangeLine,
     Cursor,
     SnapshotInfo,
-    changes_file,
     lines_after,
     read_info,
 )
 from portal.data.numbers.sums import Group, Selection, Sum
+from portal.data.queries import receipts
 from portal.data.queries import sheets as sheet_queries
-from portal.data.queries.databases import Connection, in_files, open_catalog
+from portal.data.queries.databases import in_files, open_catalog
 from portal.data.queries.findings import FindingPage
 from portal.data.queries.history import BoxHistory, box_history
 from portal.data.queries.sheets import SheetFile
+from portal.data.scoped_rows import ScopedRows
 from portal.data.view import Aggregate, AggregateKey, Correction, View
-from publisher.election import terms
 from publisher.results.checks.finding import Check
 from publisher.results.snapshots.folder import condition, snapshot_folder
 
-PLACE_ORDER, BOX_NUMBER, MAHALLE, KIND, TURNOUT = "yer", "sandik", "mahalle", "tur", "katilim"
-VERSION, TIME, VOTE = "surum", "zaman", "oylar."
-SORTS = (PLACE_ORDER, BOX_NUMBER, MAHALLE, KIND, VERSION, TIME, TURNOUT, *NUMBER_COLUMNS)
 _CACHED = 500  # answers of one view; one has some kilobytes
-_ROWS_AT_A_TIME = 256
 _BOXES_AT_A_TIME = 100  # whose sheets are asked for
 _ABSENT: Any = object()
 _EXPORTS_BACK = 500  # snapshots; exports of older ones may be removed
 _PARQUET = ".parquet"
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class BoxRow:
-    """A box as a table shows it; without a result `version` is 0 and it has no numbers."""
-
-    place: BoxPlace
-    kind: SandikTuru
-    mahalle: str
-    version: int
-    reason: str
-    time: datetime | None
-    numbers: Mapping[str, int | None]
-    votes: Mapping[str, int]  # by option; one that the board did not state is left out
-    sheets: int  # scanned pages of the result sheet
-    count_sheets: int  # scanned pages of the counting sheet
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The summary of a search: how many of its boxes have a result, and their sum."""
-
-    boxes: int
-    opened: int
-    registered_opened: int
-    total: Sum
-
-
-@dataclass(frozen=True)
-class Table:
-    """A part of the boxes of a search; `count` is how many there are in all."""
-
-    rows: tuple[BoxRow, ...]
-    count: int
-    total: Sum
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What can still be chosen, each list within what was chosen before it."""
-
-    contests: tuple[Secim, ...]
-    areas: tuple[Area, ...]
-    kinds: tuple[SandikTuru, ...]
-    districts: tuple[str, ...]
-    boards: tuple[str, ...]  # of the chosen district
-    mahalles: tuple[str, ...]  # of the chosen board
-    first: str | None  # the first and last box number of what is chosen
-    last: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class CoverageLine:
-    """How much of a place is here: boxes, those with a result, those with a scanned sheet."""
-
-    cevre: str
-    kurul: str | None
-    boxes: int
-    opened: int
-    sheets: int
-
-
-@dataclass(frozen=True, slots=True)
-class MahalleLine:
-    """A mahalle or village of a board: its number, and its first and last box."""
-
-    cevre: str
-    kurul: str
-    name: str
-    number: int
-    first: str
-    last: str
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """A box that has no result or no sheet, and the recorded reason where there is one."""
-
-    row: BoxRow
-    secim: Secim
-    reason: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class AggregateLine:
-    """An aggregate sheet beside the sum of its boxes; `stated` None: it has not arrived."""
-
-    secim: Secim
-    key: AggregateKey
-    stated: Aggregate | None
-    boxes: int
-    opened: int
-    summed: Mapping[str, int]
-    summed_votes: Mapping[str, int]
-    sheets: tuple[SheetFile, ...]
-    whole: bool  # all boxes that it adds up are in scope
-
-    def numbers(self) -> list[tuple[str, int | None, int | None]]:
-        """Return name, what the sheet states and what the boxes add up to; votes as `oylar.…`.
-
-        A number that neither has is left out.
-        """
-        stated = dict(self.stated.numbers) if self.stated else {}
-        votes = dict(self.stated.votes) if self.stated else {}
-        found: list[tuple[str, int | None, int | None]] = [
-            (name, stated.get(name), self.summed.get(name))
-            for name in NUMBER_COLUMNS
-            if name in stated or self.summed.get(name)
-        ]
-        return found + [
-            (f"{VOTE}{option}", votes.get(option), self.summed_votes.get(option))
-            for option in dict.fromkeys((*votes, *self.summed_votes))
-        ]
-
-    @property
-    def differs(self) -> tuple[str, ...]:
-        """The names of the numbers that are not the sum of the boxes; votes as `oylar.<option>`."""
-        if self.stated is None or not self.whole:
-            return ()
-        found = [
-            name
-            for name, number in self.stated.numbers.items()
-            if number != self.summed.get(name, 0)
-        ]
-        options = {**self.stated.votes, **self.summed_votes}
-        found += [
-            f"{VOTE}{option}"
-            for option in options
-            if self.stated.votes.get(option, 0) != self.summed_votes.get(option, 0)
-        ]
-        return tuple(found)
-
-
-@dataclass(frozen=True, slots=True)
-class ChangedResult:
-    """A change of a result: the numbers before (None for a first result) and after it."""
-
-    snapshot: int
-    closed_at: datetime | None
-    secim: Secim
-    belge: Belge
-    cevre: str
-    kurul: str
-    sandik: str
-    version: int
-    reason: str
-    time: datetime
-    before: Mapping[str, Any] | None
-    after: Mapping[str, Any]
-    new_scan: bool  # its sheet was scanned more than once
-
-    def differences(self) -> list[tuple[str, int | None, int | None]]:
-        """Return name, old and new number of everything that changed; votes as `oylar.<option>`."""
-        old, new = _flat(self.before), _flat(self.after)
-        return [
-            (name, old.get(name), new.get(name))
-            for name in dict.fromkeys((*old, *new))
-            if old.get(name) != new.get(name)
-        ]
-
-
-@dataclass(frozen=True)
-class ChangePage:
-    """Some changes, newest first; `count` is how many there are in all."""
-
-    changes: tuple[ChangedResult, ...]
-    count: int
-
-
-@dataclass(frozen=True)
-class Feed:
-    """The changes after a cursor; with `more`, ask again at once with `cursor`."""
-
-    lines: tuple[ChangeLine, ...]
-    cursor: Cursor
-    more: bool
 
 
 class ScopedData:
@@ -253,77 +86,7 @@ class ScopedData:
         """Take a view and what may be seen of it."""
         self._view = view
         self._scope = scope
-
-    # The scope.
-
-    def _covers(self, cevre: str, kurul: str) -> bool:
-        """Say whether a place is in scope; the election is only if everything is."""
-        return self._scope.covers_place(cevre or None, kurul or None)
-
-    @cached_property
-    def _ranges(self) -> tuple[tuple[int, int], ...]:
-        """The ranges of rows in scope, in order."""
-        boxes = self._view.boxes
-        if self._scope.places is None:
-            return ((0, len(boxes)),)
-        found = {boxes.rows_of(*place) for place in self._scope.places}
-        merged: list[tuple[int, int]] = []
-        for first, end in sorted(found):
-            if merged and first < merged[-1][1]:  # a board of a district that is in scope itself
-                merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-            elif first < end:
-                merged.append((first, end))
-        return tuple(merged)
-
-    def _rows(self, criteria: Criteria) -> Selection:
-        """Return the rows in scope that satisfy all criteria."""
-        boxes = self._view.boxes
-        expected = boxes.expected.get(criteria.secim)
-        columns = self._view.contests.get(criteria.secim)
-        if expected is None or columns is None:
-            return np.zeros(0, dtype=np.int64)
-        low, high = 0, len(boxes)
-        if criteria.cevre is not None:
-            low, high = boxes.rows_of(criteria.cevre, criteria.kurul)
-        parts = [
-            self._matching(criteria, columns, expected, max(first, low), min(end, high))
-            for first, end in self._ranges
-            if max(first, low) < min(end, high)
-        ]
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
-
-    def _matching(
-        self,
-        criteria: Criteria,
-        columns: Columns,
-        expected: npt.NDArray[np.bool_],
-        first: int,
-        end: int,
-    ) -> Selection:
-        boxes = self._view.boxes
-        mask = expected[first:end].copy()
-        if criteria.cevre is None and criteria.kurul is not None:
-            named = [n for n, (_, board) in enumerate(boxes.boards) if board == criteria.kurul]
-            mask &= np.isin(boxes.board[first:end], named)
-        if criteria.area is not Area.EVERYWHERE:
-            abroad = np.zeros(len(boxes), dtype=np.bool_)
-            for district in ABROAD:
-                abroad[slice(*boxes.rows_of(district))] = True
-            mask &= abroad[first:end] == (criteria.area is Area.ABROAD)
-        if criteria.kind is not None:
-            mask &= boxes.kind[first:end] == KINDS.index(criteria.kind)
-        if criteria.mahalle is not None:
-            known = boxes.mahalles
-            named = [n for n, text in enumerate(known) if text == criteria.mahalle]
-            mask &= np.isin(boxes.mahalle[first:end], named)
-        if criteria.first is not None or criteria.last is not None:
-            lowest, highest = boxes.rank_range(criteria.first, criteria.last)
-            ranks = boxes.number_rank[first:end]
-            mask &= (ranks >= lowest) & (ranks < highest)
-        if criteria.status is not Status.ALL:
-            opened = columns.version[first:end] > 0
-            mask &= opened == (criteria.status is Status.OPENED)
-        return np.flatnonzero(mask) + first
+        self._scoped = ScopedRows(view, scope)
 
     # What there is.
 
@@ -344,7 +107,7 @@ class ScopedData:
 
     def options(self, secim: Secim, cevre: str | None = None) -> tuple[Option, ...]:
         """Return the ballot of a contest: of a district, or what every district has."""
-        if self._view.ballot is None or (cevre is not None and not self._any_in(cevre)):
+        if self._view.ballot is None or (cevre is not None and not self._scoped.any_in(cevre)):
             return ()
         if cevre is None:
             return common_options(self._view.ballot, secim)
@@ -392,29 +155,7 @@ class ScopedData:
         return self._kept("districts", criteria, lambda: self._find_districts(criteria))
 
     def _find_districts(self, criteria: Criteria) -> list[str]:
-        boxes = self._view.boxes
-        counts = np.bincount(boxes.board[self._rows(criteria)], minlength=len(boxes.boards))
-        return list(dict.fromkeys(boxes.boards[board][0] for board in np.flatnonzero(counts)))
-
-    def _kept(self, what: str, criteria: Criteria, make: Callable[[], _T]) -> _T:
-        """Return what `make` returned for this search in this view and scope."""
-        key = (what, self._scope, criteria)
-        found: _T = self._view.cache.get(key, _ABSENT)
-        if found is _ABSENT:
-            found = make()
-            self._keep(key, found)
-        return found
-
-    def _keep(self, key: Hashable, value: object) -> None:
-        cache = self._view.cache
-        if len(cache) > _CACHED:
-            cache.clear()
-        cache[key] = value
-
-    def _any_in(self, cevre: str) -> bool:
-        """Say whether any box of a district is in scope."""
-        low, high = self._view.boxes.rows_of(cevre)
-        return any(max(first, low) < min(end, high) for first, end in self._ranges)
+        return list(dict.fromkeys(district for district, _ in self.boxes_by_board(criteria)))
 
     def board_numbers(self) -> dict[tuple[str, str], int]:
         """Return a stable number for each board in scope (portal/data/numbers/ids)."""
@@ -424,16 +165,16 @@ class ScopedData:
     def boxes_by_board(self, criteria: Criteria) -> dict[tuple[str, str], int]:
         """Return how many boxes of a search each board has."""
         boxes = self._view.boxes
-        counts = np.bincount(boxes.board[self._rows(criteria)], minlength=len(boxes.boards))
+        counts = np.bincount(boxes.board[self._scoped.rows(criteria)], minlength=len(boxes.boards))
         return {boxes.boards[board]: int(counts[board]) for board in np.flatnonzero(counts)}
 
     def places(self, criteria: Criteria) -> Iterator[BoxPlace]:
         """Yield the place of every box of a search."""
-        return map(self._view.boxes.place, self._rows(criteria).tolist())
+        return map(self._view.boxes.place, self._scoped.rows(criteria).tolist())
 
     def mahalle_number(self, place: BoxPlace, name: str) -> int:
         """Return the number of a mahalle, as `mahalles` has it; 0 if it is unknown."""
-        if not self._covers(place.cevre, place.kurul):
+        if not self._scoped.covers(place.cevre, place.kurul):
             return 0
         key = f"{place.cevre}/{place.kurul}/{name}"
         return self._view.boxes.mahalle_numbers.get(key, 0)
@@ -443,32 +184,12 @@ class ScopedData:
 
         Boxes without one are listed as a mahalle without a name.
         """
-        boxes = self._view.boxes
-        rows = self._rows(criteria)
-        if not len(rows):
-            return []
-        pairs = boxes.board[rows].astype(np.int64) << 32 | boxes.mahalle[rows]
-        order = np.argsort(pairs, kind="stable")
-        ordered = pairs[order]
-        starts = np.flatnonzero(np.diff(ordered, prepend=-1))
-        ends = np.append(starts[1:], len(rows)) - 1
-        found = []
-        for first, last in zip(starts.tolist(), ends.tolist(), strict=True):
-            # Rows of one board are in the order of box numbers.
-            row, end = int(rows[order[first]]), int(rows[order[last]])
-            place = boxes.place(row)
-            name = boxes.mahalles[boxes.mahalle[row]]
-            number = boxes.mahalle_numbers[f"{place.cevre}/{place.kurul}/{name}"]
-            found.append(
-                MahalleLine(
-                    place.cevre, place.kurul, name, number, place.sandik, boxes.numbers[end]
-                )
-            )
-        return found
+        rows = self._scoped.rows(criteria)
+        return mahalle_lines(self._view.boxes, rows) if len(rows) else []
 
     def boards(self) -> tuple[tuple[str, str], ...]:
         """Return district and board of every board in scope, in the order of places."""
-        return tuple(board for board in self._view.boxes.boards if self._covers(*board))
+        return tuple(board for board in self._view.boxes.boards if self._scoped.covers(*board))
 
     def choices(self, criteria: Criteria) -> Choices:
         """Return what can be chosen; each list is within what was chosen before it."""
@@ -482,15 +203,15 @@ class ScopedData:
         of_area = Criteria(criteria.secim, criteria.area)
         kinds = self._kept("kinds", of_area, lambda: self._kinds(of_area))
         of_kind = Criteria(criteria.secim, criteria.area, criteria.kind)
-        names = self._kept("boards", of_kind, lambda: self._boards_of(of_kind))
+        names = self._kept("boards", of_kind, lambda: tuple(self.boxes_by_board(of_kind)))
         boards = tuple(board for district, board in names if district == criteria.cevre)
         mahalles: tuple[str, ...] = ()
         if criteria.cevre is not None and criteria.kurul is not None:
             place = (criteria.cevre, criteria.kurul)
             chosen = Criteria(criteria.secim, criteria.area, criteria.kind, *place)
-            found = np.unique(boxes.mahalle[self._rows(chosen)])
+            found = np.unique(boxes.mahalle[self._scoped.rows(chosen)])
             mahalles = tuple(text for number in found if (text := boxes.mahalles[number]))
-        ranks = boxes.number_rank[self._rows(criteria)]
+        ranks = boxes.number_rank[self._scoped.rows(criteria)]
         return Choices(
             self.contests,
             areas,
@@ -503,29 +224,24 @@ class ScopedData:
         )
 
     def _areas(self, of_contest: Criteria) -> tuple[Area, ...]:
-        everywhere = len(self._rows(of_contest))
-        abroad = len(self._rows(replace(of_contest, area=Area.ABROAD)))
+        everywhere = len(self._scoped.rows(of_contest))
+        abroad = len(self._scoped.rows(replace(of_contest, area=Area.ABROAD)))
         found = [Area.EVERYWHERE]
         found += [Area.HOME] if everywhere > abroad else []
         found += [Area.ABROAD] if abroad else []
         return tuple(found)
 
     def _kinds(self, of_area: Criteria) -> tuple[SandikTuru, ...]:
-        kinds = self._view.boxes.kind[self._rows(of_area)]
+        kinds = self._view.boxes.kind[self._scoped.rows(of_area)]
         present = np.bincount(kinds, minlength=len(KINDS))
         return tuple(kind for number, kind in enumerate(KINDS) if present[number])
-
-    def _boards_of(self, of_kind: Criteria) -> list[tuple[str, str]]:
-        boxes = self._view.boxes
-        counts = np.bincount(boxes.board[self._rows(of_kind)], minlength=len(boxes.boards))
-        return [boxes.boards[board] for board in np.flatnonzero(counts)]
 
     # Results.
 
     def summary(self, criteria: Criteria) -> Summary:
         """Return how many boxes of a search are opened, and their sum with the shares."""
         return self._kept(
-            "summary", criteria, lambda: self._summary(criteria, self._rows(criteria))
+            "summary", criteria, lambda: self._summary(criteria, self._scoped.rows(criteria))
         )
 
     def _summary(self, criteria: Criteria, rows: Selection) -> Summary:
@@ -562,7 +278,7 @@ class ScopedData:
         rest: set[tuple[str, str]] = set()
         for district, board in self._view.boxes.boards:
             wanted = criteria.cevre in (None, district) and criteria.kurul in (None, board)
-            found = seen if wanted and self._covers(district, board) else rest
+            found = seen if wanted and self._scoped.covers(district, board) else rest
             found.add((district, ilce_of(board)))
         return not seen & rest
 
@@ -571,7 +287,7 @@ class ScopedData:
         columns = self._view.contests.get(criteria.secim)
         if columns is None:
             return ()
-        found = sums.by_board(columns, self._view.boxes, self._rows(criteria))
+        found = sums.by_board(columns, self._view.boxes, self._scoped.rows(criteria))
         return tuple(found if by_board else sums.by_district(found))
 
     def votes_of(self, secim: Secim, group: Group) -> dict[str, int]:
@@ -591,8 +307,8 @@ class ScopedData:
         `sort` is one of SORTS or `oylar.<option>`; ValueError if it is neither. Boxes that lack
         the number come last.
         """
-        rows = self._rows(criteria)
-        chosen = self._sorted(criteria.secim, rows, sort, descending, offset, limit)
+        rows = self._scoped.rows(criteria)
+        chosen = self._in_order(criteria.secim, rows, sort, descending, offset, limit)
         total = self._kept("summary", criteria, lambda: self._summary(criteria, rows)).total
         return Table(tuple(self._box_rows(criteria.secim, chosen)), len(rows), total)
 
@@ -600,135 +316,34 @@ class ScopedData:
         self, criteria: Criteria, sort: str = PLACE_ORDER, descending: bool = False
     ) -> Iterator[BoxRow]:
         """Yield every box of a search in some order, as `table` has them."""
-        rows = self._rows(criteria)
-        ordered = self._sorted(criteria.secim, rows, sort, descending, 0, len(rows))
+        rows = self._scoped.rows(criteria)
+        ordered = self._in_order(criteria.secim, rows, sort, descending, 0, len(rows))
         return self._box_rows(criteria.secim, ordered)
 
-    def _sorted(
-        self,
-        secim: Secim,
-        rows: Selection,
-        sort: str,
-        descending: bool,
-        offset: int,
-        limit: int,
+    def _in_order(
+        self, secim: Secim, rows: Selection, sort: str, descending: bool, offset: int, limit: int
     ) -> Selection:
-        if sort == PLACE_ORDER:
-            ordered = rows[::-1] if descending else rows
-            return ordered[offset : offset + limit]
         columns = self._view.contests.get(secim)
-        if columns is None or not len(rows):
-            if sort not in SORTS and not sort.startswith(VOTE):
-                raise ValueError(sort)
-            return rows
-        values, stated = self._sort_values(columns, rows, sort)
-        keys = -values if descending else values
-        keys = np.where(stated, keys, np.inf)
-        end = min(offset + limit, len(rows))
-        if end < len(rows) // 4:
-            # Only the first rows are shown: find where they end, and sort no more than those.
-            threshold = np.partition(keys, end)[end]
-            near = np.flatnonzero(keys <= threshold)
-        else:
-            near = np.arange(len(rows))
-        order = near[np.argsort(keys[near], kind="stable")]
-        return rows[order[offset:end]]
-
-    def _sort_values(
-        self, columns: Columns, rows: Selection, sort: str
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-        boxes = self._view.boxes
-        opened = columns.version[rows] > 0
-        everywhere = np.ones(len(rows), dtype=np.bool_)
-        if sort == BOX_NUMBER:
-            return boxes.number_rank[rows].astype(np.float64), everywhere
-        if sort == MAHALLE:
-            return boxes.mahalle[rows].astype(np.float64), everywhere
-        if sort == KIND:
-            return boxes.kind[rows].astype(np.float64), everywhere
-        if sort == VERSION:
-            return columns.version[rows].astype(np.float64), opened
-        if sort == TIME:
-            return columns.time[rows].astype(np.float64), opened
-        if sort == TURNOUT:
-            registered = columns.numbers[NUMBER_COLUMNS.index("secmen")][rows]
-            voted = columns.numbers[NUMBER_COLUMNS.index("oy_kullanan")][rows]
-            known = registered > 0
-            return voted / np.where(known, registered, 1), known
-        if sort in NUMBER_COLUMNS:
-            index = NUMBER_COLUMNS.index(sort)
-            return columns.numbers[index][rows].astype(np.float64), columns.stated[index][rows]
-        return self._vote_values(columns, rows, sort)
-
-    def _vote_values(
-        self, columns: Columns, rows: Selection, sort: str
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-        option, layout = sort.removeprefix(VOTE), columns.layout
-        if sort.startswith(VOTE) and option in layout.common:
-            index = FIRST_OPTION + layout.common.index(option)
-            return columns.numbers[index][rows].astype(np.float64), columns.stated[index][rows]
-        values, stated = np.zeros(len(rows)), np.zeros(len(rows), dtype=np.bool_)
-        owners = {d: own.index(option) for d, own in layout.own.items() if option in own}
-        if not sort.startswith(VOTE) or not owners:
-            raise ValueError(sort)
-        for district, slot in owners.items():
-            first, end = self._view.boxes.rows_of(district)
-            here = (rows >= first) & (rows < end)
-            index = FIRST_OPTION + len(layout.common) + slot
-            values[here] = columns.numbers[index][rows[here]]
-            stated[here] = columns.stated[index][rows[here]]
-        return values, stated
+        return in_order(self._view.boxes, columns, rows, sort, descending, offset, limit)
 
     def _box_rows(self, secim: Secim, rows: Iterable[int]) -> Iterator[BoxRow]:
         columns = self._view.contests.get(secim)
         if columns is None:
-            return
-        boxes = self._view.boxes
+            return iter(())
         pages = [self._view.sheets.of(secim, belge) for belge in sheet_queries.BOX_FORMS]
-        listed = iter(rows)
-        # Several rows at a time: taking one out of a column costs much more than adding one.
-        while part := [int(row) for row in islice(listed, _ROWS_AT_A_TIME)]:
-            numbers = columns.numbers[:, part].T.tolist()
-            stated = columns.stated[:, part].T.tolist()
-            shown = [[0] * len(part) if n is None else n[part].tolist() for n in pages]
-            for row, values, has, *sheets in zip(part, numbers, stated, *shown, strict=True):
-                district, board = boxes.boards[boxes.board[row]]
-                version = int(columns.version[row])
-                votes = zip(
-                    columns.layout.options(district),
-                    values[FIRST_OPTION:],
-                    has[FIRST_OPTION:],
-                    strict=False,
-                )
-                yield BoxRow(
-                    BoxPlace(district, board, boxes.numbers[row]),
-                    KINDS[boxes.kind[row]],
-                    boxes.mahalles[boxes.mahalle[row]],
-                    version,
-                    columns.reasons.get(row, ""),
-                    datetime.fromtimestamp(int(columns.time[row]), UTC) if version else None,
-                    {
-                        name: value if known else None
-                        for name, value, known in zip(NUMBER_COLUMNS, values, has, strict=False)
-                    },
-                    {option: value for option, value, known in votes if known},
-                    *sheets,
-                )
+        return box_rows(self._view.boxes, columns, pages, rows)
 
     def box_row(self, secim: Secim, place: BoxPlace) -> BoxRow | None:
         """Return one box, None if there is no such box with that contest."""
-        row = self._row_of(secim, place)
+        row = self._scoped.row_of(secim, place)
         return None if row is None else next(self._box_rows(secim, [row]))
-
-    def _row_of(self, secim: Secim, place: BoxPlace) -> int | None:
-        boxes = self._view.boxes
-        row = boxes.row_of(place) if self._covers(place.cevre, place.kurul) else None
-        expected = boxes.expected.get(secim)
-        return row if row is not None and expected is not None and expected[row] else None
 
     def box(self, place: BoxPlace) -> BoxHistory | None:
         """Return everything that is known of a box, None if there is no such box."""
-        if not self._covers(place.cevre, place.kurul) or self._view.boxes.row_of(place) is None:
+        if (
+            not self._scoped.covers(place.cevre, place.kurul)
+            or self._view.boxes.row_of(place) is None
+        ):
             return None
         return box_history(self._view.site, place)
 
@@ -741,10 +356,10 @@ class ScopedData:
         self, criteria: Criteria, place: BoxPlace
     ) -> tuple[BoxPlace | None, BoxPlace | None]:
         """Return the boxes before and after a box in the order of places of a search."""
-        row = self._row_of(criteria.secim, place)
+        row = self._scoped.row_of(criteria.secim, place)
         if row is None:
             return None, None
-        rows = self._rows(criteria)
+        rows = self._scoped.rows(criteria)
         at, after = np.searchsorted(rows, row), np.searchsorted(rows, row, side="right")
         boxes = self._view.boxes
         return (
@@ -757,32 +372,16 @@ class ScopedData:
     def coverage(self, secim: Secim, cevre: str | None = None) -> tuple[CoverageLine, ...]:
         """Return how much of each district is here, or of each board of one district."""
         criteria = Criteria(secim, cevre=cevre)
-        return self._kept("coverage", criteria, lambda: self._coverage(secim, cevre))
+        return self._kept("coverage", criteria, lambda: self._coverage(criteria))
 
-    def _coverage(self, secim: Secim, cevre: str | None) -> tuple[CoverageLine, ...]:
-        columns = self._view.contests.get(secim)
-        rows = self._rows(Criteria(secim, cevre=cevre))
+    def _coverage(self, criteria: Criteria) -> tuple[CoverageLine, ...]:
+        columns = self._view.contests.get(criteria.secim)
+        rows = self._scoped.rows(criteria)
         if columns is None or not len(rows):
             return ()
-        boxes = self._view.boxes
-        size, boards = len(boxes.boards), boxes.board[rows]
-        pages = self._view.sheets.of(secim, BOX_SHEET)
-        has_sheet = np.zeros(len(rows), np.bool_) if pages is None else pages[rows] > 0
-        expected = np.bincount(boards, minlength=size)
-        opened = np.bincount(boards[columns.version[rows] > 0], minlength=size)
-        scanned = np.bincount(boards[has_sheet], minlength=size)
-        found: dict[tuple[str, str | None], CoverageLine] = {}
-        for board in np.flatnonzero(expected):
-            district, name = boxes.boards[board]
-            place = (district, name if cevre is not None else None)
-            before = found.get(place, CoverageLine(*place, 0, 0, 0))
-            found[place] = CoverageLine(
-                *place,
-                before.boxes + int(expected[board]),
-                before.opened + int(opened[board]),
-                before.sheets + int(scanned[board]),
-            )
-        return tuple(found.values())
+        pages = self._view.sheets.of(criteria.secim, BOX_SHEET)
+        by_board = criteria.cevre is not None
+        return coverage_lines(self._view.boxes, columns, pages, rows, by_board=by_board)
 
     def gaps(
         self,
@@ -793,7 +392,7 @@ class ScopedData:
     ) -> tuple[tuple[Gap, ...], int]:
         """Return boxes without a result (or without a result sheet), and how many there are."""
         columns = self._view.contests.get(criteria.secim)
-        rows = self._rows(criteria)
+        rows = self._scoped.rows(criteria)
         if columns is None:
             return (), 0
         if without_sheet:
@@ -821,12 +420,12 @@ class ScopedData:
         keys = [
             key
             for key in dict.fromkeys((*expected, *stated))
-            if self._covers(key.cevre, key.kurul) and _is_wanted(key, cevre, kurul)
+            if self._scoped.covers(key.cevre, key.kurul) and aggregates.is_wanted(key, cevre, kurul)
         ]
         with open_catalog(self._view.site) as catalog:
             return tuple(
                 self._aggregate_line(
-                    secim, key, stated.get(key), _sheets_of_aggregate(catalog, secim, key)
+                    secim, key, stated.get(key), aggregates.sheets_of(catalog, secim, key)
                 )
                 for key in keys
             )
@@ -838,40 +437,10 @@ class ScopedData:
         stated: Aggregate | None,
         sheets: Sequence[SheetFile],
     ) -> AggregateLine:
-        below = self._boxes_below(secim, key)
+        below = aggregates.boxes_below(self._view.boxes.boards, secim, key)
         summaries = [self.summary(part) for part in below]
-        summed: dict[str, int] = {}
-        votes: dict[str, int] = {}
-        for summary in summaries:
-            for numbers, into in ((summary.total.numbers, summed), (summary.total.votes, votes)):
-                for name, number in numbers.items():
-                    into[name] = into.get(name, 0) + number
-        return AggregateLine(
-            secim,
-            key,
-            stated,
-            sum(summary.boxes for summary in summaries),
-            sum(summary.opened for summary in summaries),
-            summed,
-            votes,
-            tuple(sheets),
-            all(self._covers(part.cevre or "", part.kurul or "") for part in below),
-        )
-
-    def _boxes_below(self, secim: Secim, key: AggregateKey) -> list[Criteria]:
-        """Return searches for the boxes that an aggregate sheet adds up."""
-        if key.belge.level is Level.ELECTION:
-            return [Criteria(secim, Area.ABROAD)]
-        if key.belge.level is Level.DISTRICT:
-            return [Criteria(secim, cevre=key.cevre)]
-        boards = [key.kurul]
-        if key.belge is Belge.ILCE_BIRLESTIRME_KURULLAR:  # all boards of one ilçe
-            boards = [
-                board
-                for district, board in self._view.boxes.boards
-                if district == key.cevre and ilce_of(board) == ilce_of(key.kurul)
-            ]
-        return [Criteria(secim, cevre=key.cevre, kurul=board) for board in boards]
+        whole = all(self._scoped.covers(part.cevre or "", part.kurul or "") for part in below)
+        return aggregates.line(secim, key, stated, summaries, sheets, whole=whole)
 
     # Sheets.
 
@@ -882,7 +451,7 @@ class ScopedData:
 
         The place is a board, a district (`kurul` empty) or the election (`cevre` empty too).
         """
-        if not self._covers(cevre, kurul):
+        if not self._scoped.covers(cevre, kurul):
             return {}
         counts = self._view.sheets.aggregates
         return {
@@ -891,7 +460,7 @@ class ScopedData:
 
     def sheets(self, cevre: str = "", kurul: str = "", sandik: str = "") -> tuple[SheetFile, ...]:
         """Return the scans of exactly one place: of a box, or the aggregates of a place."""
-        if not self._covers(cevre, kurul):
+        if not self._scoped.covers(cevre, kurul):
             return ()
         with open_catalog(self._view.site) as catalog:
             return tuple(sheet_queries.of_place(catalog, cevre, kurul, sandik))
@@ -902,7 +471,7 @@ class ScopedData:
             sheet = parse_path(path).sheet
         except ValueError:
             return None
-        if not self._covers(sheet.cevre or "", sheet.kurul or ""):
+        if not self._scoped.covers(sheet.cevre or "", sheet.kurul or ""):
             return None
         with open_catalog(self._view.site) as catalog:
             return sheet_queries.of_path(catalog, path)
@@ -912,7 +481,7 @@ class ScopedData:
 
         It takes them from the catalog as they are asked for, and holds no view meanwhile.
         """
-        rows = self._rows(criteria)
+        rows = self._scoped.rows(criteria)
         return _sheets_of(self._view.site, self._view.boxes, rows, criteria.secim)
 
     # Changes and findings.
@@ -938,11 +507,15 @@ class ScopedData:
         found.reverse()
         shown = found[offset : offset + limit]
         with open_catalog(self._view.site) as catalog:
-            return ChangePage(tuple(self._changed(c, catalog) for c in shown), len(found))
+            site = self._view.site
+            return ChangePage(
+                tuple(changed(site, c, self._closed_at(c.snapshot), catalog) for c in shown),
+                len(found),
+            )
 
     def _corrections(self, criteria: Criteria) -> list[Correction]:
         wanted = np.zeros(len(self._view.boxes), dtype=np.bool_)
-        wanted[self._rows(criteria)] = True
+        wanted[self._scoped.rows(criteria)] = True
         of_contest = [c for c in self._view.corrections if c.secim is criteria.secim]
         rows = np.array([correction.row for correction in of_contest], dtype=np.int64)
         there = np.where(rows >= 0, wanted[rows], True).tolist() if of_contest else []
@@ -966,7 +539,7 @@ class ScopedData:
                 criteria.area is Area.EVERYWHERE
                 or (correction.cevre in ("", *ABROAD)) == (criteria.area is Area.ABROAD)
             )
-            and self._covers(correction.cevre, correction.kurul)
+            and self._scoped.covers(correction.cevre, correction.kurul)
         )
 
     def _closed_at(self, number: int) -> datetime | None:
@@ -977,34 +550,6 @@ class ScopedData:
             info = read_info(self._view.site, number)
             found = cache[key] = info.closed_at if info else None
         return found
-
-    def _changed(self, correction: Correction, catalog: Connection) -> ChangedResult:
-        file = changes_file(self._view.site, correction.snapshot, correction.secim)
-        with file.open("rb") as lines:
-            lines.seek(correction.byte)
-            change = json.loads(lines.read(correction.length))
-        place = [change[name] or "" for name in ("cevre", "kurul", "sandik")]
-        belge, time = Belge(change["belge"]), datetime.fromisoformat(change["zaman"])
-        new_scan = any(
-            sheet.version > 1
-            for sheet in sheet_queries.of_place(catalog, *place)
-            if (sheet.secim, sheet.belge) == (correction.secim, belge)
-        )
-        return ChangedResult(
-            correction.snapshot,
-            self._closed_at(correction.snapshot),
-            correction.secim,
-            belge,
-            place[0],
-            place[1],
-            place[2],
-            change["surum"],
-            change["neden"],
-            time,
-            change["eski"],
-            change["yeni"],
-            new_scan,
-        )
 
     def feed(self, cursor: Cursor, limit: int, max_bytes: int = 8 << 20) -> Feed:
         """Return the changes after a cursor in the order of their acceptance, first results too.
@@ -1027,7 +572,7 @@ class ScopedData:
         if self._scope.places is None:
             return True
         change = json.loads(line)
-        return self._covers(change["cevre"] or "", change["kurul"] or "")
+        return self._scoped.covers(change["cevre"] or "", change["kurul"] or "")
 
     def findings(
         self,
@@ -1057,13 +602,11 @@ class ScopedData:
         """
         if ledger not in (RESULTS_LEDGER, FILING):
             return None
-        try:
-            made = _make_receipt(self._view.site, ledger, seq)
-            event = parse_record(made.line).event
-        except (NotSignedYet, HashesMissing, StopIteration, OSError, ValueError):
+        found = receipts.receipt(self._view.site, ledger, seq)
+        if found is None:
             return None
-        place = _place_of_record(event)
-        return format_receipt(made) if place is not None and self._covers(*place) else None
+        receipt, place = found
+        return receipt if self._scoped.covers(*place) else None
 
     def snapshot_tables(self, number: int) -> tuple[str, ...]:
         """Return the tables of a snapshot: `mv`, `mv-birlestirme`; none if it does not exist."""
@@ -1094,8 +637,20 @@ class ScopedData:
         parquet = snapshot_folder(self._view.site, number) / f"{table}{_PARQUET}"
         # The condition only saves time; what may be seen is decided below.
         for cevre, kurul, line in parquet_lines(parquet, condition(self._scope)):
-            if self._covers(cevre, kurul):
+            if self._scoped.covers(cevre, kurul):
                 yield line
+
+    def whole_file(self, name: str, number: int | None = None) -> Path | None:
+        """Return the path of a file of a snapshot that holds the whole country.
+
+        None if the scope is not the whole election, or if there is no such file.
+        """
+        if not self.sees_everything or "/" in name or name.startswith("."):
+            return None
+        path = snapshot_folder(self._view.site, number or self.snapshot.number) / name
+        return path if path.is_file() else None
+
+    # Answers that are kept.
 
     def remembered_text(self, key: Hashable, make: Callable[[], str]) -> str:
         """Return what `make` returned, as `remembered` does; kept compressed."""
@@ -1117,15 +672,20 @@ class ScopedData:
             cache.pop(("making", whole_key), None)
         return found
 
-    def whole_file(self, name: str, number: int | None = None) -> Path | None:
-        """Return the path of a file of a snapshot that holds the whole country.
+    def _kept(self, what: str, criteria: Criteria, make: Callable[[], _T]) -> _T:
+        """Return what `make` returned for this search in this view and scope."""
+        key = (what, self._scope, criteria)
+        found: _T = self._view.cache.get(key, _ABSENT)
+        if found is _ABSENT:
+            found = make()
+            self._keep(key, found)
+        return found
 
-        None if the scope is not the whole election, or if there is no such file.
-        """
-        if not self.sees_everything or "/" in name or name.startswith("."):
-            return None
-        path = snapshot_folder(self._view.site, number or self.snapshot.number) / name
-        return path if path.is_file() else None
+    def _keep(self, key: Hashable, value: object) -> None:
+        cache = self._view.cache
+        if len(cache) > _CACHED:
+            cache.clear()
+        cache[key] = value
 
 
 def _sheets_of(site: Path, boxes: Boxes, rows: Selection, secim: Secim) -> Iterator[SheetFile]:
@@ -1134,40 +694,3 @@ def _sheets_of(site: Path, boxes: Boxes, rows: Selection, secim: Secim) -> Itera
         with open_catalog(site) as catalog:
             found = [s for place in places for s in sheet_queries.of_place(catalog, *place)]
         yield from (sheet for sheet in found if sheet.secim is secim)
-
-
-def _sheets_of_aggregate(catalog: Connection, secim: Secim, key: AggregateKey) -> list[SheetFile]:
-    found = sheet_queries.of_place(catalog, key.cevre, key.kurul, "")
-    return [sheet for sheet in found if (sheet.secim, sheet.belge) == (secim, key.belge)]
-
-
-def _is_wanted(key: AggregateKey, cevre: str | None, kurul: str | None) -> bool:
-    if cevre is None:
-        return not key.kurul
-    return key.cevre == cevre and kurul in (None, key.kurul)
-
-
-def _flat(stated: Mapping[str, Any] | None) -> dict[str, int | None]:
-    if stated is None:
-        return {}
-    votes = {f"{VOTE}{option}": number for option, number in stated["oylar"].items()}
-    return {**{name: value for name, value in stated.items() if name != "oylar"}, **votes}
-
-
-def _make_receipt(site: Path, ledger: str, seq: int) -> Receipt:
-    if broker_client.in_use():  # a confined portal reads no ledger
-        found: Receipt = broker_client.ask("receipt", str(site), ledger, seq)
-        return found
-    name, number = terms.find(site, ledger, seq)
-    return make_receipt(site / LEDGERS / name, number)
-
-
-def _place_of_record(event: Event) -> tuple[str, str] | None:
-    """Return the district and board that a record is about; None if it is no result or sheet."""
-    if event.event == ResultsEvent.ACCEPTED:
-        parts = [] if event.what == "-" else event.what.split("/")
-        return (*parts, "", "")[0], (*parts, "", "")[1]
-    if event.event == FilingEvent.FILED:
-        sheet = parse_path(event.what).sheet
-        return sheet.cevre or "", sheet.kurul or ""
-    return None

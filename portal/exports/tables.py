@@ -10,8 +10,10 @@ from datetime import datetime
 
 from config.result import NUMBER_COLUMNS
 from portal.data import titles
+from portal.data.answers.boxes import PLACE_ORDER, BoxRow
+from portal.data.answers.changes import ChangedResult
 from portal.data.criteria import Criteria
-from portal.data.scoped import PLACE_ORDER, BoxRow, ChangedResult, ScopedData
+from portal.data.scoped import ScopedData
 from portal.exports.file_name import REHEARSED
 from publisher.results.checks.finding import Check
 from publisher.results.snapshots.headings import HEADINGS, PROVISIONAL, SNAPSHOT_HEADING

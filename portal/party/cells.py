@@ -12,8 +12,8 @@ from urllib.parse import quote
 from markupsafe import Markup, escape
 
 from portal.data import titles
+from portal.data.answers.boxes import VOTE, BoxRow
 from portal.data.numbers.boxes import BoxPlace
-from portal.data.scoped import VOTE, BoxRow
 
 BOX_NUMBERS = ("secmen", "oy_kullanan", "gecerli", "gecersiz")  # in the table of boxes
 _SHEET = '<path d="M5.5 7h5M5.5 9.5h5M5.5 12h3"/>'

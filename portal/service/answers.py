@@ -15,11 +15,13 @@ from config import times
 from config.ballot import Option
 from config.sheet import Secim
 from portal.data import titles
+from portal.data.answers.aggregates import AggregateLine
+from portal.data.answers.boxes import BoxRow, Gap, Summary
+from portal.data.answers.places import CoverageLine
 from portal.data.numbers.snapshots import SnapshotInfo
 from portal.data.numbers.sums import Sum
 from portal.data.queries.history import BoxHistory, ResultVersion
 from portal.data.queries.sheets import SheetFile
-from portal.data.scoped import AggregateLine, BoxRow, CoverageLine, Gap, Summary
 from publisher.results.checks.finding import Finding
 from publisher.results.snapshots.headings import PROVISIONAL
 

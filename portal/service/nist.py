@@ -22,8 +22,9 @@ from typing import Any
 from config.ballot import Option, Tur
 from config.sheet import Secim
 from portal.data import titles
+from portal.data.answers.boxes import BoxRow
 from portal.data.criteria import Criteria
-from portal.data.scoped import BoxRow, ScopedData
+from portal.data.scoped import ScopedData
 
 Json = dict[str, Any]
 _NAMESPACE = "ElectionResults."

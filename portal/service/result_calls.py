@@ -9,10 +9,10 @@ from pydantic import Field
 
 from config.sheet import Secim
 from portal.access.gate import entrance_of, gated_router, portal_entrance_of, public
+from portal.data.answers.boxes import PLACE_ORDER, SORTS, VOTE
 from portal.data.criteria import Criteria
 from portal.data.numbers import ids
 from portal.data.numbers.boxes import BoxPlace
-from portal.data.scoped import PLACE_ORDER, SORTS, VOTE
 from portal.service import answers, nist
 from portal.service.calls import (
     Caller,

@@ -29,11 +29,12 @@ from config.result import NUMBER_COLUMNS
 from config.sheet import Belge, SandikTuru, Secim
 from config.turkish import upper
 from portal.data import titles
+from portal.data.answers.boxes import BoxRow
 from portal.data.criteria import Area, Criteria
 from portal.data.numbers import ids
 from portal.data.numbers.boxes import ABROAD, BoxPlace
 from portal.data.numbers.sums import Group
-from portal.data.scoped import BoxRow, ScopedData
+from portal.data.scoped import ScopedData
 
 Json = dict[str, Any]
 SECIM_TURU = {

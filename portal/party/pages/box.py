@@ -21,10 +21,11 @@ from config.sheet import Belge, Secim
 from portal.access.gate import Refusal, gated_router, record, when_recorded
 from portal.access.identity import Identity
 from portal.data import titles
+from portal.data.answers.boxes import VOTE
 from portal.data.numbers.boxes import BoxPlace
 from portal.data.queries.history import BoxHistory, ResultVersion
 from portal.data.queries.sheets import SheetFile
-from portal.data.scoped import VOTE, ScopedData
+from portal.data.scoped import ScopedData
 from portal.exports.file_name import with_user
 from portal.party.cells import box_url, in_ballot_order
 from portal.party.checks import CHECKS, numbers_of

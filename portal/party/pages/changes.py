@@ -16,9 +16,10 @@ from config.event import AccessEvent
 from config.result import BOX_SHEET
 from portal.access.gate import Refusal, entrance_of, gated_router, record
 from portal.data import titles
+from portal.data.answers.changes import ChangedResult, ChangePage
 from portal.data.criteria import Criteria
 from portal.data.numbers.boxes import BoxPlace
-from portal.data.scoped import ChangedResult, ChangePage, ScopedData
+from portal.data.scoped import ScopedData
 from portal.party.cells import box_url, in_ballot_order
 from portal.party.dependencies import ROWS_A_PAGE, Data, Visitor, page_of, search_of
 from portal.party.pages.search import lists

@@ -11,8 +11,9 @@ from config.event import AccessEvent
 from config.sheet import Secim
 from portal.access.gate import entrance_of, gated_router, record
 from portal.data import titles
+from portal.data.answers.places import CoverageLine
 from portal.data.criteria import Criteria
-from portal.data.scoped import CoverageLine, ScopedData
+from portal.data.scoped import ScopedData
 from portal.party import tile_map
 from portal.party.announced import announced
 from portal.party.dependencies import Data, Visitor, search_of

@@ -25,9 +25,10 @@ from config.event import AccessEvent
 from portal.access.gate import Refusal, entrance_of, gated_router, record, when_recorded
 from portal.access.identity import Identity
 from portal.access.limits import MAX_FILES
+from portal.data.answers.boxes import PLACE_ORDER
 from portal.data.criteria import Criteria
 from portal.data.queries.sheets import SheetFile
-from portal.data.scoped import PLACE_ORDER, ScopedData
+from portal.data.scoped import ScopedData
 from portal.exports import tables
 from portal.exports.csv_file import write_csv
 from portal.exports.file_name import Saved, file_name, of_search

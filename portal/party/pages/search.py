@@ -12,9 +12,11 @@ from config.event import AccessEvent
 from config.sheet import SandikTuru, Secim
 from portal.access.gate import Refusal, gated_router, record
 from portal.data import titles
+from portal.data.answers.boxes import PLACE_ORDER, TURNOUT, VOTE
+from portal.data.answers.places import Choices
 from portal.data.criteria import Area, Criteria, Status
 from portal.data.numbers.sums import Sum
-from portal.data.scoped import PLACE_ORDER, TURNOUT, VOTE, Choices, ScopedData
+from portal.data.scoped import ScopedData
 from portal.party.cells import BOX_NUMBERS
 from portal.party.dependencies import ROWS_A_PAGE, Data, Visitor, page_of, search_of
 from portal.party.rendering import page, remembered_part

@@ -14,10 +14,11 @@ from unit.portal.portal_site import BOARDS, BOXES, KADIKOY_2, PortalSite, every_
 from config.sheet import Belge, SandikTuru, Secim
 from keys.ledger.receipt import parse_receipt
 from keys.ledger.record import parse_record
+from portal.data.answers.boxes import SORTS
 from portal.data.criteria import Area, Criteria, Status
 from portal.data.numbers.boxes import BoxPlace
 from portal.data.numbers.snapshots import BEGINNING, Cursor
-from portal.data.scoped import SORTS, ScopedData
+from portal.data.scoped import ScopedData
 
 pytestmark = pytest.mark.both_databases
 

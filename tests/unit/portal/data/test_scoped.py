@@ -16,9 +16,10 @@ from unit.portal.portal_site import (
 from config.scope import ALL, Scope
 from config.settings import ShareLevel
 from config.sheet import Belge, SandikTuru, Secim
+from portal.data.answers.aggregates import AggregateLine
 from portal.data.criteria import Area, Criteria, Status, parse
 from portal.data.numbers.boxes import BoxPlace
-from portal.data.scoped import AggregateLine, ScopedData
+from portal.data.scoped import ScopedData
 
 MV = Criteria(Secim.MV)
 FIRST = BOXES[2]  # 34-istanbul-1/kadikoy-1/1001
