@@ -49,17 +49,7 @@ def replace_unsynced(path: Path, content: bytes, mode: int = PRIVATE) -> None:
 
     If root writes it, the owner of the folder owns the file.
     """
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
-    descriptor = _create(fresh, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)
-            _give_to_owner(descriptor, path.parent)
-            file.write(content)
-        fresh.replace(path)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
+    _replace(path, content, mode, synced=False)
 
 
 def replace(path: Path, content: bytes, mode: int = PRIVATE) -> None:
@@ -68,6 +58,11 @@ def replace(path: Path, content: bytes, mode: int = PRIVATE) -> None:
     If root writes it, the owner of the folder owns the file, so that the server can read a file
     that an operator wrote with `sudo`.
     """
+    _replace(path, content, mode, synced=True)
+    sync(path.parent)
+
+
+def _replace(path: Path, content: bytes, mode: int, *, synced: bool) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     descriptor = _create(fresh, mode)
     try:
@@ -75,13 +70,13 @@ def replace(path: Path, content: bytes, mode: int = PRIVATE) -> None:
             os.fchmod(descriptor, mode)
             _give_to_owner(descriptor, path.parent)
             file.write(content)
-            file.flush()
-            os.fsync(descriptor)
+            if synced:
+                file.flush()
+                os.fsync(descriptor)
         fresh.replace(path)
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
-    sync(path.parent)
 
 
 def _create(fresh: Path, mode: int) -> int:

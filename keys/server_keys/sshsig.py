@@ -24,6 +24,7 @@ with this line (here broken into two) in `allowed_signers`, which each party als
 import base64
 import binascii
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from struct import Struct
 from textwrap import wrap
@@ -89,6 +90,19 @@ def verify(key: Ed25519PublicKey, message: bytes, signature: bytes) -> None:
         key.verify(_parse_signature(signature, _blob(key)), _text_to_sign(message))
     except (InvalidSignature, ValueError) as error:
         raise BadSignature(str(error) or "it does not match the message") from error
+
+
+def verify_any(keys: Iterable[Ed25519PublicKey], message: bytes, signature: bytes) -> None:
+    """Raise BadSignature unless `signature` is by one of `keys` over `message`."""
+    wrong = BadSignature("there is no key")
+    for key in keys:
+        try:
+            verify(key, message, signature)
+        except BadSignature as error:
+            wrong = error
+        else:
+            return
+    raise wrong
 
 
 def public_key(line: str) -> Ed25519PublicKey:

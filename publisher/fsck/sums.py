@@ -53,10 +53,8 @@ def _is_signed(content: bytes, file: Path, keys: Sequence[Ed25519PublicKey]) -> 
         signature = file.with_name(file.name + layout.SIGNATURE_SUFFIX).read_bytes()
     except FileNotFoundError:
         return False
-    for key in keys:
-        try:
-            sshsig.verify(key, content, signature)
-        except sshsig.BadSignature:
-            continue
-        return True
-    return False
+    try:
+        sshsig.verify_any(keys, content, signature)
+    except sshsig.BadSignature:
+        return False
+    return True

@@ -143,15 +143,11 @@ def signature_problem(path: Path, content: bytes, keys: Sequence[Ed25519PublicKe
         signature = Path(f"{path}{layout.SIGNATURE_SUFFIX}").read_bytes()
     except FileNotFoundError:
         return "has no signature file"
-    cause = ""
-    for key in keys:
-        try:
-            sshsig.verify(key, content, signature)
-        except BadSignature as error:
-            cause = str(error)
-        else:
-            return ""
-    return f"has no valid signature ({cause})"
+    try:
+        sshsig.verify_any(keys, content, signature)
+    except BadSignature as error:
+        return f"has no valid signature ({error})"
+    return ""
 
 
 def _chain_problem(before: _ReadSegment | None, here: _ReadSegment) -> str:

@@ -211,15 +211,11 @@ def signature_problem(
         content, signed = (folder / name).read_bytes(), (folder / signature).read_bytes()
     except OSError as error:
         return f"cannot be verified ({error.strerror}: {Path(error.filename or '').name})"
-    cause = "there is no key"
-    for key in keys:
-        try:
-            sshsig.verify(key, content, signed)
-        except BadSignature as error:
-            cause = str(error)
-        else:
-            return ""
-    return f"has no valid signature ({cause})"
+    try:
+        sshsig.verify_any(keys, content, signed)
+    except BadSignature as error:
+        return f"has no valid signature ({error})"
+    return ""
 
 
 def rows_of(

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from config.settings import Settings
 from config.site import ACCESS, SITE_TOML, ledger_name
 from keys.kernel.process import forbid_inspection
 from keys.operations import server_state
-from scripts.daemons import announce, obstacles, settings_record, starts
-from scripts.daemons.run import load_ready_settings, log_warnings
+from scripts.daemons import announce, obstacles, starts
+from scripts.daemons.run import load_ready_settings, log_warnings, record_loaded
 from scripts.shared import console, signer_client
 from scripts.shared.json_log import configure_logging
 from scripts.shared.start_errors import json_option, start_errors
@@ -78,15 +79,8 @@ def run_portal(settings: Settings, **how: Any) -> None:
         with signer_client.running_signer(site, ledger, settings.ledger) as signer:
             # Another process signs these records: the portal never uses the key for them.
             starts.record_start(settings, server_state.PORTAL, marked, signed=False)
-
-            def record_new_settings(new_settings: Settings) -> None:
-                log_warnings(new_settings)
-                settings_record.record_if_changed(
-                    new_settings, "loaded by ssps portal", wait_seconds=0, signed=False
-                )
-
-            status = Broker(
-                settings, server_state.PORTAL, ledger, signer.poll, record_new_settings
-            ).run(child, beat)
+            record_new = partial(record_loaded, server_state.PORTAL)
+            broker = Broker(settings, server_state.PORTAL, ledger, signer.poll, record_new)
+            status = broker.run(child, beat)
     if status:
         sys.exit(status)

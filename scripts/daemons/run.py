@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -198,17 +199,10 @@ def run_server(settings: Settings, **how: Any) -> None:
         with signer_client.running_signer(site, ledger, settings.ledger) as signer:
             # Another process signs these records: the server never has the key.
             starts.record_start(settings, server_state.SERVE, marked, signed=False)
-
-            def record_new_settings(new_settings: Settings) -> None:
-                log_warnings(new_settings)
-                settings_record.record_if_changed(
-                    new_settings, "loaded by ssps serve", wait_seconds=0, signed=False
-                )
-
             run(
                 settings,
                 poll_signer=signer.poll,
-                record_new_settings=record_new_settings,
+                record_new_settings=partial(record_loaded, server_state.SERVE),
                 forker_command=FORKER,
                 beat=beat,
                 **how,
@@ -228,6 +222,14 @@ def log_warnings(settings: Settings) -> None:
     """Log the settings of earlier versions that are not used any more."""
     for warning in settings.warnings:
         structlog.get_logger().warning("setting-ignored", cause=str(warning))
+
+
+def record_loaded(part: str, settings: Settings) -> None:
+    """Record the settings that a daemon has loaded again; its signer signs the record."""
+    log_warnings(settings)
+    settings_record.record_if_changed(
+        settings, f"loaded by ssps {part}", wait_seconds=0, signed=False
+    )
 
 
 def _accept_new_settings(site: Path) -> bool:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from config.settings import Settings
 from config.site import SITE_TOML, STAFF, ledger_name
 from keys.kernel.process import forbid_inspection
 from keys.operations import server_state
-from scripts.daemons import obstacles, settings_record, starts
-from scripts.daemons.run import load_ready_settings, log_warnings
+from scripts.daemons import obstacles, starts
+from scripts.daemons.run import load_ready_settings, log_warnings, record_loaded
 from scripts.shared import console, signer_client
 from scripts.shared.json_log import configure_logging
 from scripts.shared.start_errors import json_option, start_errors
@@ -69,19 +70,12 @@ def run_staff(settings: Settings, **how: Any) -> None:
         starts.record_start(settings, server_state.STAFF, signed=False)
         ledger = ledger_name(STAFF, settings.host)
         with signer_client.running_signer(site, ledger, settings.ledger) as signer:
-
-            def record_new_settings(new_settings: Settings) -> None:
-                log_warnings(new_settings)
-                settings_record.record_if_changed(
-                    new_settings, "loaded by ssps staff", wait_seconds=0, signed=False
-                )
-
             status = Broker(
                 settings,
                 server_state.STAFF,
                 ledger,
                 signer.poll,
-                record_new_settings,
+                partial(record_loaded, server_state.STAFF),
                 programs.staff_command(COMMAND_LINE, site),
             ).run(child, beat)
     if status:

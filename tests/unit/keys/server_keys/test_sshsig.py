@@ -84,6 +84,16 @@ def test_a_changed_message_is_refused() -> None:
             sshsig.verify(PUBLIC, other, signature)
 
 
+def test_any_of_several_keys_may_have_signed() -> None:
+    other = Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key()
+    signature = sshsig.sign(KEY, MESSAGE)
+
+    sshsig.verify_any([other, PUBLIC, other], MESSAGE, signature)
+    for keys, cause in (([other], "by another key"), ([], "there is no key")):
+        with pytest.raises(BadSignature, match=cause):
+            sshsig.verify_any(keys, MESSAGE, signature)
+
+
 def test_a_key_is_read_from_its_allowed_signers_line() -> None:
     line = sshsig.allowed_signers(PUBLIC)
 
