@@ -1,1 +1,1 @@
-"""The web site and the web service: what the parties read with a browser or as JSON."""
+"""The web site and the web service for the parties, and the staff site for YSK's own people."""

@@ -1,6 +1,6 @@
 """The objects that the web service answers with. Their field names never change.
 
-Names of numbers are those of a batch (publisher/results/intake/batch): `secmen`, `oy_kullanan`, ...
+Names of numbers are those of a batch (config/result_batch): `secmen`, `oy_kullanan`, ...
 Numbers are integers. A number that a board did not state is null; an option that it did not state
 is not in `oylar`. Times are UTC, as 2023-05-14T18:04:10Z.
 """

@@ -4,7 +4,7 @@
     /yardim/<page>     one page
 
 Anybody at a registered address may read it, also before the login. The pictures are drawn of a
-rehearsal by tests/flow/test_help_pictures.py, so they show no real sheet and no real person.
+rehearsal by tests/flow/test_screens.py, so they show no real sheet and no real person.
 """
 
 import json
