@@ -87,13 +87,13 @@ from portal import broker_client, programs, tls
 from portal.access import own_account
 from portal.access.sessions import MAX_SESSIONS
 from portal.data.queries import databases
-from portal.party.pages import entry
 from portal.party.sipport import saving
 from portal.party.sipport.fields import Fields
 from portal.programs import StaffCommand
 from portal.shared_state import News, SharedState, Stored
 from portal.staff import compared
 from portal.staff.desk import requests as desk_requests
+from portal.web import entry
 from publisher import database
 from publisher.election import terms
 from publisher.requests import queue

@@ -46,14 +46,14 @@ from portal.access.site_entrance import SiteEntrance
 from portal.daemon import Daemon
 from portal.data.queries import databases
 from portal.data.sites import Sites
-from portal.party import errors as party_errors
 from portal.party import site as party_site
-from portal.party.rendering import PARTY_LOOK
+from portal.party.look import PARTY_LOOK
 from portal.party.sipport import site as sipport_site
 from portal.party.sipport.entrance import ROOT, RequestsEntrance
 from portal.pictures.pictures import Pictures
 from portal.service import errors as service_errors
 from portal.service import site as service_site
+from portal.web import errors
 from publisher import database
 
 _PUBLISH_EVERY = 2.0  # seconds between two times that the sessions are published
@@ -255,4 +255,4 @@ def _live_session(session: Session) -> LiveSession:
 def _answer_error(request: Request, error: Exception) -> Response:
     if problem.is_call(request.scope["path"]):
         return service_errors.answer_error(error)
-    return party_errors.answer_error(request, error)
+    return errors.answer_error(request, error)

@@ -1,11 +1,10 @@
-"""Writes numbers as Turkish does, and the parts of pages that are made thousands of times.
+"""Makes the parts of pages that are made thousands of times.
 
 Jinja takes most of its time for each expression, so the cells and rows of long tables are made
 here. Everything that is not a number or a text of our own is escaped.
 """
 
 from collections.abc import Iterable, Sequence
-from fractions import Fraction
 from functools import lru_cache
 from urllib.parse import quote
 
@@ -14,27 +13,13 @@ from markupsafe import Markup, escape
 from portal.data import titles
 from portal.data.answers.boxes import VOTE, BoxRow
 from portal.data.numbers.boxes import BoxPlace
+from portal.web.numbers import number, number_cells, percent
 
 BOX_NUMBERS = ("secmen", "oy_kullanan", "gecerli", "gecersiz")  # in the table of boxes
 _SHEET = '<path d="M5.5 7h5M5.5 9.5h5M5.5 12h3"/>'
 _COUNT_SHEET = '<path d="M6 6v6M8 6v6M10 6v6M5 12l6-6"/>'
 _UNOPENED = ' class="unopened"'
 _NO_SHEET = '<span class="soft">–</span>'
-
-
-def number(value: int | None) -> str:
-    """Write an integer as Turkish does: 1.234.567; nothing for None."""
-    return "" if value is None else f"{value:,}".replace(",", ".")
-
-
-@lru_cache(maxsize=4096)
-def _cell(value: int | None) -> str:
-    return f'<td class="num">{number(value)}</td>'
-
-
-def number_cells(values: Iterable[int | None]) -> Markup:
-    """Return the cells of a table with these numbers."""
-    return Markup("".join(map(_cell, values)))  # noqa: S704 - digits and dots
 
 
 def in_ballot_order(
@@ -58,17 +43,6 @@ def difference_items(differences: Iterable[tuple[str, int | None, int | None]]) 
         for title, old, new in differences
     )
     return Markup(items)  # noqa: S704 - the titles are escaped
-
-
-def percent(part: int | Fraction | None, whole: int | Fraction | None) -> str:
-    """Write a share with two decimals as Turkish does: %87,45; a dash if there is none."""
-    if part is None or not whole:
-        return "–"
-    if isinstance(part, int) and isinstance(whole, int) and part >= 0 and whole > 0:
-        rounded = (20_000 * part + whole) // (2 * whole)
-    else:
-        rounded = int(Fraction(part) * 10_000 / Fraction(whole) + Fraction(1, 2))
-    return f"%{number(rounded // 100)},{rounded % 100:02}"
 
 
 def box_url(place: BoxPlace, query: str = "") -> str:

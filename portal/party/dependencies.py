@@ -11,7 +11,6 @@ from portal.data.criteria import BadCriterion, Criteria, parse
 from portal.data.live import LiveData
 from portal.data.scoped import ScopedData
 from portal.data.sites import Sites
-from portal.pictures.pictures import Pictures
 
 Visitor = Annotated[Identity, Depends(signed_in())]
 ROWS_A_PAGE = 100
@@ -21,12 +20,6 @@ _MAX_PAGE = 100_000
 def sites_of(request: Request) -> Sites:
     """Return the data of all sites of the portal."""
     found: Sites = request.app.state.sites
-    return found
-
-
-def pictures_of(request: Request) -> Pictures:
-    """Return what makes the pictures of sheets."""
-    found: Pictures = request.app.state.pictures
     return found
 
 

@@ -3,12 +3,11 @@
 from fastapi import FastAPI
 
 from portal.access.gate import add_routes
-from portal.party.assets import PARTY_ASSETS
+from portal.party.look import PARTY_ASSETS
 from portal.party.pages import (
     aggregates,
     box,
     changes,
-    entry,
     help,
     home,
     live,
@@ -16,6 +15,7 @@ from portal.party.pages import (
     saves,
     search,
 )
+from portal.web import entry
 
 ROUTERS = (
     PARTY_ASSETS.router(),

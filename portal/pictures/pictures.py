@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from fastapi import Request
 
 from config.site import original_file
 from keys.kernel import memory_file
@@ -170,3 +171,9 @@ def _held_bytes(path: Path) -> bytes | None:
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
             return None
         return file.read(MAX_BYTES)
+
+
+def pictures_of(request: Request) -> Pictures:
+    """Return what makes the pictures of sheets."""
+    found: Pictures = request.app.state.pictures
+    return found

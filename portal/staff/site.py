@@ -9,10 +9,6 @@ from keys.credentials.users import Role
 from portal.access.gate import GatedRoute, add_routes, check_routes, gated_app
 from portal.access.identity import Identity
 from portal.data.sites import Sites
-from portal.party.assets import STATIC, Assets
-from portal.party.errors import answer_error
-from portal.party.pages import entry
-from portal.party.rendering import TEMPLATES, Look
 from portal.pictures.pictures import Pictures
 from portal.staff.commands import Commands
 from portal.staff.desk.desk import Desk
@@ -33,9 +29,13 @@ from portal.staff.reports import Reports
 from portal.staff.roles import check_roles
 from portal.staff.verification import Verification
 from portal.staff.watch import Watch
+from portal.web import entry
+from portal.web.assets import Assets
+from portal.web.errors import answer_error
+from portal.web.rendering import Look
 
 _FOLDER = Path(__file__).parent
-_ASSETS = Assets(STATIC, _FOLDER / "static")
+_ASSETS = Assets(_FOLDER / "static")
 _MENU: tuple[tuple[str, str, frozenset[Role]], ...] = (
     ("/", "Durum", wall.ROLES),
     ("/masa", "Masa", desk.ROLES),
@@ -61,7 +61,7 @@ def _menu(who: Identity | None) -> list[tuple[str, str]]:
     return [(path, text) for path, text, roles in _MENU if who is not None and who.role in roles]
 
 
-LOOK = Look((_FOLDER / "templates", TEMPLATES), _ASSETS, _menu)
+LOOK = Look(_FOLDER / "templates", _ASSETS, _menu)
 
 
 def create_app(entrance: StaffEntrance, command_line: Sequence[str] = ()) -> FastAPI:

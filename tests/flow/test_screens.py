@@ -23,9 +23,8 @@ from running_site import RunningSite, until
 from web_browser import CHROMIUM, SIZES, correct, first_box, kit, log_in, violations, watched
 
 from portal.data.numbers.boxes import BoxPlace
-from portal.party.assets import HELP_FOLDER
+from portal.party.look import HELP_FOLDER, HELP_PAGES
 from portal.party.pages.help import LABELS, labels
-from portal.party.rendering import HELP_PAGES
 
 NEW_PASSWORD = "Galata-Kulesi-1348"
 DRAW = os.environ.get("SSPS_DRAW_HELP") == "1"

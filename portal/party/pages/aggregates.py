@@ -9,7 +9,7 @@ from portal.access.gate import gated_router, record
 from portal.data import titles
 from portal.party.dependencies import Data, Visitor, search_of
 from portal.party.pages.search import lists
-from portal.party.rendering import page
+from portal.web.rendering import page
 
 router = gated_router()
 

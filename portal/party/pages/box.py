@@ -29,9 +29,9 @@ from portal.data.scoped import ScopedData
 from portal.exports.file_name import with_user
 from portal.party.cells import box_url, in_ballot_order
 from portal.party.checks import CHECKS, numbers_of
-from portal.party.dependencies import Data, Visitor, pictures_of, search_of
-from portal.party.rendering import page
-from portal.pictures.pictures import OriginalChanged
+from portal.party.dependencies import Data, Visitor, search_of
+from portal.pictures.pictures import OriginalChanged, pictures_of
+from portal.web.rendering import page
 from publisher.results.snapshots.headings import HEADINGS
 
 router = gated_router()

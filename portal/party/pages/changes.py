@@ -22,8 +22,9 @@ from portal.data.numbers.boxes import BoxPlace
 from portal.data.scoped import ScopedData
 from portal.party.cells import box_url, in_ballot_order
 from portal.party.dependencies import ROWS_A_PAGE, Data, Visitor, page_of, search_of
+from portal.party.look import render
 from portal.party.pages.search import lists
-from portal.party.rendering import moment, page, render
+from portal.web.rendering import moment, page
 
 router = gated_router()
 

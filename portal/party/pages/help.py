@@ -15,8 +15,8 @@ from typing import Any
 from fastapi import Request, Response
 
 from portal.access.gate import Refusal, gated_router, public
-from portal.party.assets import HELP_FOLDER
-from portal.party.rendering import HELP_PAGES, page
+from portal.party.look import HELP_FOLDER, HELP_PAGES
+from portal.web.rendering import page
 
 LABELS = "labels.json"  # of each picture, its size, and the texts of the screen when it was drawn
 

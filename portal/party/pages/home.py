@@ -14,10 +14,11 @@ from portal.data import titles
 from portal.data.answers.places import CoverageLine
 from portal.data.criteria import Criteria
 from portal.data.scoped import ScopedData
-from portal.party import tile_map
-from portal.party.announced import announced
 from portal.party.dependencies import Data, Visitor, search_of
-from portal.party.rendering import page, remembered_part
+from portal.party.look import remembered_part
+from portal.web import tile_map
+from portal.web.announced import announced
+from portal.web.rendering import page
 
 router = gated_router()
 

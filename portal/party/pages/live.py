@@ -21,8 +21,8 @@ from config import times
 from config.event import AccessEvent
 from portal.access.event_stream import CHECK_SECONDS, stream
 from portal.access.gate import entrance_of, gated_router, record
-from portal.party import announced
 from portal.party.dependencies import Live, Visitor, sites_of
+from portal.web import announced
 
 router = gated_router()
 

@@ -17,7 +17,7 @@ from portal.party.cells import box_url
 from portal.party.checks import CHECKS, KINDS, numbers_of
 from portal.party.dependencies import ROWS_A_PAGE, Data, Visitor, page_of, search_of
 from portal.party.pages.search import lists
-from portal.party.rendering import page
+from portal.web.rendering import page
 from publisher.results.checks.finding import Check, Finding
 
 router = gated_router()

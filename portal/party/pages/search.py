@@ -19,7 +19,8 @@ from portal.data.numbers.sums import Sum
 from portal.data.scoped import ScopedData
 from portal.party.cells import BOX_NUMBERS
 from portal.party.dependencies import ROWS_A_PAGE, Data, Visitor, page_of, search_of
-from portal.party.rendering import page, remembered_part
+from portal.party.look import remembered_part
+from portal.web.rendering import page
 
 router = gated_router()
 _RIVALS_A_PART = 10  # rows of one table of the summary

@@ -31,10 +31,10 @@ from keys.credentials.users import MAX_WEB_USERS, Role, login_name
 from portal.access.gate import Refusal, entrance_of, gated_router, record, record_now, signed_in
 from portal.access.identity import Identity
 from portal.data import titles
-from portal.party.rendering import page
 from portal.party.sipport import fields as typed
 from portal.party.sipport import saving
 from portal.party.sipport.entrance import ROOT
+from portal.web.rendering import page
 
 Representative = Annotated[Identity, Depends(signed_in(roles=frozenset({Role.REPRESENTATIVE})))]
 STATES = {

@@ -5,16 +5,16 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from portal.access.gate import add_routes, check_routes, gated_app
-from portal.party.assets import STATIC, Assets
-from portal.party.errors import answer_error
-from portal.party.pages import entry
-from portal.party.rendering import TEMPLATES, Look
 from portal.party.sipport import pages
 from portal.party.sipport.entrance import ROOT, RequestsEntrance
+from portal.web import entry
+from portal.web.assets import Assets
+from portal.web.errors import answer_error
+from portal.web.rendering import Look
 
 _FOLDER = Path(__file__).parent
-_ASSETS = Assets(STATIC, _FOLDER / "static", root=ROOT)
-LOOK = Look((_FOLDER / "templates", TEMPLATES), _ASSETS, lambda _: [(f"{ROOT}/", "Talepler")])
+_ASSETS = Assets(_FOLDER / "static", root=ROOT)
+LOOK = Look(_FOLDER / "templates", _ASSETS, lambda _: [(f"{ROOT}/", "Talepler")])
 ROUTERS = (_ASSETS.router(), entry.router, pages.router)
 
 

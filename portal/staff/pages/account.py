@@ -4,8 +4,8 @@ from fastapi import Request, Response
 
 from config.event import AccessEvent
 from portal.access.gate import gated_router, record
-from portal.party.rendering import page
 from portal.staff.roles import Anyone
+from portal.web.rendering import page
 
 router = gated_router()
 

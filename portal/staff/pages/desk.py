@@ -27,14 +27,13 @@ from keys.operations.change_record import ACCOUNT, account
 from portal.access.gate import Refusal, gated_router, record
 from portal.access.identity import Identity
 from portal.data import titles
-from portal.party.dependencies import pictures_of
-from portal.party.rendering import page as render_page
-from portal.pictures.pictures import OriginalChanged
+from portal.pictures.pictures import OriginalChanged, pictures_of
 from portal.staff.desk import queue, specimen
 from portal.staff.desk.desk import Desk, Looked
 from portal.staff.desk.held import Case, State, reason_title
 from portal.staff.desk.sheets import SheetFacts, SheetWords, sheet_facts
 from portal.staff.roles import ANYONE, DESK, Anyone
+from portal.web.rendering import page as render_page
 from publisher.catalog.decisions import review
 from publisher.catalog.decisions.review import Sheets
 from publisher.page import Reading

@@ -25,12 +25,12 @@ from keys.ledger.writer import LedgerBusy, Unwritable
 from keys.operations.change_record import ACCOUNT, account
 from portal.access.gate import Refusal, gated_router, record, record_now_in_thread
 from portal.access.identity import Identity
-from portal.party.rendering import page as render_page
 from portal.staff.desk import queue as queues
 from portal.staff.desk.held import Case, State
 from portal.staff.desk.sheets import sheet_facts
 from portal.staff.pages.desk import choice_of, desk_of, missing, next_url, page_url
 from portal.staff.roles import Desk, Supervisor
+from portal.web.rendering import page as render_page
 from publisher.catalog.decisions import review
 from publisher.reading.reread_task import RereadSettings, parse_settings
 from publisher.requests import queue

@@ -15,7 +15,6 @@ from config.event import AccessEvent
 from keys.operations.change_record import ACCOUNT, account
 from portal.access.gate import Refusal, gated_router, record
 from portal.access.identity import Identity
-from portal.party.rendering import page as render_page
 from portal.staff.desk import queue
 from portal.staff.desk.held import Case, State, reason_title
 from portal.staff.desk.sheets import SheetFacts, sheet_facts
@@ -32,6 +31,7 @@ from portal.staff.pages.desk import (
 )
 from portal.staff.pages.desk_actions import Conflict
 from portal.staff.roles import Anyone, Desk
+from portal.web.rendering import page as render_page
 
 AT_ONCE = 10
 _OFFERED = 5  # sheets that each page is offered

@@ -30,12 +30,12 @@ from keys.operations.live_sessions import LiveSession
 from portal.access.event_stream import CHECK_SECONDS
 from portal.access.gate import Refusal, entrance_of, gated_router, record, record_now
 from portal.access.identity import Identity
-from portal.party.rendering import fragment, page
 from portal.staff.ages import age
 from portal.staff.commands import Commands, Done
 from portal.staff.live import stream
 from portal.staff.refusals import Refusals
 from portal.staff.roles import ANYONE, SUPERVISOR, Anyone, Supervisor
+from portal.web.rendering import fragment, page
 
 ROLES = ANYONE
 router = gated_router()

@@ -23,11 +23,11 @@ from config.site import LEDGER_NAMES
 from keys.credentials.users import Role
 from keys.operations import verified
 from portal.access.gate import Refusal, entrance_of, gated_router, record, record_now
-from portal.party.rendering import page
 from portal.staff.pages.parties import commands_of
 from portal.staff.reports import LANGUAGES, Reports
 from portal.staff.roles import AUDIT, Auditor
 from portal.staff.verification import Verification
+from portal.web.rendering import page
 
 ROLES: frozenset[Role] = AUDIT
 router = gated_router()

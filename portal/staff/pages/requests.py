@@ -28,10 +28,10 @@ from portal.access.identity import Identity
 from portal.data import titles
 from portal.exports.csv_file import write_csv
 from portal.exports.tables import Cell, ExportTable
-from portal.party.rendering import page
 from portal.staff.commands import Commands
 from portal.staff.compared import compare
 from portal.staff.roles import ANYONE, DESK, Anyone, Desk
+from portal.web.rendering import page
 
 ROLES = ANYONE
 MAX_WHY = 1000

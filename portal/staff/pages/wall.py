@@ -25,14 +25,14 @@ from keys.credentials.users import Role
 from portal.access.event_stream import CHECK_SECONDS
 from portal.access.gate import Refusal, entrance_of, gated_router, record
 from portal.data import titles
-from portal.party import tile_map
-from portal.party.rendering import fragment, page
 from portal.staff import curve
 from portal.staff.ages import age
 from portal.staff.live import stream
 from portal.staff.problems import DAEMONS, LITTLE_FREE, problems
 from portal.staff.roles import ANYONE, Anyone
 from portal.staff.watch import Seen, Watch
+from portal.web import tile_map
+from portal.web.rendering import fragment, page
 from publisher.catalog.queries import coverage
 from publisher.catalog.queries.coverage import MissingSheet
 from publisher.results.reading import open_results

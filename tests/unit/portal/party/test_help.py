@@ -9,9 +9,8 @@ from web_site import AWAY, Portal
 
 from portal.access.gate import GatedRoute
 from portal.party import site
-from portal.party.assets import HELP_FOLDER, PARTY_ASSETS
+from portal.party.look import HELP_FOLDER, HELP_OF, HELP_PAGES, PAGES, PARTY_ASSETS
 from portal.party.pages.help import labels
-from portal.party.rendering import HELP_OF, HELP_PAGES, PAGES
 
 # What a browser does not show as a screen of its own.
 FILES = (

@@ -12,8 +12,7 @@ from fastapi import APIRouter, Request, Response
 
 from portal.access.gate import Refusal, gated_router, public
 
-STATIC = Path(__file__).parent / "static"
-HELP_FOLDER = Path(__file__).parent / "help"
+_STATIC = Path(__file__).parent / "static"  # what every site has
 _KINDS = {".js": "text/javascript", ".webp": "image/webp"}
 _FOREVER = "public, max-age=31536000, immutable"
 _DIGITS = 16
@@ -31,7 +30,7 @@ class Assets:
 
     def __init__(self, *folders: Path, pictures: Path | None = None, root: str = "") -> None:
         self._root = root
-        found = [path for folder in folders for path in sorted(folder.iterdir())]
+        found = [path for folder in (_STATIC, *folders) for path in sorted(folder.iterdir())]
         found += sorted(pictures.glob("*.webp")) if pictures else []
         self._found = {path.name: _read(path) for path in found if not path.name.startswith(".")}
 
@@ -61,6 +60,3 @@ def _read(path: Path) -> _Asset:
     guessed = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     kind = _KINDS.get(path.suffix, guessed)
     return _Asset(content, kind, hashlib.sha256(content).hexdigest()[:_DIGITS])
-
-
-PARTY_ASSETS = Assets(STATIC, pictures=HELP_FOLDER)

@@ -7,7 +7,7 @@ from fastapi.responses import RedirectResponse
 from starlette.exceptions import HTTPException
 
 from portal.access.gate import ToLogin
-from portal.party.rendering import page
+from portal.web.rendering import page
 
 _TEXTS = {
     400: "İstek anlaşılamadı.",

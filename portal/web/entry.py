@@ -49,9 +49,9 @@ from portal.access.gate import (
 from portal.access.identity import Identity
 from portal.access.sessions import Session, Stage, form_token, is_form_token
 from portal.access.site_entrance import SiteEntrance, Wait
-from portal.party.announced import announced
-from portal.party.qr import svg
-from portal.party.rendering import moment, page
+from portal.web.announced import announced
+from portal.web.qr import svg
+from portal.web.rendering import moment, page
 
 TERMS_EDITION = "2026-1"
 _WRONG = "Kullanıcı adı veya parola yanlış."
