@@ -8,18 +8,6 @@ from sftpd.monitor.loop import Loop
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def loop(clock: FakeClock) -> Iterator[Loop]:
-    loop = Loop(clock)
-    yield loop
-    loop.close()
-
-
-@pytest.fixture
 def pipes() -> Iterator[list[tuple[int, int]]]:
     pipes = [os.pipe() for _ in range(3)]
     yield pipes

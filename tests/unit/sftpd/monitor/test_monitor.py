@@ -34,18 +34,6 @@ EXCHANGE = KeyExchange(b"s" * 32, "SSH-2.0-x", "aes", "mlkem")
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def loop(clock: FakeClock) -> Iterator[Loop]:
-    loop = Loop(clock)
-    yield loop
-    loop.close()
-
-
-@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "transfer"
 

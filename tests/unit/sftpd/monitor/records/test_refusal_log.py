@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-
 import pytest
 from unit.fake_clock import FakeClock
 
@@ -9,18 +7,6 @@ from sftpd.monitor.loop import Loop
 from sftpd.monitor.records.refusal_log import RefusalLog
 
 HOME, BALANCER = parse_address("192.0.2.7"), parse_address("203.0.113.1")
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def loop(clock: FakeClock) -> Iterator[Loop]:
-    loop = Loop(clock)
-    yield loop
-    loop.close()
 
 
 @pytest.fixture
