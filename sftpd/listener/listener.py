@@ -23,7 +23,7 @@ import structlog
 
 from config.party import Address, parse_address
 from keys.credentials.penalties import ConnectionRates, LoginCpu, Penalties
-from sftpd.listener.proxy_wait import ProxyWait
+from sftpd.listener.proxy_wait import ProxyWait, answer_check
 from sftpd.monitor.loop import Loop
 
 PAUSE = 0.5  # seconds without accepting
@@ -107,7 +107,8 @@ class Listener:
         """Serve or refuse a connection, and return which; the caller closes its copy of `peer`."""
         reason = self._refusal_reason(address)
         if reason == "address" and address in self._balancers:
-            return False  # HAProxy's health check sends a header with its own address
+            answer_check(peer)  # HAProxy's health check sends a header with its own address
+            return False
         if reason is not None:
             self._on_refusal(address, reason, via)
             return False

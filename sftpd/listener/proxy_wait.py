@@ -2,10 +2,14 @@
 
 No child is forked for a connection that waits here, and only the header is read (keys/credentials/
 proxy_header). At most `MAX_WAITING` connections wait, each for `HEADER_TIMEOUT` seconds at most.
+
+A health check gets the line with which SSH begins, and nothing more. The kernel takes connections
+for a server that hangs, but only a server that works sends this line.
 """
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from config.party import Address
@@ -16,6 +20,7 @@ from sftpd.monitor.loop import Loop, Timer
 MAX_WAITING = 256
 HEADER_TIMEOUT = 3.0  # seconds
 _REASON = "proxy header"
+_IDENTIFICATION = b"SSH-2.0-ssps\r\n"
 
 
 @dataclass(slots=True)
@@ -72,6 +77,8 @@ class ProxyWait:
         with self._remove(connection) as peer:
             if header.source is not None:
                 self._dispatch(peer, header.source, connection.balancer)
+            elif header.length:
+                answer_check(peer)
 
     def _refuse(self, connection: _Connection) -> None:
         self._remove(connection).close()
@@ -92,6 +99,12 @@ class ProxyWait:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+
+def answer_check(peer: socket.socket) -> None:
+    """Answer the health check of a balancer; it may have closed the connection already."""
+    with suppress(OSError):
+        peer.send(_IDENTIFICATION, socket.MSG_DONTWAIT)
 
 
 def _read(connection: _Connection) -> Header | None:

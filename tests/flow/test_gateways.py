@@ -18,7 +18,7 @@ from pathlib import Path
 
 import paramiko
 import pytest
-from running_site import ADDRESS, SSPS, RunningSite, digests, free_port, pages, until
+from running_site import ADDRESS, SSPS, RunningSite, answers, digests, free_port, pages, until
 
 from config.site import OPERATIONS, TRANSFER
 from keys.ledger import segments
@@ -51,6 +51,9 @@ listen ssps
     bind {address}:{port}
     balance roundrobin
     source {balancer}
+    option tcp-check
+    tcp-check expect rstring ^SSH-2\\.0-
+    timeout check 5s
     default-server check inter 200ms fall 2 rise 1 send-proxy-v2 check-send-proxy
     server gw1 {gw1}:{port}
     server gw2 {gw2}:{port}
@@ -426,6 +429,18 @@ def test_a_drained_gateway_finishes_its_transfers_and_gets_no_new_session(
         assert process.wait(60) == 0
     assert fetched.read_bytes() == (gateways.site.site / "trees" / PARTY / BIG).read_bytes()
     assert len(gateways.records(busy, "login")) == before
+
+
+@pytest.mark.hosts
+def test_a_gateway_that_hangs_gets_no_new_connection(gateways: Gateways) -> None:
+    hanging = gateways.running["gw1"].pid
+    os.killpg(hanging, signal.SIGSTOP)
+    try:
+        until(
+            lambda: all(answers(gateways.site.port) for _ in range(4)), "the balancer has noticed"
+        )
+    finally:
+        os.killpg(hanging, signal.SIGCONT)
 
 
 @pytest.mark.hosts

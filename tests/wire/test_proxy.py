@@ -89,14 +89,14 @@ def test_a_balancer_must_send_a_complete_proxy_header(server: RunningServer) -> 
     assert not server.children()
 
 
-def test_a_health_check_leaves_no_record(server: RunningServer) -> None:
+def test_a_health_check_is_answered_and_leaves_no_record(server: RunningServer) -> None:
     for look in (
         SIGNATURE + bytes.fromhex("20000000"),
         b"PROXY UNKNOWN\r\n",
         proxy_header(BALANCER, 1),  # as in HAProxy's health check
         proxy_header(BALANCER, 2),
     ):
-        assert response_to(server, look) == b""
+        assert response_to(server, look) == b"SSH-2.0-"
     socket.create_connection(("127.0.0.1", server.port), source_address=(BALANCER, 0)).close()
     assert response_to(server, proxy_header("127.0.0.1") + HELLO) == b"SSH-2.0-"
     until(lambda: server.records())

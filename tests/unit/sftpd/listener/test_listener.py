@@ -49,10 +49,13 @@ class Site:
         self.clients.append(socket.create_connection(self.socket.getsockname()))
         return self.clients[-1]
 
-    def dispatch(self, address: Address, via: Address | None = None) -> None:
+    def dispatch(self, address: Address, via: Address | None = None) -> bytes:
+        """Give the Listener a connection, and return what it sends before it is closed."""
         ours, theirs = socket.socketpair()
-        with ours, theirs:
-            self.listener.dispatch(ours, address, via)
+        with theirs:
+            with ours:
+                self.listener.dispatch(ours, address, via)
+            return theirs.recv(100)
 
     def run_once(self) -> None:
         self.loop.run_once(self.clock.now)
@@ -90,8 +93,9 @@ def test_set_allowed_replaces_the_registered_addresses(site: Site) -> None:
 def test_a_connection_from_a_balancer_is_checked_with_the_clients_address(site: Site) -> None:
     site.dispatch(CLIENT, BALANCER)
     site.dispatch(STRANGER, BALANCER)
-    site.dispatch(BALANCER, BALANCER)  # a health check
+    checked = site.dispatch(BALANCER, BALANCER)
 
+    assert checked == b"SSH-2.0-ssps\r\n"
     assert site.served == [(CLIENT, BALANCER)]
     assert site.refused == [(STRANGER, "address", BALANCER)]
 

@@ -102,13 +102,19 @@ def test_an_incomplete_header_is_refused(waiting: Waiting) -> None:
     assert waiting.refused == ["proxy header"]
 
 
-def test_a_health_check_is_neither_served_nor_refused(waiting: Waiting) -> None:
+def test_a_health_check_is_answered_and_neither_served_nor_refused(waiting: Waiting) -> None:
     waiting.connect().close()
     waiting.run_once()
-    waiting.connect().send(LOCAL)
+    gone = waiting.connect()
+    gone.send(LOCAL)
+    gone.close()
+    waiting.run_once()
+    check = waiting.connect()
+    check.send(LOCAL)
     waiting.run_once()
 
     assert (waiting.dispatched, waiting.refused, len(waiting.wait)) == ([], [], 0)
+    assert check.makefile("rb").read() == b"SSH-2.0-ssps\r\n"
 
 
 def test_a_connection_is_refused_if_its_header_takes_longer_than_three_seconds(
