@@ -171,10 +171,15 @@ def is_alive(site: Path, part: str, host: str = "") -> bool:
 
 def age(site: Path, part: str, host: str) -> float:
     """Return the seconds since the last sign of life of a daemon."""
+    return time.time() - last_sign(site, part, host)
+
+
+def last_sign(site: Path, part: str, host: str) -> float:
+    """Return when a daemon gave its last sign of life (Unix time), and -inf if it has ended."""
     try:
-        return time.time() - (site / lock_file(part, host)).stat().st_mtime
+        return (site / lock_file(part, host)).stat().st_mtime or -math.inf
     except FileNotFoundError:
-        return math.inf
+        return -math.inf
 
 
 def hanging(site: Path) -> Iterator[tuple[str, float]]:

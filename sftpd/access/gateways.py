@@ -17,7 +17,9 @@ gateway ends those of its own that are among the newest.
 Rule 3. A party's bandwidth, and the files that it opens a second, are divided among the gateways:
 each has a part in proportion to its sessions with an open file, and counts one at least.
 Rule 4. What a source has spent on another gateway is charged here too.
-Rule 5. A gateway that gives no sign of life (keys/operations/server_state) counts for nothing.
+Rule 5. A gateway that gives no sign of life (keys/operations/server_state) for `GONE_AFTER` seconds
+counts for nothing. A sign is a change of its time, not the time itself, so a gateway whose clock is
+wrong still counts; its clock is reported.
 
 So limits can be exceeded for `TOLERANCE` seconds. The gateways share files and not a database,
 because the process that accepts connections can reach no database and has no password of one, and
@@ -25,6 +27,7 @@ because the site's folder is what they share in any case.
 """
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,6 +35,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+
+import structlog
 
 from config.site import GATEWAY_STATE, host_state, named_hosts
 from keys import files
@@ -41,8 +46,12 @@ from keys.operations import server_state
 INTERVAL = 0.5  # seconds
 TOLERANCE = 2.0  # seconds
 REASON = "too many sessions"
+_PART = server_state.SERVE
 _REMEMBERED = 60.0  # seconds after the last change
 _DIGITS = 3  # of seconds
+_CLOCK_SECONDS = 3.0  # by which a clock may differ; a share may show a sign of life a second late
+
+_log = structlog.get_logger()
 
 
 class GatewaySession(NamedTuple):
@@ -71,6 +80,15 @@ class _Other:
     stamp: tuple[int, int, int]
 
 
+@dataclass(slots=True)
+class _Sign:
+    """The last sign of life of another gateway: its time, and when this gateway saw it change."""
+
+    time: float
+    changed: float
+    is_clock_wrong: bool = False
+
+
 class Limit(Protocol):
     """A limit for each source (keys/credentials/penalties)."""
 
@@ -93,8 +111,11 @@ class Gateways:
         host: str,
         limits: Sequence[Limit],
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._site, self._host, self._clock = site, host, clock
+        self._site, self._host, self._clock, self._monotonic = site, host, clock, monotonic
+        self._looked = monotonic()
+        self._signs: dict[str, _Sign] = {}
         self._began = clock()
         self._limits = limits
         self._spent: dict[Source, _Spent] = {}
@@ -162,17 +183,34 @@ class Gateways:
             self._written = content
 
     def _read_others(self) -> None:
-        alive = {
-            host
-            for host in named_hosts(self._site)
-            if host != self._host and server_state.is_alive(self._site, server_state.SERVE, host)
-        }
+        hosts = [host for host in named_hosts(self._site) if host != self._host]
+        now = self._monotonic()
+        alive = {host for host in hosts if self._is_alive(host, now)}
+        self._looked = now
         self._others = {host: each for host, each in self._others.items() if host in alive}
         for host in alive:
             try:
                 self._read(host)
             except (OSError, ValueError, TypeError, KeyError, AttributeError):
                 continue  # it has not written yet, or the file is damaged
+
+    def _is_alive(self, host: str, now: float) -> bool:
+        sign, last = self._signs.get(host), server_state.last_sign(self._site, _PART, host)
+        if sign is None:  # whether it changes is not known yet
+            is_new = abs(time.time() - last) < server_state.GONE_AFTER
+            sign = self._signs[host] = _Sign(last, now if is_new else -math.inf)
+        elif last != sign.time:
+            sign.time, sign.changed = last, now if last > 0 else -math.inf
+            self._check_clock(host, sign, now - self._looked)
+        return now - sign.changed < server_state.GONE_AFTER
+
+    def _check_clock(self, host: str, sign: _Sign, oldest: float) -> None:
+        """Report a gateway whose sign of life, at most `oldest` seconds old, has another time."""
+        age = time.time() - sign.time
+        is_wrong = math.isfinite(age) and not -_CLOCK_SECONDS < age < oldest + _CLOCK_SECONDS
+        if is_wrong and not sign.is_clock_wrong:
+            _log.warning("clock-differs", host=host, seconds=round(-age, 1))
+        sign.is_clock_wrong = is_wrong
 
     def _read(self, host: str) -> None:
         path = self._site / host_state(GATEWAY_STATE, host)
@@ -188,6 +226,8 @@ class Gateways:
             for party, each in stated["sessions"].items()
         }
         spent = {_parse_source(s): [float(each) for each in sums] for s, sums in _items(stated)}
+        if any(len(sums) != len(self._limits) for sums in spent.values()):
+            raise ValueError("a gateway of another version")  # before anything is charged
         if before is not None and before.began == began:
             self._charge(before.spent, spent)
         elif began >= self._began:

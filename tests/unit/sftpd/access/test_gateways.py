@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from config.site import lock_file
 from keys.credentials.penalties import ConnectionRates, Cost, LoginCpu, Penalties
@@ -26,7 +27,7 @@ class Gateway:
         self.login_cpu = LoginCpu(lambda: now[0])
         limits = self.penalties, self.rates, self.login_cpu
         before, now[0] = now[0], began
-        self.shared = Gateways(site, host, limits, lambda: now[0])
+        self.shared = Gateways(site, host, limits, lambda: now[0], lambda: now[0])
         now[0] = before
 
     def exchange(self, *sessions: GatewaySession) -> None:
@@ -167,25 +168,93 @@ def test_a_source_is_forgotten_a_minute_after_its_last_change(
     assert len(other.penalties) == 1
 
 
+def sign_of_life(site: Path, when: float) -> None:
+    os.utime(site / lock_file("serve", "gw2"), (when, when))
+
+
 def test_a_gateway_that_is_gone_counts_for_nothing(
-    two: tuple[Gateway, Gateway], tmp_path: Path
+    two: tuple[Gateway, Gateway], now: list[float]
 ) -> None:
     one, other = two
     other.exchange(GatewaySession(990.0, 7, True))
     one.exchange()
+    now[0] += server_state.GONE_AFTER - 1
+    one.exchange()
     assert one.shared.elsewhere["parti-a"] == 1
 
-    silent = time.time() - server_state.GONE_AFTER - 1
-    os.utime(tmp_path / lock_file("serve", "gw2"), (silent, silent))
+    now[0] += 1
     one.exchange()
     assert one.shared.elsewhere["parti-a"] == 0
     assert one.shared.shares == {}
 
 
-def test_a_damaged_file_of_another_gateway_stops_nothing(
+def test_a_gateway_that_has_ended_counts_for_nothing_at_once(
     two: tuple[Gateway, Gateway], tmp_path: Path
 ) -> None:
-    one, _ = two
-    (tmp_path / "state/hosts/gw2/gateway.json").write_text('{"began": 1, "sessions": []}')
+    one, other = two
+    other.exchange(GatewaySession(990.0, 7, True))
     one.exchange()
-    assert one.shared.elsewhere == {}
+    sign_of_life(tmp_path, 0)
+    one.exchange()
+
+    assert one.shared.elsewhere["parti-a"] == 0
+
+
+@pytest.mark.parametrize("off", [-3600.0, 3600.0])
+def test_a_gateway_whose_clock_is_wrong_counts_and_is_reported(
+    two: tuple[Gateway, Gateway], now: list[float], tmp_path: Path, off: float
+) -> None:
+    one, other = two
+    sign_of_life(tmp_path, time.time() + off)  # left from a death, or the first that is seen
+    other.exchange(GatewaySession(990.0, 7, True))
+    one.exchange()
+    assert one.shared.elsewhere["parti-a"] == 0
+
+    with capture_logs() as logs:
+        for _ in range(10):
+            now[0] += server_state.BEAT
+            sign_of_life(tmp_path, time.time() + off)
+            one.exchange()
+    assert one.shared.elsewhere["parti-a"] == 1
+    [warning] = logs
+    assert (warning["event"], warning["host"]) == ("clock-differs", "gw2")
+    assert warning["seconds"] == pytest.approx(off, abs=1.0)
+
+    now[0] += server_state.GONE_AFTER
+    one.exchange()
+    assert one.shared.elsewhere["parti-a"] == 0
+
+
+def test_a_sign_of_life_that_was_seen_late_is_no_wrong_clock(
+    two: tuple[Gateway, Gateway], now: list[float], tmp_path: Path
+) -> None:
+    one, _ = two
+    one.exchange()
+    now[0] += 60.0  # this gateway was frozen
+    sign_of_life(tmp_path, time.time() - 59.0)
+
+    with capture_logs() as logs:
+        one.exchange()
+    assert logs == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        '{"began": 999.0, "sess',
+        '{"began": 999.0, "sessions": []}',
+        '{"began": 999.0, "sessions": {}, "spent": {"4/c0000207": [60.0, 60]}}',
+    ],
+)
+def test_a_damaged_file_of_another_gateway_changes_nothing(
+    two: tuple[Gateway, Gateway], tmp_path: Path, text: str
+) -> None:
+    one, other = two
+    other.exchange(GatewaySession(990.0, 7, True))
+    one.exchange()
+    (tmp_path / "state/hosts/gw2/gateway.json").write_text(text)
+    one.exchange()
+
+    assert one.shared.elsewhere == {"parti-a": 1}
+    assert one.penalties.refused_for(ADDRESS) == 0.0
