@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from config import load, times
@@ -71,7 +71,7 @@ _OF_PROCESSES = {
 _SQLITE = ".sqlite"
 _UNWANTED = (".lock", ".sock", ".new", "-wal", "-shm", "-journal", ".before")
 _CHUNK = 1 << 20
-_TRIES = 5  # to list a folder whose files are being renamed
+_STAGING = ".import-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +113,24 @@ class Manifest:
                 raise ValueError(f"format {fields['format']}")
             listed = tuple(CopiedFile(**each) for each in fields["files"])
             found = cls(str(fields["made"]), bool(fields["keys"]), listed)
-            if not all(_is_safe(each.path) and 0 <= int(each.mode, 8) < 0o1000 for each in listed):
-                raise ValueError("a path that no site has")
-        except (ValueError, KeyError, TypeError) as error:
+            for each in listed:
+                if not (_is_safe(each.path) and 0 <= int(each.mode, 8) < 0o1000):
+                    raise ValueError(f"{each.path!r}, which no site has")
+                if not 0 <= each.mtime_ns < 2**63:
+                    raise ValueError(f"{each.path}: a time that no file has")
+            if len({each.path for each in listed}) != len(listed):
+                raise ValueError("a file twice")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise _fault(f"is not the manifest of a copy ({error})") from None
         return found
 
 
 def _is_safe(path: str) -> bool:
-    parts = PurePosixPath(path).parts
-    return bool(parts) and not path.startswith("/") and not {"..", "."} & set(path.split("/"))
+    """Say whether a copy may have a file with this path."""
+    first, *_ = parts = path.split("/")
+    if "\0" in path or {"", ".", ".."} & set(parts) or first.startswith("."):
+        return False
+    return Path(first) not in _OF_OTHERS
 
 
 def _fault(wrong: str) -> Faults:
@@ -281,49 +289,65 @@ def read_archive(stream: BinaryIO) -> Iterator[tuple[str, BinaryIO]]:
             yield entry.name, cast(BinaryIO, content)
 
 
+def examine(source: Iterator[tuple[str, BinaryIO]], site: Path) -> Manifest:
+    """Check a copy as `install` does, and change nothing; raises Faults."""
+    return _checked(source, site, None)
+
+
 def install(source: Iterator[tuple[str, BinaryIO]], site: Path) -> Manifest:
     """Put the files of a copy into the folder of a site, once all are there and as listed.
 
-    Raises Faults if a file is missing, damaged, not listed, or in the folder already. Then nothing
-    of the copy is in the folder.
+    Raises Faults if a file is missing, damaged, not listed, or in the folder already with other
+    bytes. Then nothing of the copy is in the folder. If the process is killed, site.toml is not
+    there, so no daemon starts, and the same copy can be installed again. If root installs it, the
+    owner of the folder owns the files.
     """
     site.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".import-", dir=site) as name:
+    for left in site.glob(f"{_STAGING}*"):  # of a process that was killed; it has keys
+        shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=_STAGING, dir=site) as name:
         staging = Path(name)
-        try:
-            found = dict(_unpack(source, staging))
-        except (tarfile.TarError, EOFError) as error:
-            raise _fault(f"is missing, because the archive is damaged ({error})") from None
-        if MANIFEST not in found:
-            raise _fault("is missing, so the copy is not complete")
-        manifest = Manifest.parse((staging / MANIFEST).read_bytes())
-        del found[MANIFEST]
-        _compare(manifest, found, site)
+        manifest = _checked(source, site, staging)
         for file in manifest.files:
             made = staging / file.path
             made.chmod(int(file.mode, 8))
+            _give_to_owner_of(site, made)
             os.utime(made, ns=(file.mtime_ns, file.mtime_ns))
+        for file in sorted(manifest.files, key=lambda each: each.path == str(SITE_TOML)):
             target = site / file.path
             _make_folders(site, target.parent)
-            made.rename(target)
+            (staging / file.path).rename(target)
     files.sync_file_system(site)
     return manifest
 
 
-def _unpack(
-    source: Iterator[tuple[str, BinaryIO]], staging: Path
-) -> Iterator[tuple[str, tuple[int, str]]]:
-    """Write the files of a copy, and yield the size and the SHA-256 of each."""
-    for path, content in source:
-        if not _is_safe(path):
-            raise _fault(f"is of a copy with {path!r}, which no site has")
-        _make_folders(staging, (staging / path).parent)
-        yield path, _write(staging / path, content)
+def _checked(source: Iterator[tuple[str, BinaryIO]], site: Path, staging: Path | None) -> Manifest:
+    """Read a copy, write its files to `staging` if there is one, and return its manifest."""
+    found: dict[str, tuple[int, str]] = {}
+    text = None
+    try:
+        for path, content in source:
+            if not _is_safe(path) or path in found:
+                raise _fault(f"is of a copy with {path!r}, which no site has")
+            if path == MANIFEST:
+                text = content.read()
+            else:
+                found[path] = _read(content, None if staging is None else staging / path)
+    except (tarfile.TarError, EOFError) as error:
+        raise _fault(f"is missing, because the archive is damaged ({error})") from None
+    if text is None:
+        raise _fault("is missing, so the copy is not complete")
+    manifest = Manifest.parse(text)
+    _compare(manifest, found, site)
+    return manifest
 
 
-def _write(path: Path, content: BinaryIO) -> tuple[int, str]:
+def _read(content: BinaryIO, target: Path | None) -> tuple[int, str]:
+    """Write one file if it has a target, and return its size and its SHA-256."""
     digest, size = hashlib.sha256(), 0
-    with path.open("xb") as file:
+    if target is not None:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (target or Path(os.devnull)).open("wb") as file:
         while piece := content.read(_CHUNK):
             file.write(piece)
             digest.update(piece)
@@ -334,15 +358,16 @@ def _write(path: Path, content: BinaryIO) -> tuple[int, str]:
 def _compare(manifest: Manifest, found: dict[str, tuple[int, str]], site: Path) -> None:
     faults = []
     listed = {file.path: file for file in manifest.files}
+    is_site = (site / SITE_TOML).exists()
     for path, file in listed.items():
         if path not in found:
             faults.append(Fault(path, "", "is missing in the copy: make the copy again"))
         elif found[path] != (file.size, file.sha256):
             faults.append(Fault(path, "", "is damaged in the copy: make the copy again"))
-        elif (site / path).exists():
+        elif (site / path).exists() and (is_site or not _is_same(site / path, file)):
             wrong = "is in the site's folder already: import into a folder without it"
             faults.append(Fault(path, "", wrong))
-    for path in found.keys() - listed.keys():
+    for path in sorted(found.keys() - listed.keys()):
         faults.append(Fault(path, "", "is not in the manifest: make the copy again"))
     if SITE_TOML not in listed:
         faults.append(Fault(SITE_TOML, "", "is not in the copy: it is no copy of a site"))
@@ -350,7 +375,23 @@ def _compare(manifest: Manifest, found: dict[str, tuple[int, str]], site: Path) 
         raise Faults(faults)
 
 
-def _make_folders(root: Path, folder: Path) -> None:
-    below = folder.relative_to(root)
+def _is_same(path: Path, file: CopiedFile) -> bool:
+    """Say whether an import that was interrupted has put this file here."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest() == file.sha256
+
+
+def _make_folders(site: Path, folder: Path) -> None:
+    below = folder.relative_to(site)
     for each in reversed([below, *below.parents]):
-        (root / each).mkdir(mode=0o700, exist_ok=True)
+        if not (site / each).exists():
+            (site / each).mkdir(mode=0o700)
+            _give_to_owner_of(site, site / each)
+
+
+def _give_to_owner_of(site: Path, path: Path) -> None:
+    if os.geteuid() == 0:
+        owner = site.stat()
+        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)

@@ -75,9 +75,10 @@ def export_state(
 
 @site_.command("import-state")
 @click.argument("source", metavar="COPY", type=click.Path())
+@click.option("--dry-run", is_flag=True, help="Check the copy, and install nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @console.with_new_site
-def import_state(source: str, as_json: bool, site: Path) -> None:
+def import_state(source: str, dry_run: bool, as_json: bool, site: Path) -> None:
     """Install a copy in the folder of a site without its files.
 
     COPY is the folder of `export-state`, or `-` for an archive on stdin; DIR is
@@ -85,22 +86,24 @@ def import_state(source: str, as_json: bool, site: Path) -> None:
 
     Every file is compared with the manifest first; if one is missing or damaged,
     nothing is changed. The folder may have pages already (store, trees and the
-    others that rsync copies). Nothing is recorded: the ledgers of the copy must
+    others that rsync copies). If root imports it, the owner of DIR owns the
+    files. After an interruption, import it again. Nothing is recorded: the ledgers of the copy must
     stay those of the first machine until this one takes over.
     """
     if source == _STREAM:
         files = state_copy.read_archive(sys.stdin.buffer)
     else:
         files = state_copy.read_folder(Path(source))
-    manifest = state_copy.install(files, site)
+    manifest = (state_copy.examine if dry_run else state_copy.install)(files, site)
     click.echo(f"{site}: {len(manifest.files)} files as they were at {manifest.made}", err=True)
     if not manifest.keys:
         click.echo(f"note: the copy has no {KEYS}/, so no daemon can start here yet", err=True)
-    if as_json:
-        copied = [file.path for file in manifest.files]
-        _print(
-            as_json, "import-state", changed=True, what=str(site), made=manifest.made, files=copied
-        )
+    if dry_run:
+        click.echo("dry run: nothing has changed", err=True)
+    if as_json or dry_run:
+        listed = [file.path for file in manifest.files]
+        fields = {"dry_run": dry_run, "changed": not dry_run, "what": str(site)}
+        _print(as_json, "import-state", made=manifest.made, files=listed, **fields)
 
 
 def _print(as_json: bool, command: str, *, files: list[str], **fields: object) -> None:

@@ -186,32 +186,119 @@ def test_a_copy_that_was_cut_off_is_refused(site: Path, copy: Path, tmp_path: Pa
     assert names(tmp_path / "new") == []
 
 
-@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "state/../../outside", ""])
-def test_no_file_of_an_archive_is_written_outside_the_site(tmp_path: Path, name: str) -> None:
+def refused_archive(new: Path, *entries: tarfile.TarInfo) -> str:
+    """Return why an archive of these entries is not installed."""
     pipe = io.BytesIO()
     with tarfile.open(fileobj=pipe, mode="w|") as archive:
-        entry = tarfile.TarInfo(name)
-        entry.size = 1
-        archive.addfile(entry, io.BytesIO(b"x"))
+        for entry in entries:
+            archive.addfile(entry, io.BytesIO(b"x" * entry.size))
     pipe.seek(0)
+    with pytest.raises(Faults) as error:
+        state_copy.install(state_copy.read_archive(pipe), new)
+    assert list(new.iterdir()) == []
+    return str(error.value)
 
-    with pytest.raises(Faults):
-        state_copy.install(state_copy.read_archive(pipe), tmp_path / "new")
 
+def entry(name: str, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname = kind, "" if kind == tarfile.REGTYPE else "/etc/passwd"
+    made.size = 1 if kind == tarfile.REGTYPE else 0
+    made.uid, made.mode = 4711, 0o6755
+    return made
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../outside", "/etc/passwd", "state/../../outside", "", "state//x", "state/\0x",
+        "store/ab/cd/page", "results/batch.ndjson", ".ssh/authorized_keys",
+    ],
+)  # fmt: skip
+def test_a_file_that_no_copy_has_is_refused(tmp_path: Path, name: str) -> None:
+    assert "which no site has" in refused_archive(tmp_path / "new", entry(name))
     assert not (tmp_path / "outside").exists()
-    assert names(tmp_path / "new") == []
 
 
-def test_a_link_in_an_archive_is_refused(tmp_path: Path) -> None:
-    pipe = io.BytesIO()
-    with tarfile.open(fileobj=pipe, mode="w|") as archive:
-        entry = tarfile.TarInfo("site.toml")
-        entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        archive.addfile(entry)
-    pipe.seek(0)
+@pytest.mark.parametrize(
+    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE]
+)
+def test_what_is_no_file_in_an_archive_is_refused(tmp_path: Path, kind: bytes) -> None:
+    assert "which no site has" in refused_archive(tmp_path / "new", entry("site.toml", kind))
 
-    with pytest.raises(Faults):
-        state_copy.install(state_copy.read_archive(pipe), tmp_path / "new")
+
+def test_a_file_that_an_archive_has_twice_is_refused(tmp_path: Path) -> None:
+    twice = entry("site.toml"), entry("site.toml")
+
+    assert "which no site has" in refused_archive(tmp_path / "new", *twice)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mtime_ns": 2**63}, {"mtime_ns": -1}, {"mtime_ns": "now"}, {"mode": "4755"},
+        {"mode": "rw"}, {"path": "../outside"}, {"path": 7},
+    ],
+)  # fmt: skip
+def test_a_manifest_with_what_no_file_has_is_refused(
+    copy: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    manifest = json.loads((copy / "MANIFEST.json").read_text())
+    manifest["files"][-1] |= change
+    (copy / "MANIFEST.json").write_text(json.dumps(manifest))
+
+    [why] = refused(copy, tmp_path / "new")
+    assert why.startswith("MANIFEST.json: is not the manifest of a copy")
+
+
+def test_a_manifest_with_a_file_twice_is_refused(copy: Path, tmp_path: Path) -> None:
+    manifest = json.loads((copy / "MANIFEST.json").read_text())
+    manifest["files"].append(manifest["files"][0])
+    (copy / "MANIFEST.json").write_text(json.dumps(manifest))
+
+    assert "a file twice" in refused(copy, tmp_path / "new")[0]
+
+
+class Killed(BaseException):
+    """The process is killed."""
+
+
+@pytest.mark.parametrize("moment", range(1, 12))
+def test_an_import_that_was_killed_leaves_no_site_and_can_be_repeated(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    new, moved = tmp_path / "new", 0
+    rename = Path.rename
+
+    def move(source: Path, target: Path) -> Path:
+        nonlocal moved
+        moved += 1
+        if moved == moment:
+            raise Killed
+        return rename(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", move)
+        with pytest.raises(Killed):
+            state_copy.install(state_copy.read_folder(copy), new)
+    (new / ".import-left").mkdir()  # a killed process does not remove it
+    assert not (new / "site.toml").exists()
+
+    manifest = state_copy.install(state_copy.read_folder(copy), new)
+
+    assert names(new) == sorted(file.path for file in manifest.files)
+    assert not (new / ".import-left").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
+def test_the_owner_of_the_folder_owns_what_root_installs(copy: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    new.mkdir()
+    os.chown(new, 4711, 4712)
+
+    state_copy.install(state_copy.read_folder(copy), new)
+
+    owners = {(path.stat().st_uid, path.stat().st_gid) for path in new.rglob("*")}
+    assert owners == {(4711, 4712)}
 
 
 def test_a_file_that_shrinks_while_it_is_copied_is_a_fault(

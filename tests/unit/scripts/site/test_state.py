@@ -45,6 +45,24 @@ def test_a_dry_run_names_the_files_and_copies_nothing(
     assert not (tmp_path / "copy").exists()
 
 
+def test_a_dry_run_of_an_import_checks_the_copy_and_installs_nothing(
+    site: Path, tmp_path: Path, ssps: Ssps
+) -> None:
+    copy, new = tmp_path / "copy", tmp_path / "new"
+    ssps("site", "export-state", copy, "--why", "standby", "--site", site)
+
+    tried = ssps("site", "import-state", copy, "--dry-run", "--site", new)
+    (copy / "parties.toml").write_text("damaged")
+    damaged = ssps("site", "import-state", copy, "--dry-run", "--site", new)
+
+    assert tried.exit_code == 0
+    assert {"site.toml", "parties.toml"} <= set(tried.stdout.splitlines())
+    assert "dry run: nothing has changed" in tried.stderr
+    assert (damaged.exit_code, damaged.stdout) == (1, "")
+    assert "parties.toml: is damaged in the copy" in damaged.stderr
+    assert not new.exists()
+
+
 def test_an_import_does_not_write_over_a_site(site: Path, tmp_path: Path, ssps: Ssps) -> None:
     copy = tmp_path / "copy"
     ssps("site", "export-state", copy, "--why", "standby", "--site", site)
