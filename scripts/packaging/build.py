@@ -9,7 +9,7 @@ same environment and SOURCE_DATE_EPOCH give the same bytes.
     /opt/ssps/                                  the environment, compiled; without pip
     /usr/bin/ssps                               a link into it
     /usr/share/man, bash-completion, zsh, fish  from the help texts
-    /usr/share/doc/ssps/                        copyright, sbom.cdx.json
+    /usr/share/doc/ssps/                        copyright, changelog, sbom.cdx.json
     /usr/lib/sysusers.d/ssps.conf               the user ssps and the group ssps-scan
 
 The systemd units name the folders of a site, so `ssps init --system DIR` writes them; an upgrade
@@ -27,7 +27,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from email.utils import formatdate
 from importlib.resources import files
 from pathlib import Path
 
@@ -36,6 +38,7 @@ from scripts.site.system import shell_files
 
 HOME = Path("/opt/ssps")
 _DATA = files("scripts") / "packaging"
+_MAINTAINER = "SSPS maintainers <maintainers@ssps.invalid>"
 _SCRIPTS = ("preinst", "postinst", "prerm", "postrm")
 _GLIBC = re.compile(r"^Tag: .*manylinux_2_(\d+)_", re.MULTILINE)
 
@@ -50,7 +53,8 @@ def main(arguments: list[str]) -> None:
         root = Path(made)
         root.chmod(0o755)
         _copy_environment(Path(environment), root)
-        _add_shared_files(root, Path(sbom), found, Path(licence).read_text(encoding="utf-8"))
+        own = Path(licence).read_text(encoding="utf-8")
+        _add_shared_files(root, Path(sbom), found, own, version)
         _add_control(root, version)
         _build(root, Path(output))
 
@@ -79,7 +83,9 @@ def _copy_environment(source: Path, root: Path) -> None:
         sys.exit("a file does not compile, see above")
 
 
-def _add_shared_files(root: Path, sbom: Path, found: list[parts.Part], licence: str) -> None:
+def _add_shared_files(
+    root: Path, sbom: Path, found: list[parts.Part], licence: str, version: str
+) -> None:
     binary = root / "usr/bin/ssps"
     binary.parent.mkdir(parents=True)
     binary.symlink_to(HOME / "bin/ssps")
@@ -92,8 +98,19 @@ def _add_shared_files(root: Path, sbom: Path, found: list[parts.Part], licence: 
     page.unlink()
     documents = root / "usr/share/doc/ssps"
     _write(documents / "copyright", parts.copyright_file(found, licence))
+    (documents / "changelog.gz").write_bytes(gzip.compress(_changelog(version).encode(), mtime=0))
     shutil.copy(sbom, documents / "sbom.cdx.json")
     _write(root / "usr/lib/sysusers.d/ssps.conf", (_DATA / "sysusers.conf").read_text())
+
+
+def _changelog(version: str) -> str:
+    """Return Debian's changelog with its one entry (deb-changelog(5))."""
+    when = formatdate(float(os.environ.get("SOURCE_DATE_EPOCH", time.time())))
+    return (
+        f"ssps ({version}) unstable; urgency=medium\n\n"
+        "  * See CHANGELOG.md in the source for what has changed.\n\n"
+        f" -- {_MAINTAINER}  {when}\n"
+    )
 
 
 def _write(path: Path, text: str, mode: int = 0o644) -> None:
@@ -109,6 +126,7 @@ def _add_control(root: Path, version: str) -> None:
         _write(control / name, (_DATA / name).read_text(), 0o755)
     stands_for = {
         "@VERSION@": version,
+        "@MAINTAINER@": _MAINTAINER,
         "@ARCHITECTURE@": _printed("dpkg", "--print-architecture"),
         "@SIZE@": str(sum(path.lstat().st_size for path in root.rglob("*")) // 1024),
         "@PYTHON@": f"3.{sys.version_info.minor}",
