@@ -383,7 +383,7 @@ def _shared_file_lacks(site: Path) -> Iterator[shared_files.Lack]:
     settings, _ = load.read(site)
     if settings is not None and shared_files.concerned(settings):
         mirroring = sum(party.mirrors for party in settings.parties)
-        yield from shared_files.probe(site, mirroring + 1)
+        yield from shared_files.probe(site, mirroring + 1, settings.host)
 
 
 def _lease_notes(settings: Settings) -> Iterator[str]:

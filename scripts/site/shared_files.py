@@ -53,15 +53,22 @@ def concerned(settings: Settings) -> bool:
     """Say whether more than one host may work on a site, as far as this host can tell."""
     if settings.host or settings.catalog.url:
         return True
-    descriptor = os.open(settings.site, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    return not _is_local(settings.site)
+
+
+def _is_local(folder: Path) -> bool:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return not file_system.is_local(descriptor)
+        return file_system.is_local(descriptor)
     finally:
         os.close(descriptor)
 
 
-def probe(site: Path, links: int) -> Iterator[Lack]:
-    """Yield what the file systems of a site lack; `links` is how many trees may share one page."""
+def probe(site: Path, links: int, host: str = "") -> Iterator[Lack]:
+    """Yield what the file systems of a site lack; `links` is how many trees may share one page.
+
+    `host` is the name of this host, if it has one.
+    """
     folders = [folder for folder in (STATE, STORE, TREES) if (site / folder).is_dir()]
     for folder in _one_of_each_disk(site, folders):
         try:
@@ -79,6 +86,10 @@ def probe(site: Path, links: int) -> Iterator[Lack]:
         if mount is not None and mount.point not in seen:
             seen.add(mount.point)
             yield from mount_lacks(str(folder), mount)
+            if host and _is_local(site / folder):
+                what = f"{mount.point} is {mount.kind}, which only this machine has"
+                advice = f"{host} is one of several hosts: mount there what they share"
+                yield Lack(str(folder), what, advice, serious=False)
 
 
 def _one_of_each_disk(site: Path, folders: list[Path]) -> list[Path]:
@@ -250,6 +261,8 @@ def _links(site: Path, links: int) -> Iterator[Lack]:
         except OSError as error:
             cause = f"{error.strerror}, after {made} of {links}"
             advice = "put store/ and trees/ on one file system that has hard links"
+            if error.errno == errno.EMLINK:
+                advice = "raise its limit (GlusterFS: storage.max-hardlinks), or use another one"
             yield Lack(str(TREES), f"no hard link to a file of store/ ({cause})", advice)
             return
         found = (trees / "0").stat()

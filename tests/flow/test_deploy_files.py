@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import textwrap
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from scripts.site import system
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs/deploy/three-hosts"
 SITE = Path("/srv/ssps")
-DAEMONS = ("publish", "serve", "portal")
+DAEMONS = ("publish", "serve", "portal", "staff")
+CHAPTERS = FOLDER.parent
+HAPROXY = "listen ssps-portal"
 
 
 @pytest.fixture
@@ -29,10 +32,11 @@ def settings(tmp_path: Path) -> Settings:
     own = office.SITE_TOML.partition("[sftp]")[0]
     site = office.site(tmp_path, site_toml=own + stated)
     found, faults = load.read(site)
-    # Only the certificate is not there.
-    assert {fault.key for fault in faults} <= {"portal.certificate", "portal.key"}
+    # Only the certificates are not there.
+    missing = {f"{part}.{key}" for part in ("portal", "staff") for key in ("certificate", "key")}
+    assert {fault.key for fault in faults} <= missing
     without = re.sub(r"(?m)^(certificate|key) = .*\n", "", own + stated)
-    (site / "site.toml").write_text(without)
+    (site / "site.toml").write_text(without.replace("0.0.0.0:8444", "127.0.0.1:8444"))
     return found or load.load(site)
 
 
@@ -96,9 +100,35 @@ def test_the_balancer_sends_what_the_settings_expect(compose: dict[str, Any]) ->
     assert compose["services"]["haproxy"]["ports"] == ["22:22", "443:443"]
 
 
+def balancers() -> dict[str, str]:
+    """Return the configuration of HAProxy for three hosts, and the parts that chapters show."""
+    found = {"three-hosts": (FOLDER / "haproxy.cfg").read_text()}
+    for name in ("gateways", "portals"):
+        lines = (CHAPTERS / f"{name}.md").read_text().splitlines()
+        begin = next(i for i, line in enumerate(lines) if line.strip() in ("defaults", HAPROXY))
+        indent = len(lines[begin]) - len(lines[begin].lstrip())
+        part = []
+        for line in lines[begin:]:
+            if line.strip() in ("```", "") or len(line) - len(line.lstrip()) < indent:
+                break
+            part.append(line)
+        found[name] = textwrap.dedent("\n".join(part)) + "\n"
+    return found
+
+
 @pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")
-def test_haproxy_accepts_its_configuration() -> None:
-    command = ["haproxy", "-c", "-q", "-f", str(FOLDER / "haproxy.cfg")]
+@pytest.mark.parametrize("name", ["three-hosts", "gateways", "portals"])
+def test_haproxy_accepts_its_configuration(tmp_path: Path, name: str) -> None:
+    (tmp_path / "haproxy.cfg").write_text(balancers()[name])
+    command = ["haproxy", "-c", "-q", "-f", str(tmp_path / "haproxy.cfg")]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["three-hosts", "gateways"])
+def test_a_gateway_must_answer_the_check_of_the_balancer(name: str) -> None:
+    stated = balancers()[name]
+
+    for line in ("option tcp-check", r"tcp-check expect rstring ^SSH-2\.0-", "timeout check 5s"):
+        assert line in stated

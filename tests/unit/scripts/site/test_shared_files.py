@@ -69,9 +69,16 @@ def test_a_limit_of_links_below_the_number_of_trees_is_found(
 
     monkeypatch.setattr(os, "link", limited)
 
-    assert names(probed(folders)) == [
-        "trees: no hard link to a file of store/ (Too many links, after 1 of 3)"
-    ]
+    [lack] = probed(folders)
+    assert lack.what == "no hard link to a file of store/ (Too many links, after 1 of 3)"
+    assert "storage.max-hardlinks" in lack.advice
+
+
+def test_a_named_host_with_a_disk_of_its_own_is_noted(folders: Path) -> None:
+    [lack] = shared_files.probe(folders, 3, "gw2")
+
+    assert lack.what.endswith(", which only this machine has")
+    assert "gw2 is one of several hosts" in lack.advice and not lack.serious
 
 
 def test_locks_that_hold_back_no_one_are_found(
@@ -164,7 +171,7 @@ def test_check_reports_what_lacks_as_faults_and_notes(
 ) -> None:
     lacks = [Lack("store", "no sense", "buy some"), Lack("trees", "no speed", "wait", False)]
     monkeypatch.setattr(shared_files, "concerned", lambda settings: True)
-    monkeypatch.setattr(shared_files, "probe", lambda site, links: iter(lacks))
+    monkeypatch.setattr(shared_files, "probe", lambda *_: iter(lacks))
 
     checked = ssps("check", "--site", site)
 
