@@ -208,6 +208,7 @@ class ReloadRequests:
 
     def __init__(self, site: Path, part: str, host: str) -> None:
         self._site, self._part, self._host = site, part, host
+        self._seen: tuple[int, int] | None = None
         self._seen = self._stamp()
 
     def is_asked(self) -> bool:
@@ -224,6 +225,8 @@ class ReloadRequests:
             status = (self._site / RELOAD).stat()
         except FileNotFoundError:
             return None
+        except OSError:  # such as ESTALE of NFS; the next look tells
+            return self._seen
         return status.st_ino, status.st_mtime_ns
 
 

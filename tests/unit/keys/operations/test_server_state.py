@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -199,3 +200,21 @@ def test_a_daemon_of_ssps_run_is_not_asked_besides_it(tmp_path: Path) -> None:
         assert server_state.ask_to_reload(tmp_path)
 
         assert (run.is_asked(), serve.is_asked()) == (True, False)
+
+
+def test_a_share_that_fails_for_a_moment_hides_no_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with server_state.claim(tmp_path, "serve", "gw2"):
+        serve = server_state.ReloadRequests(tmp_path, "serve", "gw2")
+        server_state.ask_to_reload(tmp_path)
+
+        with monkeypatch.context() as failing:
+            failing.setattr(Path, "stat", stale)
+            assert not serve.is_asked()
+        assert serve.is_asked()
+
+
+def stale(*_: object, **__: object) -> None:
+    """Fail as NFS does if another host has removed the file meanwhile."""
+    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
