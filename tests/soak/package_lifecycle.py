@@ -157,6 +157,9 @@ def try_install(debian: Debian, package: Path) -> None:
         f"as the user ssps, {filed} of {expected} pages were read and filed",
         filed > 0 and filed >= expected,
     )
+    own = ("ssps", "rehearse", "init", "/tmp/own", "--boxes", "1", "--parties", "1")
+    debian.run(*own, user="nobody")
+    held("any user can run it", (root / "tmp/own/site.toml").stat().st_uid == 65534)
     with (root / "srv/prova/r/site.toml").open("a") as file:
         file.write('[catalog]\nurl = "postgresql+psycopg://ssps@/ssps?host=/srv/no-server"\n')
     said = debian.run(*rehearsal, "catalog", "show", user="ssps", ok=False)
