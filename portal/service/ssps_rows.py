@@ -624,8 +624,9 @@ def _province_title(cevre: str) -> str:
 
 
 def _board_title(kurul: str) -> str:
-    """Return a board in capitals. The registry names boards in plain ASCII: KADIKOY-2."""
-    return kurul.upper()
+    """Return a board as YSK names an ilçe, a country or a gate: KADIKÖY-2."""
+    name, _, number = titles.board(kurul).rpartition(" ")
+    return upper(f"{name}-{number}" if name and number.isdecimal() else titles.board(kurul))
 
 
 def _range(first: str, last: str) -> Json:

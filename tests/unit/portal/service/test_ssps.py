@@ -128,7 +128,7 @@ def test_a_box_row_has_the_fields_of_the_interface(calls: ServiceCalls) -> None:
 
     assert row["il_ID"] == 34
     assert row["il_ADI"] == "İSTANBUL-1"
-    assert row["ilce_ADI"] == "KADIKOY-1"
+    assert row["ilce_ADI"] == "KADIKÖY-1"
     assert row["muhtarlik_ADI"] == "CAFERAĞA"
     assert (row["sandik_NO"], row["sandik_RUMUZ"]) == (1001, "")
     assert row["secmen_SAYISI"] == 400
@@ -223,11 +223,22 @@ def test_sums_by_ilce_and_by_province(calls: ServiceCalls) -> None:
     provinces = ask(calls, "getSecimSandikSonucList", **MV, sorguTuru=2)
 
     assert [(b["ilce_ADI"], b["toplam_SANDIK_SAYISI"]) for b in boards] == [
-        ("KADIKOY-1", 6),
-        ("KADIKOY-2", 4),
+        ("KADIKÖY-1", 6),
+        ("KADIKÖY-2", 4),
     ]
     assert boards[0]["parti1_ALDIGI_OY"] == sum(range(102, 108))
     assert sum(p["parti1_ALDIGI_OY"] for p in provinces) == sum(range(100, 121))
+
+
+def test_places_have_their_turkish_names_in_capitals(calls: ServiceCalls) -> None:
+    calls.site.publish(*every_result())
+
+    names = [row["ilce_ADI"] for row in ask(calls, "getIlceList", **MV)]
+    (gate,) = ask(calls, "getGumrukList", **MV)
+    (country,) = ask(calls, "getUlkeList", **MV)
+
+    assert names == ["ALADAĞ", "KADIKÖY-1", "KADIKÖY-2", "KONAK"]
+    assert (gate["gumruk_ADI"], country["ulke_ADI"]) == ("KAPIKULE", "ALMANYA")
 
 
 def test_many_rows_are_streamed(calls: ServiceCalls, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +256,7 @@ def test_another_partys_places_do_not_exist_by_any_parameter(calls: ServiceCalls
     ilce = ask(calls, "getIlceList", **MV)
     muhtarlik = ask(calls, "getMuhtarlikList", **MV)
     rows = ask(calls, "getSecimSandikSonucList", **MV)
-    own = {row["sandik_ID"] for row in rows if row["ilce_ADI"] == "KADIKOY-2"}
+    own = {row["sandik_ID"] for row in rows if row["ilce_ADI"] == "KADIKÖY-2"}
     asked: list[dict[str, object]] = [{"ilId": row["il_ID"]} for row in il]
     asked += [{"secimCevresiId": row["secim_CEVRESI_ID"]} for row in il]
     asked += [{"ilceId": row["ilce_ID"]} for row in ilce]
@@ -264,4 +275,4 @@ def test_another_partys_places_do_not_exist_by_any_parameter(calls: ServiceCalls
             assert total["toplam_SANDIK_SAYISI"] <= 4, each
     for call in ("getIlList", "getIlceList", "getMuhtarlikList", "getGumrukList", "getUlkeList"):
         text = json.dumps(ask(calls, call, "parti-b", **MV), ensure_ascii=False)
-        assert not any(word in text for word in ("KADIKOY-1", "ADANA", "İZMİR", "KAPIKULE", "MODA"))
+        assert not any(word in text for word in ("KADIKÖY-1", "ADANA", "İZMİR", "KAPIKULE", "MODA"))
