@@ -23,11 +23,16 @@ def number_cells(values: Iterable[int | None]) -> Markup:
 
 
 def percent(part: int | Fraction | None, whole: int | Fraction | None) -> str:
-    """Write a share with two decimals as Turkish does: %87,45; a dash if there is none."""
+    """Write a share with two decimals as Turkish does: %87,45; a dash if there is none.
+
+    Only all of it is %100,00: with a box missing of 200,000, %99,99 are there.
+    """
     if part is None or not whole:
         return "–"
     if isinstance(part, int) and isinstance(whole, int) and part >= 0 and whole > 0:
         rounded = (20_000 * part + whole) // (2 * whole)
     else:
         rounded = int(Fraction(part) * 10_000 / Fraction(whole) + Fraction(1, 2))
+    if part < whole:
+        rounded = min(rounded, 9_999)
     return f"%{number(rounded // 100)},{rounded % 100:02}"
