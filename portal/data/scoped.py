@@ -339,13 +339,16 @@ class ScopedData:
         return None if row is None else next(self._box_rows(secim, [row]))
 
     def box(self, place: BoxPlace) -> BoxHistory | None:
-        """Return everything that is known of a box, None if there is no such box."""
+        """Return everything that is known of a box, None if there is no such box.
+
+        Its numbers are those of the snapshot: a later version is shown to all at the same time.
+        """
         if (
             not self._scoped.covers(place.cevre, place.kurul)
             or self._view.boxes.row_of(place) is None
         ):
             return None
-        return box_history(self._view.site, place)
+        return box_history(self._view.site, place, self.snapshot.number)
 
     @property
     def in_files(self) -> bool:

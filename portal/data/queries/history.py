@@ -33,10 +33,10 @@ class ResultVersion:
     accepted_at: datetime
     numbers: Mapping[str, int | None]
     votes: Mapping[str, int]
-    newest: bool
+    newest: bool  # of those that the snapshot has
     digest: str  # SHA-256 of the row's canonical JSON, which its record has
     seq: int  # of its record in the results ledger
-    snapshot: int | None  # the first one that holds it
+    snapshot: int  # the first one that holds it
     sheet: str  # path of the newest signed sheet at that time, empty for none
     sheet_sha256: str
 
@@ -51,28 +51,31 @@ class BoxHistory:
     findings: tuple[Finding, ...]
 
 
-def box_history(site: Path, place: BoxPlace) -> BoxHistory:
-    """Return what is known of a box."""
+def box_history(site: Path, place: BoxPlace, snapshot: int) -> BoxHistory:
+    """Return what is known of a box, with the versions that a snapshot has."""
     with open_catalog(site) as catalog:
         sheets = tuple(sheet_queries.of_place(catalog, *place))
     with open_results(site) as database:
         if database is None:
             return BoxHistory(place, (), sheets, ())
         found = tuple(finding_queries.of_box(database, str(place)))
-        return BoxHistory(place, tuple(_versions(database, place)), sheets, found)
+        return BoxHistory(place, tuple(_versions(database, place, snapshot)), sheets, found)
 
 
 _VERSIONS = (
-    "SELECT secim, version, reason, time, accepted_at, votes, newest, digest, seq, sheet, "
+    "SELECT secim, version, reason, time, accepted_at, votes, digest, seq, sheet, "
     "sheet_sha256, (SELECT min(number) FROM snapshot WHERE last_result >= r.id), "
     f"{', '.join(NUMBER_COLUMNS)} FROM result r "
     "WHERE cevre = ? AND kurul = ? AND sandik = ? AND belge = ? "
     "AND seq IS NOT NULL ORDER BY secim, version"
 )
+_FIRST = 10  # the column with the first snapshot of a version
 
 
-def _versions(database: Reader, place: BoxPlace) -> list[ResultVersion]:
+def _versions(database: Reader, place: BoxPlace, snapshot: int) -> list[ResultVersion]:
     rows = database.execute(_VERSIONS, (*place, BOX_SHEET.value)).fetchall()
+    shown = [row for row in rows if row[_FIRST] is not None and row[_FIRST] <= snapshot]
+    newest = {secim: version for secim, version, *_ in shown}
     return [
         ResultVersion(
             Secim(secim),
@@ -82,10 +85,10 @@ def _versions(database: Reader, place: BoxPlace) -> list[ResultVersion]:
             datetime.fromisoformat(accepted_at),
             dict(zip(NUMBER_COLUMNS, stated, strict=True)),
             orjson.loads(votes),
-            bool(newest),
+            version == newest[secim],
             digest,
             seq,
-            snapshot,
+            first,
             sheet,
             sheet_sha256,
         )
@@ -96,12 +99,11 @@ def _versions(database: Reader, place: BoxPlace) -> list[ResultVersion]:
             time,
             accepted_at,
             votes,
-            newest,
             digest,
             seq,
             sheet,
             sheet_sha256,
-            snapshot,
+            first,
             *stated,
-        ) in rows
+        ) in shown
     ]

@@ -243,6 +243,17 @@ def test_the_box_page_has_every_version_with_its_reason_scan_and_proof(site: Por
     assert proof is not None and proof.startswith(b"c2sp.org/tlog-proof@v1\n")
 
 
+def test_the_box_page_has_no_version_that_its_snapshot_lacks(site: PortalSite) -> None:
+    site.publish(result(FIRST))
+    before = site.data()
+    site.publish(result(FIRST, surum=2, neden="itiraz kabul", gecersiz=9))
+
+    box = before.box(BoxPlace(*FIRST))
+
+    assert box is not None
+    assert [(v.version, v.newest) for v in box.results] == [(1, True)]
+
+
 def test_changes_are_later_versions_newest_first(site: PortalSite) -> None:
     site.publish(*every_result())
     site.publish(result(BOXES[0], surum=2, neden="itiraz kabul", gecersiz=9))
