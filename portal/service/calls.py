@@ -5,11 +5,12 @@ snapshot. Every answer says how many calls a minute the user may make, in `RateL
 (draft-ietf-httpapi-ratelimit-headers); one call too many is answered with 429 and `Retry-After`.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from typing import Annotated, Any, NoReturn
 
 import orjson
 from fastapi import Depends, Request, Response
+from fastapi.concurrency import iterate_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,6 +19,7 @@ from config.sheet import SandikTuru, Secim
 from keys.credentials.users import Service
 from portal.access.gate import Refusal, portal_entrance_of, record, signed_in
 from portal.access.identity import Identity
+from portal.access.limits import MAX_FILES
 from portal.data.criteria import Area, BadCriterion, Criteria, Status, parse
 from portal.data.live import LiveData
 from portal.data.scoped import ScopedData
@@ -135,6 +137,27 @@ def raw_answer(
     number = data.snapshot.number if data is not None else None
     record(request, AccessEvent.CALL, rows=rows, bytes=len(content), snapshot=number)
     return Response(content, media_type=media_type, headers=common_headers(request))
+
+
+def refuse_many_files(request: Request, who: Identity) -> None:
+    """Refuse one more file that is made for a user who has as many as it may have."""
+    if portal_entrance_of(request).limits.files.is_full(who.login):
+        many = f"Aynı anda en çok {MAX_FILES} büyük yanıt alabilirsiniz. Bitmelerini bekleyin."
+        refuse(429, "too-many", many, {"Retry-After": "10"})
+
+
+async def made_for(
+    request: Request, who: Identity, chunks: Iterator[bytes]
+) -> AsyncIterator[bytes]:
+    """Yield a file that is made for a user (portal/exports/stored), and count it meanwhile."""
+    with portal_entrance_of(request).limits.files.counted(who.login):
+        async for chunk in sent_to(request, who, chunks):
+            yield chunk
+
+
+def sent_to(request: Request, who: Identity, chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield what a thread makes, as long as the user is admitted."""
+    return while_admitted(request, who, iterate_in_threadpool(chunks))
 
 
 async def while_admitted(

@@ -8,13 +8,12 @@ smaller scope gets the same rows within its scope, made for it (portal/exports/s
 import asyncio
 import gzip
 import io
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Annotated
 
 from fastapi import Path as InPath
 from fastapi import Query, Request, Response
-from fastapi.concurrency import iterate_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from config.event import AccessEvent
@@ -22,7 +21,7 @@ from config.sheet import Secim
 from config.snapshot import EXPORTS
 from portal.access.gate import gated_router, portal_entrance_of, record, unauthorized
 from portal.access.identity import Identity
-from portal.access.limits import MAX_FILES, MAX_OPEN
+from portal.access.limits import MAX_OPEN
 from portal.data.live import LiveData
 from portal.data.numbers.snapshots import BEGINNING, SnapshotInfo, parse_cursor
 from portal.data.scoped import ScopedData
@@ -34,9 +33,11 @@ from portal.service.calls import (
     Live,
     common_headers,
     json_answer,
+    made_for,
     missing,
     raw_answer,
     refuse,
+    refuse_many_files,
     sites_of,
     while_admitted,
 )
@@ -151,9 +152,7 @@ async def whole_snapshot(
         return Response(status_code=304, headers=headers)
     if request.method == "HEAD":
         return Response(headers=headers, media_type=NDJSON)
-    if portal_entrance_of(request).limits.files.is_full(who.login):
-        many = f"Aynı anda en çok {MAX_FILES} anlık görüntü alabilirsiniz. Bitmelerini bekleyin."
-        refuse(429, "too-many", many, {"Retry-After": "10"})
+    refuse_many_files(request, who)
     if who.party in _making or len(_making) >= MAX_MADE:
         busy = "Başka bir anlık görüntü hazırlanıyor. Retry-After kadar bekleyip yeniden isteyin."
         refuse(503, "busy", busy, {"Retry-After": "10"})
@@ -164,7 +163,7 @@ async def whole_snapshot(
     next(chunks)  # from now on its end calls `made`, also if no part of the answer is sent
     if encoding == GZIP:
         chunks = _as_gzip(chunks)
-    return StreamingResponse(_sent(request, who, chunks), headers=headers, media_type=NDJSON)
+    return StreamingResponse(made_for(request, who, chunks), headers=headers, media_type=NDJSON)
 
 
 @router.get("/snapshots/{number}/files/{name}")
@@ -289,12 +288,6 @@ def _chunks(data: ScopedData, number: int, tables: list[str]) -> Iterator[bytes]
                 yield waiting.getvalue()
                 waiting = io.BytesIO()
     yield waiting.getvalue()
-
-
-async def _sent(request: Request, who: Identity, chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    with portal_entrance_of(request).limits.files.counted(who.login):
-        async for chunk in while_admitted(request, who, iterate_in_threadpool(chunks)):
-            yield chunk
 
 
 def _as_gzip(chunks: Iterator[bytes]) -> Iterator[bytes]:

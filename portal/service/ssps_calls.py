@@ -4,25 +4,34 @@ All calls are GET and answer with a flat JSON array; portal/service/ssps_rows ha
 Unknown parameters are ignored, and ids that do not exist get an empty array.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from datetime import timedelta, timezone
 from itertools import chain, islice
 from typing import Any
 
 import orjson
 from fastapi import Request, Response
-from fastapi.concurrency import iterate_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from config.event import AccessEvent
 from portal.access.gate import entrance_of, gated_router, record
 from portal.data.scoped import ScopedData
-from portal.service.calls import Data, common_headers, json_answer
+from portal.exports.stored import stored
+from portal.service.calls import (
+    Caller,
+    Data,
+    common_headers,
+    json_answer,
+    made_for,
+    refuse_many_files,
+    sent_to,
+)
 from portal.service.ssps_rows import PARAMETERS, Interface, Json, Query
 
 _TURKEY = timezone(timedelta(hours=3))
 _ROWS_A_CHUNK = 500
-Route = Callable[[Request, Data], Response]
+_MANY_ROWS = 20_000  # an answer with more counts as a file that is made for its user
+Route = Callable[..., Response]
 
 router = gated_router(prefix="/api/ssps", tags=["ssps"])
 
@@ -114,7 +123,7 @@ def sums(request: Request, data: Data) -> Response:
 
 
 @_call("getSecimSandikSonucList", "sorguTuru")
-def rows(request: Request, data: Data) -> Response:
+def rows(request: Request, who: Caller, data: Data) -> Response:
     """Sandık sonuçları; sorguTuru 1 ile ilçe, 2 ile il toplamları."""
     interface = _interface(request, data)
     query = interface.query(request.query_params)
@@ -124,12 +133,25 @@ def rows(request: Request, data: Data) -> Response:
     first = list(islice(found, _ROWS_A_CHUNK))
     if len(first) < _ROWS_A_CHUNK:
         return json_answer(request, data, first, len(first))
-    record(request, AccessEvent.CALL, rows=interface.count(query), snapshot=data.snapshot.number)
+    count = interface.count(query)
+    is_long = count > _MANY_ROWS
+    if is_long:
+        refuse_many_files(request, who)
+    record(request, AccessEvent.CALL, rows=count, snapshot=data.snapshot.number)
+    chunks = stored(_array(chain(first, found)))
     return StreamingResponse(
-        iterate_in_threadpool(_array(chain(first, found))),
+        _begun(made_for(request, who, chunks) if is_long else sent_to(request, who, chunks)),
         headers=common_headers(request),
         media_type="application/json",
     )
+
+
+async def _begun(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """Yield the chunks, and blanks until the first one, so that no client thinks that we hang."""
+    begun = False
+    async for chunk in chunks:
+        begun = begun or bool(chunk)
+        yield chunk if begun else b" "
 
 
 def _array(rows: Iterable[Any]) -> Iterator[bytes]:

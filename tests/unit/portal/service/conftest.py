@@ -1,5 +1,6 @@
 """A portal over a small election: parti-a sees everything, parti-b only Kadıköy 2."""
 
+import base64
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,8 @@ from unit.portal.portal_site import PortalSite
 from keys.credentials.users import Role, User, Users
 from portal.data.sites import Sites
 
+LOGIN = base64.b64encode(f"parti-a.servis:{web_site.PASSWORD}".encode()).decode()
+BASIC = {"authorization": f"Basic {LOGIN}"}
 PARTIES_TOML = """\
 [[party]]
 id = "parti-a"

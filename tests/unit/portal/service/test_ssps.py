@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from unit.portal.portal_site import BOXES, every_result, result
-from unit.portal.service.conftest import ServiceCalls
+from unit.portal.service.conftest import BASIC, ServiceCalls
 
 from config.ballot import Ballot
 from config.sheet import Belge
@@ -247,6 +247,24 @@ def test_many_rows_are_streamed(calls: ServiceCalls, monkeypatch: pytest.MonkeyP
 
     assert len(ask(calls, "getSecimSandikSonucList", **MV)) == 21
     assert calls.portal.records()[-1][4]["rows"] == 21
+
+
+def test_a_slow_client_of_many_rows_holds_no_view_and_counts(
+    calls: ServiceCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_ROWS_A_CHUNK", "_MANY_ROWS"):
+        monkeypatch.setattr(f"portal.service.ssps_calls.{name}", 4)
+    calls.site.publish(*every_result())
+    files = calls.portal.entrance.limits.files
+
+    async def see() -> tuple[bool, dict[str, int]]:
+        return await calls.portal.forgets_a_view(), dict(files._open)
+
+    path = "/api/ssps/getSecimSandikSonucList?secimTuru=8"
+    found = calls.portal.while_read(path, BASIC, see)
+
+    assert found == (True, {"parti-a.servis": 1})
+    assert files._open == {}
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """The calls of the web service: who may call, what comes back, and what is on record."""
 
 import asyncio
-import base64
 import json
 from contextlib import ExitStack
 from datetime import timedelta
@@ -11,7 +10,7 @@ import web_site
 import zstandard
 from starlette.types import Receive, Scope, Send
 from unit.portal.portal_site import BOXES, every_result, result
-from unit.portal.service.conftest import ServiceCalls
+from unit.portal.service.conftest import BASIC, ServiceCalls
 
 from config.sheet import Secim
 from keys.credentials import ring, user_changes
@@ -22,8 +21,6 @@ from portal.data.live import LiveData
 from portal.service import snapshot_calls
 from publisher.database import Unreachable
 
-LOGIN = base64.b64encode(f"parti-a.servis:{web_site.PASSWORD}".encode()).decode()
-BASIC = {"authorization": f"Basic {LOGIN}"}
 ISTANBUL = "secim=mv&cevre=34-istanbul-1"
 
 
