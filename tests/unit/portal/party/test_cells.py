@@ -1,9 +1,6 @@
 """What cells of several pages show."""
 
-import pytest
-
 from portal.party.cells import in_ballot_order
-from portal.web.numbers import percent
 
 
 def test_what_changed_is_in_the_order_of_the_form_and_then_of_the_ballot() -> None:
@@ -29,21 +26,3 @@ def test_what_changed_is_in_the_order_of_the_form_and_then_of_the_ballot() -> No
         "oylar.ortak-1",
         "oylar.silinen",
     ]
-
-
-@pytest.mark.parametrize(
-    ("part", "whole", "shown"),
-    [
-        (0, 201_384, "%0,00"),
-        (1, 3, "%33,33"),
-        (2, 3, "%66,67"),
-        (201_383, 201_384, "%99,99"),
-        (201_384, 201_384, "%100,00"),
-        (2_345, 100, "%2.345,00"),
-        (1, 0, "–"),
-    ],
-)
-def test_a_share_has_two_decimals_and_only_all_is_a_hundred(
-    part: int, whole: int, shown: str
-) -> None:
-    assert percent(part, whole) == shown
