@@ -20,6 +20,7 @@ record has the origin, how many records remain, and how many the newest anchor s
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,32 +172,59 @@ def behind(ledgers: Path, anchor: Anchor) -> Behind | None:
     """Say how a ledger does not extend an anchor; None if it does. Raises OSError."""
     folder, known = ledgers / anchor.ledger, anchor.checkpoint
     message = segments.read_checkpoint(folder)
-    try:
-        origin = note.unverified_checkpoint(message).origin if message else ""
-    except ValueError:
-        origin = ""
+    newest = None
+    if message is not None:
+        with suppress(ValueError):
+            newest = note.unverified_checkpoint(message)
+    origin = "" if newest is None else newest.origin
     records = segments.next_seq(folder) if folder.exists() else 0
     if known.size == 0 and not origin:
         return None
-    same = origin == known.origin and records >= known.size
-    return (
-        None
-        if same and _root(folder, known.size) == known.root
-        else Behind(anchor, records, origin)
-    )
+    if newest is not None and origin == known.origin and records >= known.size:
+        stored = stored_proof(folder, known.size, newest)
+        root = stored[0] if stored is not None else _root_of_lines(folder, known.size)
+        if root == known.root:
+            return None
+    return Behind(anchor, records, origin)
 
 
-def _root(folder: Path, size: int) -> bytes:
-    """Return the root over the first records, from the stored hashes or else from the lines."""
+def stored_proof(folder: Path, size: int, newest: Checkpoint) -> tuple[bytes, list[bytes]] | None:
+    """Return the root over the first records, and the proof that the newest checkpoint extends it.
+
+    Both come from the stored hashes of the ledger, a cache that a loss of power can damage: None if
+    they are missing, or do not lead to the root of that checkpoint.
+    """
+    if size > newest.size:
+        return None
+    node = HashReader(folder).node
     try:
-        return merkle.root_hash(size, HashReader(folder).node)
+        root = merkle.root_hash(size, node)
+        proof = merkle.consistency_proof(size, newest.size, node)
     except tiles.HashesMissing:
-        tree = MerkleTree()
-        for _, _, line in segments.read_lines(folder):
-            if tree.size == size:
-                break
-            tree.append(merkle.hash_leaf(line))
-        return tree.root() if tree.size == size else b""
+        return None
+    if not merkle.verify_consistency(size, root, newest.size, newest.root, proof):
+        return None
+    return root, proof
+
+
+def _root_of_lines(folder: Path, size: int) -> bytes:
+    """Return the root over the first records by their lines; empty if there are fewer.
+
+    Of a segment that was moved away, the stored hashes count.
+    """
+    tree, stored = MerkleTree(), HashReader(folder)
+    for segment, _, line in segments.read_lines(folder):
+        if (moved := min(segment.first, size) - tree.size) > 0:
+            try:
+                leaves = stored.leaves(tree.size, moved)
+            except tiles.HashesMissing:
+                return b""
+            step = merkle.HASH_SIZE
+            tree.extend(leaves[at : at + step] for at in range(0, len(leaves), step))
+        if tree.size == size:
+            break
+        tree.append(merkle.hash_leaf(line))
+    return tree.root() if tree.size == size else b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,11 +32,10 @@ from config.event import Event, Outcome, TransferEvent, Value
 from config.site import COSIGNED, LEDGERS, OPERATIONS, is_ledger
 from keys.credentials.ratelimit import TokenBucket
 from keys.files import replace
-from keys.ledger import anchors, cosignature, cosigned, merkle, note, segments, tiles
+from keys.ledger import anchors, cosignature, cosigned, note, segments
 from keys.ledger.anchors import Anchor, Behind
 from keys.ledger.cosignature import MAX_NOTE, Witness
 from keys.ledger.note import Checkpoint, UnknownSigner, WrongSignature, encode_base64
-from keys.ledger.tiles import HashReader
 from keys.operations import site_keys
 from sftpd.monitor.monitor import ConnectionState
 
@@ -44,6 +43,7 @@ _PER_SECOND, _BURST = 1.0, 30
 _INTERVAL = 20.0  # seconds between two checkpoints of a ledger that are kept for a party
 _CLOCKS_DIFFER = 600  # seconds that a witness's clock may be ahead of ours
 _MAX_SIZE = 1 << 53
+_NO_HASHES = "later: the hashes of that ledger are missing or damaged"
 
 _log = structlog.get_logger()
 
@@ -182,11 +182,9 @@ def _show(folder: Path, newest: bytes, old: int) -> str:
     checkpoint = note.unverified_checkpoint(newest)
     if old > checkpoint.size:
         raise _Behind(f"the ledger has {checkpoint.size} records", newest)
-    try:
-        proof = merkle.consistency_proof(old, checkpoint.size, HashReader(folder).node)
-    except tiles.HashesMissing:
-        raise Refused("later: the proof cannot be made now") from None
-    lines = "".join(f"{encode_base64(each)}\n" for each in proof)
+    if (stored := anchors.stored_proof(folder, old, checkpoint)) is None:
+        raise Refused(_NO_HASHES)
+    lines = "".join(f"{encode_base64(each)}\n" for each in stored[1])
     return f"old {old}\n{lines}\n{newest.decode()}"
 
 
@@ -197,11 +195,10 @@ def _behind(folder: Path, newest: bytes, found: Checkpoint, party: str) -> Behin
     """
     signed = note.unverified_checkpoint(newest)
     if signed.origin == found.origin and signed.size >= found.size:
-        try:
-            if merkle.root_hash(found.size, HashReader(folder).node) == found.root:
-                return None
-        except tiles.HashesMissing:
-            raise Refused("later: the hashes of that ledger are missing") from None
+        if (stored := anchors.stored_proof(folder, found.size, signed)) is None:
+            raise Refused(_NO_HASHES)
+        if stored[0] == found.root:
+            return None
     return Behind(Anchor(f"checkpoint cosigned by {party}", found), signed.size, signed.origin)
 
 

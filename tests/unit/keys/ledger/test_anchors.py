@@ -76,6 +76,46 @@ def test_an_older_copy_that_grew_past_the_anchor_is_behind(ledgers: Path) -> Non
     assert "has other records among its first 25" in behind(ledgers, known)
 
 
+@pytest.mark.parametrize("level", ["000000000000.hashes", "tree-8"])
+def test_stored_hashes_that_a_power_loss_emptied_do_not_make_a_ledger_behind(
+    tmp_path: Path, level: str
+) -> None:
+    make_signed(tmp_path / "transfer", 600, 300)
+    make_signed(tmp_path / "filing", 10)
+    known = anchor(tmp_path)
+    stored = tmp_path / "transfer" / level
+    stored.write_bytes(bytes(stored.stat().st_size))
+
+    assert anchors.behind(tmp_path, known) is None
+
+
+def test_of_a_segment_that_was_moved_away_the_stored_hashes_count(tmp_path: Path) -> None:
+    make_signed(tmp_path / "transfer", 600, 300, size=20_000)
+    make_signed(tmp_path / "filing", 10)
+    known = anchor(tmp_path)
+    for segment in segments.list_segments(tmp_path / "transfer")[1:4]:
+        segment.path.unlink()
+    (tmp_path / "transfer/tree-8").write_bytes(bytes(64))
+
+    assert anchors.behind(tmp_path, known) is None
+    [first, *_] = segments.list_segments(tmp_path / "transfer")
+    first.path.write_bytes(first.path.read_bytes().replace(b"/7.jpg", b"/8.jpg"))
+    assert "has other records among its first 600" in behind(tmp_path, known)
+
+
+def test_hashes_that_a_restore_left_do_not_hide_that_the_ledger_is_behind(ledgers: Path) -> None:
+    transfer = ledgers / "transfer"
+    shutil.copytree(transfer, ledgers / "copy")
+    write(transfer, 5, 20)
+    sign(transfer)
+    known = anchor(ledgers)
+    for name in ("000000000000.jsonl", segments.CHECKPOINT, segments.CHECKPOINTS):
+        shutil.copy2(ledgers / "copy" / name, transfer / name)
+    write(transfer, 10, 100)
+
+    assert "has other records among its first 25" in behind(ledgers, known)
+
+
 def test_a_ledger_that_began_again_under_another_origin_is_behind(ledgers: Path) -> None:
     known = anchor(ledgers)
     for name in (segments.CHECKPOINT, segments.CHECKPOINTS):

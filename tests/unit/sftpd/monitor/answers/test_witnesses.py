@@ -212,6 +212,19 @@ def test_another_root_or_origin_is_proof_as_well(site: Site) -> None:
     assert site.kept() == {"parti-a/filing.against": 6}
 
 
+def test_hashes_that_a_power_loss_emptied_are_no_proof(site: Site) -> None:
+    old = site.grow(5, 0)
+    site.grow(8, 5)
+    stored = site.ledger / "000000000000.hashes"
+    stored.write_bytes(bytes(stored.stat().st_size))
+
+    answers = [site.add(mine(old)), site.ask("show", "filing", "5")]
+
+    wrong = "later: the hashes of that ledger are missing or damaged\n"
+    assert answers == [{"out": "", "error": wrong, "status": 1}] * 2
+    assert (site.kept(), site.events) == ({}, [])
+
+
 def test_an_accepted_loss_is_not_held_against_the_ledger(site: Site) -> None:
     before = mine(site.grow(9, 0))
     site.add(before)
