@@ -266,6 +266,11 @@ def accepted(operations: Path) -> list[Accepted]:
     return found
 
 
+def is_accepted(ledgers: Path, checkpoint: Checkpoint) -> bool:
+    """Say whether `ssps recover` has accepted that the records of a checkpoint were lost."""
+    return any(each.covers(checkpoint) for each in accepted(ledgers / site.OPERATIONS))
+
+
 def _signed(folder: Path) -> int:
     """Return how many records the newest checkpoint states; the signer verifies its signature."""
     message = segments.read_checkpoint(folder) if folder.exists() else None

@@ -5,12 +5,12 @@ or restored from a copy, is behind its file here, to the second. Anchors in othe
 feed are up to a minute older (keys/ledger/anchors).
 
 A file is replaced only if the ledger extends the checkpoint in it, so a signer that goes on with a
-shortened ledger does not hide that. `ssps recover` removes the files of the ledgers whose loss it
-has recorded. A file that this site has not signed does not count.
+shortened ledger does not hide that. The signer of a ledger whose loss a signed record of
+`ssps recover` accepts replaces it as well. A file that this site has not signed does not count.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,7 +29,7 @@ class SignedCopy:
     def __init__(self, path: Path, ledger: Path, keys: Sequence[Ed25519PublicKey]) -> None:
         self._path = path
         kept = _read(path, keys)
-        self._is_ahead = kept is not None and anchors.behind(ledger.parent, kept[1]) is not None
+        self._is_ahead = kept is not None and _is_ahead(kept[1], ledger.parent)
         self._message = kept[0] if kept is not None else b""
 
     def keep(self, message: bytes) -> None:
@@ -54,10 +54,10 @@ def read_all(site: Path, keys: Sequence[Ed25519PublicKey]) -> Iterator[tuple[str
             yield anchor.source, message, anchor
 
 
-def forget(site: Path, ledgers: Iterable[str]) -> None:
-    """Remove the files of these ledgers, whose loss is on record."""
-    for name in ledgers:
-        (site / SIGNED / name).unlink(missing_ok=True)
+def _is_ahead(kept: Anchor, ledgers: Path) -> bool:
+    if anchors.behind(ledgers, kept) is None:
+        return False
+    return not anchors.is_accepted(ledgers, kept.checkpoint)
 
 
 def _read(path: Path, keys: Sequence[Ed25519PublicKey]) -> tuple[bytes, Anchor] | None:

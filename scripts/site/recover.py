@@ -5,14 +5,13 @@ After a restore from a backup the ledgers lack the newest records, and no daemon
 What it accepts is still named by `ssps audit verify`.
 """
 
-from functools import partial
 from pathlib import Path
 
 import click
 
 from config.event import Value
 from config.site import LEDGERS, ledger_names
-from keys.ledger import anchors, signed_copies
+from keys.ledger import anchors
 from keys.ledger.anchors import Behind
 from keys.operations import freshness, server_state
 from scripts.shared import change, console
@@ -63,6 +62,5 @@ class _Recovery(Change[list[Behind]]):
             anchors.ACCEPTED: anchors.acceptance_lines(old),
             anchors.CHECKPOINTS: lines,
         }
-        lost = {each.anchor.ledger for each in old}
-        forget = partial(signed_copies.forget, self._site, lost)
-        return Plan([], preview, lambda: lines, forget, detail)
+        # Once the record is signed, it accepts the loss; nothing else has to be changed.
+        return Plan([], preview, lambda: lines, lambda: None, detail)

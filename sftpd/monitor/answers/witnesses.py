@@ -29,7 +29,7 @@ from pathlib import Path
 import structlog
 
 from config.event import Event, Outcome, TransferEvent, Value
-from config.site import COSIGNED, LEDGERS, OPERATIONS, is_ledger
+from config.site import COSIGNED, LEDGERS, is_ledger
 from keys.credentials.ratelimit import TokenBucket
 from keys.files import replace
 from keys.ledger import anchors, cosignature, cosigned, note, segments
@@ -114,7 +114,7 @@ class Witnesses:
         witness, is_new = _witness(folder, party, key)
         self._check_cosignature(message, witness)
         behind = _behind(site / LEDGERS / ledger, newest, found, party)
-        if behind is not None and _is_accepted(site, found):
+        if behind is not None and anchors.is_accepted(site / LEDGERS, found):
             raise Refused("lost: `ssps recover` has accepted that these records were lost")
         path = cosigned.kept_file(folder, ledger, against=behind is not None)
         kept = cosigned.read_kept(path, keys)
@@ -221,11 +221,7 @@ def _replaces(site: Path, kept: Checkpoint, new: Checkpoint) -> bool:
     if kept.origin == new.origin and kept.size < new.size:
         return True
     # An older one is replaced only if the records that it names are accepted as lost.
-    return _is_accepted(site, kept)
-
-
-def _is_accepted(site: Path, checkpoint: Checkpoint) -> bool:
-    return any(each.covers(checkpoint) for each in anchors.accepted(site / LEDGERS / OPERATIONS))
+    return anchors.is_accepted(site / LEDGERS, kept)
 
 
 def _decoded(text: bytes) -> bytes:

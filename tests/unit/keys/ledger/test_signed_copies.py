@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from unit.keys.ledger.signed_ledgers import KEY, NOON, write
 
+from config.event import Event
 from config.site import LEDGERS, SIGNED
 from keys.ledger import anchors, segments, signed_copies
 from keys.ledger.signer import Signer
+from keys.ledger.writer import Ledger
 
 TRANSFER = LEDGERS / "transfer"
 
@@ -51,11 +53,18 @@ def test_signing_a_shortened_ledger_again_does_not_hide_it(restored: Path) -> No
     assert behind(restored) == ["has other records among its first 23 (state/signed/transfer)"]
 
 
-def test_a_loss_that_is_on_record_is_forgotten(restored: Path) -> None:
-    signed_copies.forget(restored, ["transfer"])
-    assert behind(restored) == []
-
+def test_a_file_is_replaced_only_when_the_record_of_the_loss_is_signed(restored: Path) -> None:
+    operations = restored / LEDGERS / "operations"
+    with Ledger(operations, lambda: NOON) as writer:
+        detail = {anchors.ACCEPTED: [f"ssps/transfer/{'0' * 16} 20 23"]}
+        writer.append(Event(anchors.RECOVER, "ali", "h", "ledgers", detail=detail))
     sign(restored, 1, 100)
+    assert behind(restored) == ["has 21 records, but it had 23 (state/signed/transfer)"]
+
+    with Signer(operations, KEY, lambda: NOON) as signer:
+        signer.sign(last=True)
+    sign(restored, 1, 101)
+
     [(_, message, _)] = signed_copies.read_all(restored, [KEY.public_key()])
     assert message == segments.read_checkpoint(restored / TRANSFER)
 

@@ -1,5 +1,6 @@
 """`ssps recover` records a loss of records; tests/flow/test_rollback.py restores real backups."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -7,10 +8,11 @@ import pytest
 from office import Ssps
 
 from config.event import Event
-from config.site import LEDGERS
-from keys.ledger import anchors, segments, writer
-from keys.operations import freshness
-from scripts.shared import change
+from config.site import LEDGERS, SIGNED
+from keys.ledger import anchors, note, segments, writer
+from keys.ledger.signer import Signer
+from keys.operations import freshness, site_keys
+from scripts.shared import change, signing
 
 
 @pytest.fixture
@@ -38,6 +40,44 @@ def test_a_loss_is_shown_and_recorded_if_the_operator_agrees(
     assert freshness.ledgers_behind(behind) == []
     *_, last = segments.read_records(behind / LEDGERS / "operations")
     assert (last.event.event, last.event.outcome) == ("recover", "ok")
+
+
+class Killed(BaseException):
+    """The process ends here, as if it was killed."""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_before_or_after_its_record_is_signed_a_loss_is_accepted_or_shown_again(
+    site: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    added = ssps("key", "add", "parti-a", "--password", "--why", "x", "--site", site)
+    assert added.exit_code == 0, added.output
+    folder, copy = site / LEDGERS / "operations", site / SIGNED / "operations"
+    newest = note.unverified_checkpoint((folder / segments.CHECKPOINT).read_bytes())
+    lost = replace(newest, size=50)
+    copy.write_bytes(note.sign_checkpoint(lost, site_keys.signing_key(site)))
+    sign = Signer.sign
+
+    def killed(self: Signer, last: bool = False) -> None:
+        if when == "after":
+            sign(self, last)
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Signer, "sign", killed)
+        ssps("recover", "--yes", "--why", "x", "--site", site, catch_exceptions=False)
+
+    *_, record = segments.read_records(folder)
+    assert (record.event.event, record.event.outcome) == ("recover", "ok")
+    left = [str(each) for each in freshness.ledgers_behind(site)]
+    if when == "before":
+        assert left == ["has 2 records, but it had 50 (state/signed/operations)"]
+        again = ssps("recover", "--yes", "--why", "x", "--site", site)
+        assert again.exit_code == 0, again.output
+    assert freshness.ledgers_behind(site) == []
+    with signing.open_signer(site, "operations") as signer:
+        signer.sign(last=True)
+    assert copy.read_bytes() == segments.read_checkpoint(folder)
 
 
 def test_nothing_is_recorded_without_a_loss(site: Path, ssps: Ssps) -> None:
