@@ -81,7 +81,8 @@ class Ledger:
 
         Raises LedgerBusy if it does not finish in time, and OSError if the disk fails. A crash can
         leave the last line incomplete, and others behind the newest checkpoint damaged: they are
-        moved to a file of their own, and a `recovered` record says so.
+        moved to a file of their own, and a `recovered` record says so. The other records that are
+        there survive a loss of power from now on.
         """
         self._clock = clock
         self._policy = policy
@@ -96,6 +97,9 @@ class Ledger:
             self._file = _open_segment(segment)
             os.fsync(self._lock.descriptor)
             moved = self._move_damaged_end(segment, first)
+            # A killed writer may not have synced its last records. A database soon notes that they
+            # are written.
+            os.fdatasync(self._file)
             self._size = os.fstat(self._file).st_size
             self._torn = False  # a part of a record may be behind `_size`
             last = segments.last_line(self._file)

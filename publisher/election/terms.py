@@ -25,6 +25,7 @@ import sqlalchemy as sa
 
 from config.event import ELECTED, Event, Value
 from config.site import CATALOG, LEDGERS, ledger_kind, ledgers_of_kind
+from keys.files import sync
 from keys.ledger import segments
 from keys.ledger.record import Record, parse_record
 from keys.ledger.writer import DEFAULT_POLICY, Clock, Ledger, WritePolicy
@@ -169,7 +170,10 @@ class OrderedLedger(Ledger):
             if last.number and self._next == last.first:  # a crash came before its record
                 self._begin(last, terms[-2].ledger)
             return
-        until = max(segments.next_seq(self._site / LEDGERS / last.ledger), last.first)
+        former = self._site / LEDGERS / last.ledger
+        if written := segments.list_files(former, segments.PLAIN):
+            sync(written[-1][1])  # its writer may have been killed before it did
+        until = max(segments.next_seq(former), last.first)
         position = last.position + until - last.first
         if position < noted:
             wrong = f"ends before number {until}, but {noted - position} more were written"

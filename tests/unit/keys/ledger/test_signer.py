@@ -322,7 +322,9 @@ def test_a_writer_that_never_pauses_does_not_block_signing(
         syncs += 1
         assert syncs < 5, "runs after the writer"
         real(descriptor)
-        write(tmp_path, 1)
+        with monkeypatch.context() as other:
+            other.setattr(os, "fdatasync", real)  # the writer syncs too
+            write(tmp_path, 1)
 
     with signer(tmp_path) as mine:
         monkeypatch.setattr(os, "fdatasync", meanwhile)

@@ -43,6 +43,18 @@ def test_the_time_is_written_in_utc() -> None:
     assert format_record(turkey) == GOLDEN
 
 
+def test_a_ledger_that_is_opened_again_syncs_what_its_last_writer_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Ledger(tmp_path) as last:
+        last.append(OPENED)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", lambda file: synced.append(os.fstat(file).st_ino))
+
+    with Ledger(tmp_path):
+        assert synced == [segment(tmp_path).stat().st_ino]
+
+
 @pytest.mark.parametrize("bit", range(8))
 def test_a_line_with_a_flipped_bit_is_another_record_or_refused(bit: int) -> None:
     for place in range(len(GOLDEN)):
@@ -319,18 +331,15 @@ def test_a_very_wrong_clock_reads_back(tmp_path: Path) -> None:
     assert record.event.detail == {"texts": ["\\udcff"]}
 
 
+@pytest.mark.parametrize(("always", "syncs"), [(True, 1), (False, 0)])
 def test_sync_always_syncs_before_append_returns(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, always: bool, syncs: int
 ) -> None:
-    synced: list[int] = []
-    monkeypatch.setattr(os, "fdatasync", synced.append)
-    with Ledger(tmp_path, policy=ledger.WritePolicy(sync_always=True)) as writer:
+    with Ledger(tmp_path, policy=ledger.WritePolicy(sync_always=always)) as writer:
+        synced: list[int] = []
+        monkeypatch.setattr(os, "fdatasync", synced.append)
         writer.append(OPENED)
-        assert len(synced) == 1
-
-    with Ledger(tmp_path) as writer:
-        writer.append(OPENED)
-        assert len(synced) == 1
+        assert len(synced) == syncs
 
 
 def test_a_failed_sync_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The records of several leaders are one sequence, without those that came too late."""
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,6 +76,19 @@ def test_the_next_leader_goes_on_from_the_last_position(leaders: Leaders) -> Non
     assert leaders.merged() == [(0, "a"), (1, "1"), (2, "b"), (3, "2"), (4, "c"), (5, "d")]
     assert leaders.merged(first=4) == [(4, "c"), (5, "d")]
     assert leaders.late() == []
+
+
+def test_the_records_of_the_last_leader_survive_a_power_loss_before_their_end_is_noted(
+    leaders: Leaders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with leaders.opened("pub1", number=1) as ledger:
+        ledger.append(filed("a"))
+    written = (leaders.site / LEDGERS / "filing@pub1/000000000000.jsonl").stat()
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino))
+
+    with leaders.opened("pub2", number=2):
+        assert written.st_ino in synced
 
 
 def test_what_a_frozen_leader_appends_later_is_left_out(leaders: Leaders) -> None:
