@@ -8,8 +8,8 @@ the chunk needs two commits and one sync of the ledger, however many batches hav
                 claims)
     keep        the bytes are copied into the store, where they cannot change; then the digest is
                 noted
-    decide      the rows of a chunk are decided and stored: CHUNK_ROWS at most, and about
-                CHUNK_BYTES, because a row can be very long
+    decide      the rows of a chunk are decided and stored: CHUNK_ROWS at most, and CHUNK_BYTES at
+                most unless one row is longer
     record      the results ledger gets a record of each row, and the database the record's number
     finish      the spool's file is removed
 
@@ -202,19 +202,18 @@ class ResultIntake:
         for batch, sha256 in kept:
             log.info("batch-started", batch=batch.name, sha256=sha256)
             with (context.site / original_file(sha256)).open("rb") as file:
-                read = result_batch.read(batch.name, file, context.election)
-                rows = (row for row in read if row.line > batch.done_lines)
-                following = next(rows, None)
-                if following is None:
-                    yield _Part(batch, sha256, [], size=0, is_last=True)
-                while following is not None:
-                    some, begun_at, size = [following], file.tell(), 0
-                    following = next(rows, None)
-                    while following is not None and len(some) < CHUNK_ROWS and size < CHUNK_BYTES:
-                        some.append(following)
-                        following = next(rows, None)
-                        size = file.tell() - begun_at
-                    yield _Part(batch, sha256, some, size, is_last=following is None)
+                some: list[GoodRow | BadRow] = []
+                size = end = 0
+                for row in result_batch.read(batch.name, file, context.election):
+                    begin, end = end, file.tell()
+                    if row.line <= batch.done_lines:
+                        continue
+                    if some and (len(some) == CHUNK_ROWS or size + end - begin > CHUNK_BYTES):
+                        yield _Part(batch, sha256, some, size, is_last=False)
+                        some, size = [], 0
+                    some.append(row)
+                    size += end - begin
+                yield _Part(batch, sha256, some, size, is_last=True)
 
     def _take_in(self, parts: Sequence[_Part]) -> Iterator[RecordedChunk]:
         """Take in a chunk; yield what it changed, if it has any row."""

@@ -6,6 +6,7 @@ import pytest
 from unit.publisher.results.results_site import Killed, ResultsSite, row
 
 from config.site import LEDGERS, RESULTS, RESULTS_LEDGER, RESULTS_SPOOL, original_file
+from publisher.results.intake import take_in
 
 pytestmark = pytest.mark.slow
 
@@ -248,6 +249,17 @@ def test_very_long_lines_are_not_all_in_memory_at_once(site: ResultsSite) -> Non
     assert len(changed) > 3
     assert len(site.quarantined()) == len(long)
     assert site.accepted() == [("1", 1, True)]
+
+
+def test_batches_of_one_long_row_share_a_chunk_only_as_far_as_memory_allows(
+    site: ResultsSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(take_in, "CHUNK_BYTES", 20_000)
+    batches = [site.deliver(row(box, bos="x" * 9_000)) for box in range(1, 7)]
+
+    changed = site.take_in(*batches)
+
+    assert [len(chunk.results) for chunk in changed] == [2, 2, 2]
 
 
 def test_without_a_ballot_every_option_is_unknown(site: ResultsSite) -> None:
