@@ -140,6 +140,14 @@ def arrival_id(now: datetime, token: str) -> str:
     return f"{now.astimezone(UTC):%Y%m%dT%H%M%S%f}-{token}"
 
 
+def arrival_time(identity: str) -> datetime | None:
+    """Return the time in an id, or in a name that begins with one; None if there is none."""
+    try:
+        return datetime.strptime(f"{identity.partition('-')[0]}Z", "%Y%m%dT%H%M%S%f%z")
+    except ValueError:
+        return None
+
+
 def safe_name(name: str) -> str:
     """Return the last part of `name` in letters, digits, dots, dashes and underscores.
 

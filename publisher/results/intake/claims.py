@@ -17,6 +17,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
@@ -28,12 +29,13 @@ from keys.ledger.writer import Clock
 from publisher.intake import spool
 from publisher.intake.spool import Doubt, Patience
 from publisher.intake.watch import Candidate
-from publisher.page import Arrival, Stamp, arrival_id, escaped
+from publisher.page import Arrival, Stamp, arrival_id, arrival_time, escaped
 from publisher.results.store import ResultStore
 from publisher.source import GONE, Source, status
 
 MAX_BATCH_BYTES = 1 << 40
 _TAIL = 256
+_MICROSECOND = timedelta(microseconds=1)
 
 log = structlog.get_logger()
 
@@ -60,6 +62,7 @@ class BatchClaims:
         self._postponed: list[tuple[Candidate, spool.Postponed]] = []
         self._ignored: dict[Source, Stamp] = {}
         self._reported: set[str] = set()
+        self._last = datetime.min.replace(tzinfo=UTC)
 
     def recover(self) -> None:
         """Put right what an earlier run left: claims that were not finished, files of no batch."""
@@ -67,6 +70,7 @@ class BatchClaims:
         spool.sweep(self.spool)
         spooled = {path.name for path in self.spool.iterdir()}
         for found in store.batches(unfinished=True):
+            self._last = max(self._last, arrival_time(found.id) or self._last)
             if found.sha256 is None and found.id not in spooled:
                 store.withdraw(found.id)  # it was not claimed: results/ still has it
         # The database was lost, or is an older copy.
@@ -114,6 +118,15 @@ class BatchClaims:
         self._step("claimed")
         return claimed
 
+    def time_of_next(self) -> datetime:
+        """Return the time for the id of the next batch.
+
+        After a crash, batches are taken in in the order of their ids. So an id sorts after those of
+        all batches that are not finished, also if the clock was set back.
+        """
+        self._last = max(self._clock(), self._last + _MICROSECOND)
+        return self._last
+
     def take_postponed(self) -> list[tuple[Candidate, spool.Postponed]]:
         """Return the files that could not be claimed yet, each with the reason; forget them."""
         postponed, self._postponed = self._postponed, []
@@ -160,7 +173,7 @@ class BatchClaims:
         return became
 
     def _new_arrival(self, candidate: Candidate) -> Arrival:
-        now, source = self._clock(), source_of(candidate)
+        now, source = self.time_of_next(), source_of(candidate)
         identity = arrival_id(now, secrets.token_hex(4))
         return Arrival(identity, escaped(source.path), source, candidate.stamp, now)
 

@@ -252,7 +252,7 @@ class ResultIntake:
         if not grew:
             spooled.unlink()
             return
-        now = context.clock()
+        now = self.claims.time_of_next()
         again = f"{arrival_id(now, secrets.token_hex(4))}-{safe_name(found.name)}"
         log.warning("batch-grew", batch=found.name, cause="written to after it was taken in")
         context.store.receive({again: found.name}, now)

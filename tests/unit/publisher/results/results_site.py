@@ -92,6 +92,9 @@ class ResultsSite:
         self._calls += 1
         return NOW + timedelta(microseconds=self._calls)
 
+    def set_clock_back(self) -> None:
+        self._calls -= 100
+
     def deliver(self, *rows: object, name: str | None = None) -> Candidate:
         """Put a batch into results/, complete."""
         self._delivered += 1

@@ -262,6 +262,26 @@ def test_batches_of_one_long_row_share_a_chunk_only_as_far_as_memory_allows(
     assert [len(chunk.results) for chunk in changed] == [2, 2, 2]
 
 
+def test_a_batch_that_was_claimed_later_stays_later_if_the_clock_is_set_back(
+    site: ResultsSite,
+) -> None:
+    claimed: list[str] = []
+    for _ in range(2):
+        with site.opened() as (intake, _):
+            intake.claims.recover()
+            for _ in range(2):
+                claimed += intake.claim([site.deliver(row(1, gecersiz=len(claimed)))])
+                site.set_clock_back()
+    site.kill_at = "decided"
+    with pytest.raises(Killed):
+        site.take_in()
+
+    site.take_in()
+
+    assert claimed == sorted(claimed)
+    assert [event for event, _ in site.events()] == ["result", *["result-rejected"] * 3]
+
+
 def test_without_a_ballot_every_option_is_unknown(site: ResultsSite) -> None:
     site.ballot = site.ballot.__class__((), "")
 
