@@ -8,7 +8,8 @@ not init's child, and was started by a process of root that does not have it, as
 Rule 3. Otherwise it is the real uid. Under sudo that is the account that the command runs as, so
 all people who share an account count as one operator.
 Rule 4. In a user namespace that an ordinary user can make, any uid can be mapped to any other. All
-accounts have the same name there.
+accounts have the same name there. Such a namespace maps few uids; or newuidmap has mapped a range
+of the user's subordinate uids, which lacks the uid that the process had before.
 
 Environment variables such as SUDO_USER are not used, because anybody can set them.
 """
@@ -23,6 +24,8 @@ _PROC = Path("/proc")
 _NOT_SET = (1 << 32) - 1
 _FIRST_NAMESPACE = "cgroup:[4026531835]"  # PROC_CGROUP_INIT_INO of linux/proc_ns.h
 _SLICE = re.compile(r"^(?:0:|[0-9]+:name=systemd):/user\.slice/user-([0-9]+)\.slice(?:/|$)", re.M)
+_ALL = (1 << 32) - 1  # uids that are mapped outside user namespaces
+_NOBODY = 65534
 _OF_RUNTIME = 65536  # uids that a container's runtime maps at least
 _INIT = 1
 
@@ -47,7 +50,18 @@ def _is_in_namespace_of_a_user(proc: Path) -> bool:
         lines = (proc / "self/uid_map").read_text().splitlines()
     except OSError:
         return False
-    return any(int(line.split()[2]) < _OF_RUNTIME for line in lines)
+    counts = [int(line.split()[2]) for line in lines]
+    if any(count < _OF_RUNTIME for count in counts):
+        return True
+    return sum(counts) < _ALL and _not_mapped(proc) in os.getresuid()
+
+
+def _not_mapped(proc: Path) -> int:
+    """Return the uid that stands for all that a user namespace does not map."""
+    try:
+        return int((proc / "sys/kernel/overflowuid").read_text())
+    except OSError:
+        return _NOBODY
 
 
 def _slice_uid(proc: Path) -> int | None:

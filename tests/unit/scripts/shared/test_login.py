@@ -125,6 +125,19 @@ def test_all_accounts_of_a_user_namespace_are_one(proc: Path, lines: str) -> Non
     assert login.account(proc, 14) == "user-namespace"
 
 
+@pytest.mark.parametrize("uids", [(7, 7, 7), (DAEMON, 7, 7)], ids=["all", "the effective one"])
+def test_a_range_of_subordinate_uids_that_lacks_the_own_one_is_such_a_namespace_too(
+    proc: Path, monkeypatch: pytest.MonkeyPatch, uids: tuple[int, int, int]
+) -> None:
+    (proc / "sys/kernel").mkdir(parents=True)
+    (proc / "sys/kernel/overflowuid").write_text("7\n")
+    monkeypatch.setattr(os, "getresuid", lambda: uids)
+    assert login.account(proc, 14) == OWN
+    (proc / "self/uid_map").write_text("0 100000 65536\n")
+
+    assert login.account(proc, 14) == "user-namespace"
+
+
 def test_a_container_has_accounts_of_its_own(proc: Path) -> None:
     (proc / "self/uid_map").write_text("0 100000 65536\n")
 
