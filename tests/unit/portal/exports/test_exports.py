@@ -54,7 +54,7 @@ def test_a_csv_holds_the_boxes_as_they_are_shown_and_their_total(site: PortalSit
 def test_no_text_becomes_a_formula(site: PortalSite) -> None:
     site.publish(result(BOXES[2]))
     evil = '=HYPERLINK("http://x/";1)'
-    site.publish(result(BOXES[2], surum=2, neden=evil), exports=True)
+    site.publish(result(BOXES[2], surum=2, neden=evil, gecersiz=9), exports=True)
     data = site.data()
 
     shown = read(tables.boxes(data, ISTANBUL))
@@ -62,6 +62,7 @@ def test_no_text_becomes_a_formula(site: PortalSite) -> None:
     country = data.whole_file("mv.csv")
 
     assert shown[0]["Değişiklik Nedeni"] == f"'{evil}"
+    assert f"'{evil}" in {cell for line in changed for cell in line.values()}
     assert all(not cell.startswith("=") for line in changed for cell in line.values())
     assert country is not None
     with country.open(encoding="utf-8-sig", newline="") as file:

@@ -84,11 +84,13 @@ def test_the_plan_depends_on_the_seed_but_not_on_registry_order(
 
 
 def test_an_extra_repeats_a_sheet_scanned_before(entries: list[RegistryEntry]) -> None:
+    plan = list(scanner.plan(entries, 7))
     seen = set()
-    for scan in scanner.plan(entries, 7):
+    for scan in plan:
         if scan.kind is ScanKind.PAGE:
             seen.add(scan.entry.karekod)
         assert scan.entry.karekod in seen
+    assert len(plan) > len(seen)
 
 
 @pytest.mark.slow

@@ -45,7 +45,8 @@ def test_the_karekod_is_version_1_level_l_with_a_quiet_zone(
     entry: RegistryEntry, election: Election
 ) -> None:
     page = print_sheet(entry, election, 1)
-    for code in codes(page):
+    upper, lower = codes(page)
+    for code in (upper, lower):
         assert code.ec_level == "L"
         assert (code.position.top_right.x - code.position.top_left.x) / 21 == pytest.approx(
             102 / 21, abs=0.1
@@ -57,7 +58,8 @@ def test_the_karekod_is_version_1_level_l_with_a_quiet_zone(
 
 def test_the_digits_are_printed_under_both_copies(entry: RegistryEntry, election: Election) -> None:
     page = print_sheet(entry, election, 1).convert("L")
-    for code in codes(page):
+    upper, lower = codes(page)
+    for code in (upper, lower):
         left, low = code.position.bottom_left.x, code.position.bottom_left.y
         under = page.crop((left, low + 18, left + 102, low + 40))
         assert min(under.tobytes()) < 60
