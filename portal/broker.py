@@ -43,7 +43,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -244,7 +244,7 @@ class Broker:
         stopping, asking = False, True
         reload = server_state.ReloadRequests(self._settings.site, self._part, self._settings.host)
         due = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="ssps-web-") as folder:
+        with tempfile.TemporaryDirectory(prefix="ssps-web-") as folder, closing(self):
             self._keep_databases_open()
             child.begin(folder)
             self._folder = folder
@@ -275,6 +275,13 @@ class Broker:
             return 0
         _log.error("web-process-died", daemon=self._part, exit_status=status)
         return status if status > 0 else 1
+
+    def close(self) -> None:
+        """Close the databases that are kept open."""
+        with self._lock:
+            for _, opened in self._databases.values():
+                opened.close()
+            self._databases.clear()
 
     def _look_after(self) -> None:
         self._poll_signer()
@@ -633,7 +640,11 @@ class Broker:
             # Not read-only: the process that closes it last moves the log into the database.
             name = f"{file.absolute().as_uri()}?mode=rw"
             opened = sqlite3.connect(name, uri=True, check_same_thread=False)
-            opened.execute("SELECT name FROM sqlite_master").fetchall()
+            try:
+                opened.execute("SELECT name FROM sqlite_master").fetchall()
+            except sqlite3.Error:
+                opened.close()
+                raise
             self._databases[file] = found, opened
 
 

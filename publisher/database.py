@@ -27,7 +27,6 @@ from typing import Any, Protocol, Self, cast
 import sqlalchemy as sa
 
 from config import load
-from config.fault import Faults
 from config.settings import CatalogSettings
 from config.site import SITE_TOML
 from keys.kernel.connections import Target
@@ -194,6 +193,15 @@ class Database:
     ) -> None:
         self.close()
 
+    @contextmanager
+    def closed_on_error(self) -> Iterator[None]:
+        """Close it if the `with` block raises, which prepares it for use."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
     @property
     def connection(self) -> sa.Connection:
         """The connection, for queries of other modules."""
@@ -309,22 +317,39 @@ def writing_engine(url: sa.URL, tables: sa.MetaData) -> sa.Engine:
     In SQLite, create tables and indexes that are missing. Raise Faults if the tables in PostgreSQL
     are not those of this version (`ssps catalog migrate`), Unreachable if it does not answer.
     """
-    if url.drivername != SQLITE:
+    if url.drivername == SQLITE:
+        engine = sa.create_engine(url)
+        sa.event.listen(engine, "connect", _set_pragmas)
+    else:
         engine = open_engine(url, pool_timeout=_POOL_SECONDS)
-        try:
+    try:
+        if url.drivername == SQLITE:
+            _make_missing(tables, engine)
+        else:
             with connect(engine) as connection:
                 migrations.check(connection)
-        except (OSError, Faults):
-            engine.dispose()
-            raise
-        return engine
-    engine = sa.create_engine(url)
-    sa.event.listen(engine, "connect", _set_pragmas)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+@contextmanager
+def writing(url: sa.URL, tables: sa.MetaData) -> Iterator[sa.Connection]:
+    """Connect to write in one transaction; raises what `writing_engine` raises."""
+    engine = writing_engine(url, tables)
+    try:
+        with engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _make_missing(tables: sa.MetaData, engine: sa.Engine) -> None:
     tables.create_all(engine)
     for table in tables.sorted_tables:
         for index in table.indexes:
             index.create(engine, checkfirst=True)  # an earlier version made the table without it
-    return engine
 
 
 def open_engine(url: sa.URL, **options: Any) -> sa.Engine:

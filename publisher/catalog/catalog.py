@@ -67,6 +67,10 @@ class Catalog(Database):
     def __init__(self, url: sa.URL) -> None:
         """Open the catalog at a database URL and create the tables that are missing."""
         super().__init__(writing_engine(url, t.METADATA))
+        with self.closed_on_error():
+            self._begin()
+
+    def _begin(self) -> None:
         names = (FILED, VERSIONS, DUPLICATE, QUARANTINED, SPLIT)
         known = set(self._connection.scalars(sa.select(t.total.c.name)))
         if missing := [{"name": name, "number": 0} for name in names if name not in known]:

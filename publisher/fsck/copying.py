@@ -52,7 +52,7 @@ from publisher.database import (
     lost,
     reading,
     table_names,
-    writing_engine,
+    writing,
 )
 from publisher.results import tables as results_tables
 
@@ -206,10 +206,8 @@ def _target(
 
     @contextmanager
     def in_new_file(schema: str) -> Iterator[sa.Connection]:
-        engine = writing_engine(place.of(schema, _NEW), _TABLES[schema])
-        with engine.begin() as connection:
+        with writing(place.of(schema, _NEW), _TABLES[schema]) as connection:
             yield connection
-        engine.dispose()
 
     def rename() -> None:
         # The catalog last: a site without one has nothing that a publisher would go on with.

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from config.fault import Fault, Faults
 from keys.files import sync
-from publisher.database import SQLITE, logs_of, writing_engine
+from publisher.database import SQLITE, logs_of, writing
 from publisher.fsck import copying
 
 
@@ -68,16 +68,12 @@ def put_in_place(
 
 def _put_into_postgresql(place: sa.URL, path: Path, schema: str, tables: sa.MetaData) -> None:
     """Keep a copy of the old rows as an SQLite file, and replace all of them at once."""
-    engine = writing_engine(_sqlite(_not_kept_yet(path)), tables)
-    with engine.begin() as connection:
+    with writing(_sqlite(_not_kept_yet(path)), tables) as connection:
         copying.copy_tables(place, connection, schema, tables)
-    engine.dispose()
-    engine = writing_engine(place, tables)
-    with engine.begin() as connection:
+    with writing(place, tables) as connection:
         for table in reversed(tables.sorted_tables):
             connection.execute(sa.delete(table))
         copying.copy_tables(_sqlite(new_file(path)), connection, schema, tables)
-    engine.dispose()
     clear(path)
 
 

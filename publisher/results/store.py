@@ -174,8 +174,9 @@ class ResultStore(Database):
         """Open it and create missing tables; with `read_only` they must exist already."""
         super().__init__(read_only_engine(url) if read_only else writing_engine(url, t.METADATA))
         if not read_only:
-            t.wanted.create(self._connection)
-            self._connection.commit()
+            with self.closed_on_error():
+                t.wanted.create(self._connection)
+                self._connection.commit()
         self._next_ids: dict[str, int] = {}
         dialect = self._engine.dialect
         self._want = _ForManyRows(_insert(t.wanted), dialect)

@@ -4,8 +4,10 @@ import os
 import pickle
 import signal
 import socket
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 import web_site
 
 from config import load
-from config.site import ACCESS
+from config.site import ACCESS, CATALOG, RESULTS_DATABASE
 from keys.access_requests.store import Conflict
 from keys.credentials.users import OPERATORS
 from keys.operations import live_sessions, server_state, user_files
@@ -33,8 +35,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def made(site: Path) -> Broker:
-    return Broker(load.load(site), server_state.PORTAL, ACCESS, lambda: None, lambda settings: None)
+def made(site: Path) -> Iterator[Broker]:
+    settings = load.load(site)
+    made = Broker(settings, server_state.PORTAL, ACCESS, lambda: None, lambda settings: None)
+    with closing(made):
+        yield made
 
 
 @pytest.fixture
@@ -272,3 +277,24 @@ def test_a_stop_that_arrives_during_a_reload_stops_the_daemon(
         for number, handler in before.items():
             signal.signal(number, handler)
     assert sent == [signal.SIGHUP, signal.SIGTERM]
+
+
+def test_no_database_is_left_open(tmp_path: Path) -> None:
+    site = web_site.make(tmp_path / "site")
+    sound, damaged = site / CATALOG, site / RESULTS_DATABASE
+    sound.parent.mkdir(exist_ok=True)
+    sound.touch()
+    damaged.write_bytes(b"no database " * 400)
+
+    def held() -> set[str]:
+        found = (path for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
+        return {path.readlink().name for path in found} & {sound.name, damaged.name}
+
+    broker = Broker(load.load(site), server_state.PORTAL, ACCESS, lambda: None, lambda _: None)
+    with closing(broker):
+        broker.keep_open(str(sound))
+        with pytest.raises(sqlite3.DatabaseError) as kept:
+            broker.keep_open(str(damaged))
+        assert (held(), len(kept.traceback) > 1) == ({sound.name}, True)
+
+    assert held() == set()

@@ -1,6 +1,7 @@
 """Opening a database for writing brings one of an earlier version up to date."""
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -27,6 +28,33 @@ def test_an_index_that_an_earlier_version_lacked_is_made(tmp_path: Path) -> None
     with closing(sqlite3.connect(file)) as database, database:
         indexes = {row[1] for row in database.execute("PRAGMA index_list(finding)")}
     assert "finding_place" in indexes
+
+
+def no_index(file: Path) -> None:
+    """Put a table there that lacks the columns of an index."""
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("CREATE TABLE absence (id INTEGER)")
+
+
+def no_print_map(file: Path) -> None:
+    Catalog(sa.URL.create("sqlite", database=str(file))).close()
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("INSERT INTO print_map VALUES ('e', 'cb', 'sandik-sonuc', 3, x'00')")
+
+
+@pytest.mark.parametrize("damage", [no_index, no_print_map])
+def test_a_database_that_cannot_be_used_is_not_left_open(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    file = tmp_path / "catalog.sqlite"
+    damage(file)
+    # Keeps every frame, and so what would otherwise be closed only by a garbage collector.
+    with pytest.raises((sa.exc.DatabaseError, ValueError)) as kept:
+        Catalog(sa.URL.create("sqlite", database=str(file)))
+
+    assert kept.tb
+    held = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    assert [path for path in held if path.name.startswith(file.name)] == []
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])

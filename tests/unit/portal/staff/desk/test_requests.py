@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +94,10 @@ def test_the_broker_of_a_confined_process_writes_records_and_requests(
     monkeypatch.setattr(broker_client, "ask", ask)
     monkeypatch.setattr(writer, "utc_now", lambda: desk.staff.now)
     ayse, file = desk.staff.signed_in("ayse"), desk.file("003.png")
-    act(ayse, file, "tanimla", secim=f"1:{WANTED}", gerekce="imzalar okundu")
-    desk.handle()
-    ayse.get("/masa")
+    with closing(broker):
+        act(ayse, file, "tanimla", secim=f"1:{WANTED}", gerekce="imzalar okundu")
+        desk.handle()
+        ayse.get("/masa")
 
     asked, done = operations(desk)
     assert asked[:2] == ("asked", "staff:ayse")
