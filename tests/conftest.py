@@ -55,9 +55,13 @@ else:
         postgres.close_pools()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
-    """A running site with a small election, all of it filed. Tests must only read from it."""
+    """A running site with a small election, all of it filed. Tests must only read from it.
+
+    Two modules use it, mostly in two processes. Its daemons end with the module: until the end of
+    the run they would take processor time from all other tests.
+    """
     with running_site.running_rehearsal(tmp_path_factory.mktemp("rehearsal")) as found:
         found.scan()
         yield found

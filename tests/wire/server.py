@@ -9,19 +9,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import paramiko
 
 from config.site import HOST_KEYS, SIGNING_KEYS
 from keys.credentials import ring
-from keys.credentials.ring import Ring
+from keys.credentials.ring import Credential, Ring
 from keys.ledger import segments
 from keys.ledger.record import Record
 from keys.operations import ring_files
 from keys.server_keys import host
 
 OPENS = datetime.fromisoformat("2023-05-14T17:00:00+03:00")
+SINCE = OPENS - timedelta(days=1)
 SECRET = "Yedi-Kule-Kapisi-17"
 TWO_PARTIES = {"parti-a": "127.0.0.1", "parti-b": "127.0.0.2"}
 
@@ -277,14 +279,11 @@ def make_site(site: Path, parties: dict[str, str], sessions: int, per_party: int
     (site / "parties.toml").write_text(listed)
     host.create_key(site / HOST_KEYS / "ssh_host_ed25519_key", "ssps")
     host.create_key(site / SIGNING_KEYS / host.SIGNING_KEY, "ssps")
-    since = OPENS - timedelta(days=1)
     for id_ in parties:
         line = host.create_key(site / "clients" / id_, id_)
         credentials = (
-            ring.key_credential(line, label="", not_before=since, not_after=None, added_by="test"),
-            ring.password_credential(
-                SECRET, label="", not_before=since, not_after=None, added_by="test"
-            ),
+            ring.key_credential(line, label="", not_before=SINCE, not_after=None, added_by="test"),
+            _password_of(id_),
         )
         ring_files.apply(site, Ring(id_, credentials))
         tree = site / "trees" / id_ / "2023-05-14-cb-mv"
@@ -293,3 +292,11 @@ def make_site(site: Path, parties: dict[str, str], sessions: int, per_party: int
         readme.write_text(f"{id_}\n")
         readme.chmod(0o444)  # also for those who use this without the fixture of tests/published
     host.create_key(site / "clients" / "stranger", "stranger")
+
+
+@cache
+def _password_of(party: str) -> Credential:
+    """Make the credential of a party's SECRET once, since hashing takes a tenth of a second."""
+    return ring.password_credential(
+        SECRET, label="", not_before=SINCE, not_after=None, added_by="test"
+    )

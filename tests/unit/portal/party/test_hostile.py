@@ -78,6 +78,7 @@ def test_the_list_of_parameters_is_complete() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_no_place_of_another_party_is_seen_by_any_parameter_of_any_page(night: Night) -> None:
     browser = night.board()
     queries = [{"cevre": cevre} for cevre, _ in OTHERS]
@@ -102,6 +103,7 @@ def test_no_place_of_another_party_is_seen_by_any_parameter_of_any_page(night: N
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_no_box_sheet_or_record_of_another_party_is_sent(night: Night) -> None:
     browser = night.board()
     targets = [f"/sandik/{'/'.join(box)}" for box in BOXES if box[:2] != OWN]
@@ -127,6 +129,7 @@ def test_no_box_sheet_or_record_of_another_party_is_sent(night: Night) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_no_value_of_any_parameter_breaks_a_page_or_runs(night: Night) -> None:
     browser = night.board()
     # Of the 6,800 combinations a third, which has each pair of value, page and parameter.

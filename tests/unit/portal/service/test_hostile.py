@@ -38,6 +38,7 @@ _BASE = "https://ssps.test"
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_no_value_of_any_parameter_breaks_a_call_or_leaks(calls: ServiceCalls) -> None:
     calls.site.publish(*every_result())
     for path in PATHS:
@@ -58,6 +59,7 @@ def test_no_value_of_any_parameter_breaks_a_call_or_leaks(calls: ServiceCalls) -
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_no_place_of_another_party_is_told_by_any_parameter_of_any_call(
     calls: ServiceCalls,
 ) -> None:
@@ -90,6 +92,7 @@ def test_no_place_of_another_party_is_told_by_any_parameter_of_any_call(
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_schemathesis_finds_no_fault_of_the_server(calls: ServiceCalls) -> None:
     """Calls that follow openapi.json, and calls that do not, get an answer that it describes."""
     import schemathesis  # which takes 0.7 s, so that only this test waits for it

@@ -38,6 +38,7 @@ def test_the_list_of_names_is_complete() -> None:
     assert set(re.findall(r'query(?:_params)?\.get\("(\w+)"', read)) == set(NAMES)
 
 
+@pytest.mark.no_cover
 def test_no_value_in_an_address_breaks_a_page_or_runs(staff: Staff) -> None:
     browsers = {role: staff.signed_in(name) for name, role in ROLES.items()}
     tried = 0

@@ -340,6 +340,7 @@ def memory(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_after_a_crash_at_any_step_each_page_is_listed_once_and_no_segment_changed(
     settings: Settings, memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -281,6 +281,7 @@ def test_the_note_of_a_quarantined_file_says_which_page_has_which_code(settings:
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_after_a_crash_at_any_step_a_restart_finishes_everything_exactly_once(
     settings: Settings, tmp_path: Path
 ) -> None:

@@ -68,6 +68,7 @@ def test_a_batch_that_is_sent_again_files_nothing_twice(settings: Settings) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_a_crash_at_any_step_of_splitting_loses_and_doubles_nothing(
     settings: Settings, tmp_path: Path
 ) -> None:

@@ -221,6 +221,7 @@ REQUESTS = (
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_a_request_is_done_exactly_once_after_a_crash_at_any_step(
     settings: Settings, tmp_path: Path
 ) -> None:
