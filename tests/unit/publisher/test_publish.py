@@ -20,11 +20,13 @@ import publisher.publish
 from config import layout, scope
 from config.fault import Faults
 from config.settings import Settings
-from config.site import FILING, LEDGERS, REGISTRY_INDEX, SITE_TOML, TRANSFER, TREES
+from config.site import CATALOG, FILING, LEDGERS, REGISTRY_INDEX, SITE_TOML, TRANSFER, TREES
 from keys.feed_segment import parse_segment
 from keys.ledger.writer import Ledger, LedgerBusy
 from publisher.catalog.queries import counts as catalog_counts
 from publisher.catalog.queries.counts import Counts
+from publisher.database import location
+from publisher.election.leader import SCHEMA, Candidate
 from publisher.fsck import finding
 from publisher.intake import lease
 from publisher.intake.held import HeldSources
@@ -331,6 +333,41 @@ def test_the_publisher_waits_until_postgresql_has_room_again(
     room = "No space left on device: make room on the server of PostgreSQL"
     assert causes == {f"site.toml: catalog.url: {room}"}
     assert assert_consistent(settings).outcomes() == {"a.jpg": ["filed"]}
+
+
+@postgres.own_database
+def test_a_publisher_without_another_goes_on_when_its_lease_ran_out(
+    settings: Settings,
+    draw: Draw,
+    encode: Encode,
+    postgres_server: postgres.Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url = postgres_server.new_database()
+    with (settings.site / SITE_TOML).open("a") as file:
+        file.write(f'\n[catalog]\nurl = "{url.render_as_string()}"\n')
+    late = [0.0]
+
+    def now() -> float:
+        """Return a time at which no renewal has come in the last seconds, for the other threads."""
+        is_renewal = threading.current_thread().name == f"lease-{FILING}"
+        return time.monotonic() + (0.0 if is_renewal else late[0])
+
+    elects = Candidate(
+        location(settings.site, CATALOG, SCHEMA), FILING, "", sole=True, monotonic=now
+    )
+    monkeypatch.setattr(publisher.publish, "candidate_for", lambda *_, **__: elects)
+
+    with capture_logs() as logs, publishing(settings):
+        late[0] = 7.0
+        wait_until(lambda: any(entry["event"] == "publisher-halted" for entry in logs))
+        late[0] = 0.0
+        (settings.site / "intake" / "a.jpg").write_bytes(encode(draw(CB, CB)))
+        wait_for(settings, lambda counts: counts.filed == 1 and not counts.waiting)
+
+    causes = [entry["cause"] for entry in logs if entry["event"] == "publisher-halted"]
+    assert causes == ["the lease ran out before it was renewed"]
+    assert [e["term"] for e in logs if e["event"] == "leader-elected"][:2] == [1, 2]
 
 
 def test_a_segment_has_each_ledgers_newest_checkpoint(settings: Settings) -> None:
