@@ -19,7 +19,8 @@ record has the origin, how many records remain, and how many the newest anchor s
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,22 +171,47 @@ def _anchors(folder: Path, line: bytes) -> Iterator[Anchor]:
 
 def behind(ledgers: Path, anchor: Anchor) -> Behind | None:
     """Say how a ledger does not extend an anchor; None if it does. Raises OSError."""
-    folder, known = ledgers / anchor.ledger, anchor.checkpoint
-    message = segments.read_checkpoint(folder)
-    newest = None
-    if message is not None:
-        with suppress(ValueError):
-            newest = note.unverified_checkpoint(message)
-    origin = "" if newest is None else newest.origin
-    records = segments.next_seq(folder) if folder.exists() else 0
-    if known.size == 0 and not origin:
-        return None
-    if newest is not None and origin == known.origin and records >= known.size:
-        stored = stored_proof(folder, known.size, newest)
-        root = stored[0] if stored is not None else _root_of_lines(folder, known.size)
-        if root == known.root:
-            return None
-    return Behind(anchor, records, origin)
+    return next(iter(all_behind(ledgers, [anchor])), None)
+
+
+def all_behind(ledgers: Path, known: Sequence[Anchor]) -> list[Behind]:
+    """Say of which of these anchors the ledgers do not extend. Raises OSError."""
+    sizes: defaultdict[str, set[int]] = defaultdict(set)
+    for anchor in known:
+        sizes[anchor.ledger].add(anchor.checkpoint.size)
+    of_ledger = {name: _Ledger(ledgers / name, wanted) for name, wanted in sizes.items()}
+    return [
+        Behind(anchor, ledger.records, ledger.origin)
+        for anchor in known
+        if not (ledger := of_ledger[anchor.ledger]).extends(anchor.checkpoint)
+    ]
+
+
+class _Ledger:
+    """A ledger that is compared with checkpoints of these sizes; its lines are hashed once."""
+
+    def __init__(self, folder: Path, sizes: Collection[int]) -> None:
+        self._folder, self._sizes = folder, sizes
+        self._newest: Checkpoint | None = None
+        self._roots: dict[int, bytes] | None = None
+        message = segments.read_checkpoint(folder)
+        if message is not None:
+            with suppress(ValueError):
+                self._newest = note.unverified_checkpoint(message)
+        self.origin = "" if self._newest is None else self._newest.origin
+        self.records = segments.next_seq(folder) if folder.exists() else 0
+
+    def extends(self, known: Checkpoint) -> bool:
+        if self._newest is None:
+            return known.size == 0
+        if self.origin != known.origin or self.records < known.size:
+            return False
+        # The stored hashes are never synced, so alone they do not show that a ledger is behind.
+        if (stored := stored_proof(self._folder, known.size, self._newest)) is not None:
+            return stored[0] == known.root
+        if self._roots is None:
+            self._roots = _roots_of_lines(self._folder, self._sizes)
+        return self._roots.get(known.size) == known.root
 
 
 def stored_proof(folder: Path, size: int, newest: Checkpoint) -> tuple[bytes, list[bytes]] | None:
@@ -207,24 +233,27 @@ def stored_proof(folder: Path, size: int, newest: Checkpoint) -> tuple[bytes, li
     return root, proof
 
 
-def _root_of_lines(folder: Path, size: int) -> bytes:
-    """Return the root over the first records by their lines; empty if there are fewer.
+def _roots_of_lines(folder: Path, sizes: Collection[int]) -> dict[int, bytes]:
+    """Return the roots over the first records by their lines, of those sizes that there are.
 
     Of a segment that was moved away, the stored hashes count.
     """
     tree, stored = MerkleTree(), HashReader(folder)
+    found, step = {}, merkle.HASH_SIZE
     for segment, _, line in segments.read_lines(folder):
-        if (moved := min(segment.first, size) - tree.size) > 0:
+        leaves = merkle.hash_leaf(line)
+        if (moved := segment.first - tree.size) > 0:
             try:
-                leaves = stored.leaves(tree.size, moved)
+                leaves = stored.leaves(tree.size, moved) + leaves
             except tiles.HashesMissing:
-                return b""
-            step = merkle.HASH_SIZE
-            tree.extend(leaves[at : at + step] for at in range(0, len(leaves), step))
-        if tree.size == size:
+                break
+        for at in range(0, len(leaves), step):
+            tree.append(leaves[at : at + step])
+            if tree.size in sizes:
+                found[tree.size] = tree.root()
+        if tree.size >= max(sizes):
             break
-        tree.append(merkle.hash_leaf(line))
-    return tree.root() if tree.size == size else b""
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,13 +59,12 @@ def behind_kept_checkpoints(site: Path) -> list[Behind]:
 def _behind(site: Path, known: Iterable[Anchor]) -> list[Behind]:
     ledgers = site / LEDGERS
     accepted = anchors.accepted(ledgers / OPERATIONS)
-    found = []
-    for anchor in known:
-        if any(each.covers(anchor.checkpoint) for each in accepted):
-            continue
-        if is_ledger(anchor.ledger) and (lack := anchors.behind(ledgers, anchor)):
-            found.append(lack)
-    return found
+    of_ledgers = [
+        anchor
+        for anchor in known
+        if is_ledger(anchor.ledger) and not any(e.covers(anchor.checkpoint) for e in accepted)
+    ]
+    return anchors.all_behind(ledgers, of_ledgers)
 
 
 def _public_keys(site: Path) -> list[Ed25519PublicKey]:

@@ -1,6 +1,8 @@
 """A ledger that was wound back together with its checkpoints is behind what others know of it."""
 
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -87,6 +89,26 @@ def test_stored_hashes_that_a_power_loss_emptied_do_not_make_a_ledger_behind(
     stored.write_bytes(bytes(stored.stat().st_size))
 
     assert anchors.behind(tmp_path, known) is None
+
+
+def test_the_lines_of_a_ledger_are_read_once_for_all_its_anchors(
+    ledgers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = note.split_notes((ledgers / "transfer/checkpoints").read_bytes())
+    older, newer = (Anchor("kept", note.unverified_checkpoint(each)) for each in history)
+    (ledgers / "transfer/000000000000.hashes").unlink()
+    read: list[str] = []
+    lines = segments.read_lines
+
+    def counted(folder: Path) -> Iterator[tuple[segments.Segment, int, bytes]]:
+        read.append(folder.name)
+        return lines(folder)
+
+    monkeypatch.setattr(segments, "read_lines", counted)
+    wrong = replace(older, checkpoint=replace(older.checkpoint, root=newer.checkpoint.root))
+
+    assert [each.anchor for each in anchors.all_behind(ledgers, [older, wrong, newer])] == [wrong]
+    assert read == ["transfer"]
 
 
 def test_of_a_segment_that_was_moved_away_the_stored_hashes_count(tmp_path: Path) -> None:
