@@ -8,7 +8,8 @@ a loss of power cannot make an honest ledger look shortened.
 At a start it continues from the newest checkpoint:
 
 1. Open the newest checkpoint with the present key or a former one.
-2. Compute the root from the stored hashes. If it equals the checkpoint's root, continue from there.
+2. Compute the root from the stored hashes. If it equals the checkpoint's root, and those that may
+   not have been synced are the hashes of the lines, continue from there.
 3. Otherwise hash all lines again. If their root equals the checkpoint's, replace the stored hashes.
 4. Otherwise raise LedgerMismatch: the ledger has changed, and nothing more is signed.
 
@@ -171,6 +172,7 @@ class Signer:
                 return
         message = segments.read_checkpoint(self._folder)
         if message is not None:
+            self._tree_files.sync()  # so the hashes up to a checkpoint of the history are on disk
             before = os.fstat(self._history).st_size
             if os.write(self._history, message) != len(message):
                 os.ftruncate(self._history, before)
@@ -189,12 +191,31 @@ class Signer:
         found = HashReader(self._folder)
         try:
             complete = found.size >= signed.size
-            if complete and merkle.root_hash(signed.size, found.node) == signed.root:
+            if (
+                complete
+                and merkle.root_hash(signed.size, found.node) == signed.root
+                and self._has_end_of_lines(found, signed.size)
+            ):
                 peaks = merkle.peaks(signed.size, found.node)
                 return HashWriter(self._folder, MerkleTree(signed.size, peaks))
         except tiles.HashesMissing:
             pass
         return self._rebuild_hashes(signed)
+
+    def _has_end_of_lines(self, stored: HashReader, size: int) -> bool:
+        """Say whether the stored hashes after the last checkpoint of the history are right.
+
+        A line that was moved away is left out.
+        """
+        first = self._in_history.size if self._in_history is not None else 0
+        leaves = stored.leaves(first, size - first) if size > first else b""
+        for _, _, line in segments.read_lines(self._folder, first):
+            at = (seq_of(line) - first) * HASH_SIZE
+            if at >= len(leaves):
+                break
+            if at >= 0 and leaves[at : at + HASH_SIZE] != merkle.hash_leaf(line):
+                return False
+        return stored.has_roots(first, size)
 
     def _rebuild_hashes(self, signed: Checkpoint) -> HashWriter:
         """Hash all lines again; use the stored hashes of segments that were moved or removed."""
@@ -207,8 +228,10 @@ class Signer:
                 f"{self._folder}: does not match its newest checkpoint, `ssps audit verify` names "
                 f"the record: {_ADVICE}"
             )
+        tree_files.sync()
         for path in sorted(self._folder.glob(f"*{_UNFINISHED}")):
             path.replace(path.with_name(path.name.removesuffix(_UNFINISHED)))
+        files.sync(self._folder)
         return HashWriter(self._folder, tree_files.tree)
 
     def _remove_unfinished(self) -> None:

@@ -6,13 +6,15 @@ per segment, with the leaf hash of each line, and `tree-8`, `tree-16`, `tree-24`
 of the full subtrees of those levels.
 
 The files are only a cache: compare what you compute from them with a signed root before you trust
-it.
+it. The signer syncs them once a minute, so a loss of power can damage what was added since.
 """
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
+from keys.files import sync
 from keys.ledger import merkle, segments
 from keys.ledger.merkle import MerkleTree
 from keys.ledger.segments import HASH_SIZE, HASHES
@@ -63,6 +65,18 @@ class HashReader:
         found = self._read_level(stored, index << (level - stored), 1 << (level - stored))
         return _subtree_root(found)
 
+    def has_roots(self, first: int, size: int) -> bool:
+        """Say whether subtrees that became full from size `first` on have the roots of their parts.
+
+        Raises HashesMissing.
+        """
+        return all(
+            self.node(level, index)
+            == _subtree_root(self._read_level(level - 8, index << 8, 1 << 8))
+            for level in LEVELS
+            for index in range(first >> level, size >> level)
+        )
+
     def _read_level(self, level: int, first: int, count: int) -> list[bytes]:
         if level == 0:
             raw = self.leaves(first, count)
@@ -88,6 +102,7 @@ class HashWriter:
     def __init__(self, folder: Path, tree: MerkleTree, suffix: str = "") -> None:
         self._folder = folder
         self._suffix = suffix
+        self._unsynced: set[Path] = set()
         self.tree = tree
 
     def add(self, segment: int, lines: Iterable[bytes]) -> None:
@@ -111,9 +126,18 @@ class HashWriter:
                 self._write(f"tree-{level}", (before >> level) * HASH_SIZE, subtrees)
         self.tree = tree  # only now, so that a failed write (disk full) is repeated
 
+    def sync(self) -> None:
+        """Make everything that was added survive a loss of power."""
+        for path in sorted(self._unsynced):
+            with suppress(FileNotFoundError):  # an operator has moved it
+                sync(path)
+        self._unsynced.clear()
+
     def _write(self, name: str, offset: int, content: bytes | bytearray) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        descriptor = os.open(self._folder / (name + self._suffix), flags, 0o600)
+        path = self._folder / (name + self._suffix)
+        descriptor = os.open(path, flags, 0o600)
+        self._unsynced.add(path)
         try:
             os.ftruncate(descriptor, offset)
             written = os.pwrite(descriptor, content, offset)

@@ -144,6 +144,38 @@ def test_lost_or_damaged_hashes_are_computed_again(tmp_path: Path, lost: str) ->
     assert not list(tmp_path.glob("*.new"))
 
 
+def test_hashes_that_were_not_synced_before_a_power_loss_are_computed_again(tmp_path: Path) -> None:
+    with signer(tmp_path) as first:
+        write(tmp_path, 300)
+        first.sign()
+        write(tmp_path, 300)
+        first.sign()
+    assert history(tmp_path) == [300]
+    hashes = tmp_path / "000000000000.hashes"
+    right = hashes.read_bytes()
+    hashes.write_bytes(right[: 400 * 32] + bytes(32) + right[401 * 32 :])  # tree-8 hides it
+
+    with signer(tmp_path):
+        assert hashes.read_bytes() == right
+
+
+def test_hashes_are_synced_before_a_checkpoint_enters_the_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, synced = os.fsync, list[str]()
+
+    def noted(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        real(descriptor)
+
+    with signer(tmp_path) as mine:
+        write(tmp_path, 300)
+        monkeypatch.setattr(os, "fsync", noted)
+        mine.sign()
+
+    assert synced[-3:] == ["000000000000.hashes", "tree-8", "checkpoints"]
+
+
 def test_a_shortened_ledger_is_not_signed(tmp_path: Path) -> None:
     write(tmp_path, 5)
     with signer(tmp_path) as first:
