@@ -129,9 +129,9 @@ def serve(
     the caller's claim on this part of the site (server_state); without it, it is claimed here.
     """
     kernel = kernel or sandbox.kernel()
+    policy = sandbox.policy(settings.sftp, kernel, os.geteuid())
     own_nice = os.getpriority(os.PRIO_PROCESS, 0)
     cpu_shares.set_share(0, own_nice, cpu_shares.Rank.FIRST)
-    policy = sandbox.policy(settings.sftp, kernel, os.geteuid())
     rings = Rings(settings.site)
     folder = settings.site / LEDGERS / ledger_name(TRANSFER, settings.host)
     # An old server that still drains holds the ledger for this long at most.
