@@ -15,8 +15,10 @@ class Clock:
 
 def test_a_lease_lasts_from_the_question_not_from_the_answer() -> None:
     clock = Clock()
-    lease = Lease(clock.now, clock)
-    clock.now += LEASE_SECONDS - 1.1
+    asked_at = clock.now
+    clock.now += 2
+    lease = Lease(asked_at, clock)
+    clock.now = asked_at + LEASE_SECONDS - 1.1
     lease.check()
     clock.now += 0.1
 
@@ -24,7 +26,7 @@ def test_a_lease_lasts_from_the_question_not_from_the_answer() -> None:
         lease.check()
 
 
-def test_a_lease_that_is_renewed_lasts_longer() -> None:
+def test_a_lease_that_is_renewed_lasts_longer_by_the_same_margin() -> None:
     clock = Clock()
     lease = Lease(clock.now, clock)
     clock.now += 4
@@ -32,6 +34,9 @@ def test_a_lease_that_is_renewed_lasts_longer() -> None:
     clock.now += LEASE_SECONDS - 1.1
 
     lease.check()
+    clock.now += 0.1
+    with pytest.raises(Deposed, match="ran out"):
+        lease.check()
 
 
 def test_a_renewal_that_took_longer_than_the_lease_lets_it_be_over() -> None:

@@ -53,6 +53,21 @@ def test_a_page_is_synced_by_itself_only_where_syncfs_does_nothing(
     assert synced == ([] if syncfs else [staged.stat().st_ino])
 
 
+def test_other_bytes_in_the_place_of_an_original_are_not_sealed(
+    store: Store, tmp_path: Path
+) -> None:
+    original = kept(store)
+    store.seal(SHA)
+    original.chmod(0o644)
+    original.write_bytes(b"forged")
+
+    Store(tmp_path).seal(SHA)
+
+    with original.open("rb") as file:
+        found = digest.check(digest.Claim.of(file.fileno()), store.stamp_key)
+    assert found is digest.Proof.WRONG
+
+
 def test_an_original_has_its_digests_stored_with_it(store: Store) -> None:
     with kept(store).open("rb") as file:
         assert digest.read_stamp(file.fileno()) == digest.digests_of(CONTENT)
