@@ -62,6 +62,6 @@ def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]
     Two modules use it, mostly in two processes. Its daemons end with the module: until the end of
     the run they would take processor time from all other tests.
     """
-    with running_site.running_rehearsal(tmp_path_factory.mktemp("rehearsal")) as found:
+    with running_site.running_rehearsal(tmp_path_factory.mktemp("rehearsal"), boxes=4) as found:
         found.scan()
         yield found
