@@ -36,6 +36,7 @@ with `add_routes`.
 
 import base64
 import binascii
+import math
 from collections.abc import Awaitable, Callable, Coroutine
 from enum import StrEnum
 from functools import cached_property, partial
@@ -346,6 +347,9 @@ async def _identify_session(request: Request, stage: Stage) -> Identity:
     if isinstance(found, Reason):
         await _end_session(request, token, found)
         raise ToLogin(_login_page(request, found))
+    if seconds := entrance.limits.page_wait(found.login):
+        headers = {"Retry-After": str(math.ceil(seconds))}
+        raise Refusal(429, "too-many", "Çok fazla istek geldi. Biraz bekleyin.", headers)
     if session.stage is not stage:
         if session.stage is Stage.FULL:
             raise ToLogin(entrance.root + "/")

@@ -3,12 +3,13 @@
 A failed login costs its address a penalty, as over SFTP (keys/credentials/penalties). Besides,
 each user has a number of attempts from each address, whether the user exists or not. A user from
 another address has attempts of its own, so a stranger cannot lock a user out. A user of the
-web service has a number of calls a minute. A user has MAX_OPEN streams and waiting calls at a time,
-so one party cannot take the connections of all, and MAX_FILES files that were made for it.
+web service has a number of calls a minute, one of a web site PAGES_PER_MINUTE. A user has MAX_OPEN
+streams and waiting calls at a time, so one party cannot take the connections of all, and MAX_FILES
+files that were made for it.
 
-Several portals of a site share their limits: each notes what it takes in `Spent`, and takes off
-what the others have taken (portal/access/exchange). So a bucket may be below zero for a moment, and
-on average all portals together give what one of them would give.
+Several portals of a site share the limits of attempts and calls: each notes what it takes in
+`Spent`, and takes off what the others have taken (portal/access/exchange). So a bucket may be below
+zero for a moment, and on average all portals together give what one of them would give.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from keys.credentials.ratelimit import TokenBucket
 _MAX_BUCKETS = 8192
 MAX_OPEN = 16  # streams of open pages of one user, and calls of one that wait for news
 MAX_FILES = 4  # of one user that are made or sent (portal/exports/stored): they take disk space
+PAGES_PER_MINUTE = 6000  # of one user of a web site: each is a record
 HASHES_AT_A_TIME = 2  # argon2id takes 64 MiB and four threads each time
 _ATTEMPTS, _ATTEMPTS_PER_SECOND = 10.0, 1 / 6
 _PENALTY = "penalty"
@@ -122,6 +124,7 @@ class Limits:
         self._penalties = Penalties(monotonic) if penalties is None else penalties
         self._attempts, self._calls = Buckets(monotonic), Buckets(monotonic)
         self.strangers = Buckets(monotonic)  # of the representatives' pages
+        self._pages = Buckets(monotonic)
         self.hashing = asyncio.Semaphore(hashes)
         self.streams, self.waiting_calls = OpenAnswers(), OpenAnswers()
         self.files = OpenAnswers(MAX_FILES)
@@ -165,6 +168,10 @@ class Limits:
     def call_wait(self, login: str, calls_per_minute: int) -> float:
         """Count a call of the web service; return the seconds to wait if it is too many."""
         return self._calls.wait(login, calls_per_minute / 60, max(10.0, calls_per_minute / 6))
+
+    def page_wait(self, login: str) -> float:
+        """Count a page of a web site; return the seconds to wait if it is too many."""
+        return self._pages.wait(login, PAGES_PER_MINUTE / 60, PAGES_PER_MINUTE / 6)
 
 
 def _hashable(key: Any) -> Any:

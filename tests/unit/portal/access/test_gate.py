@@ -22,6 +22,7 @@ from portal.access.gate import (
     signed_in,
 )
 from portal.access.identity import Identity
+from portal.access.limits import Buckets
 from portal.server import create_app
 
 PUBLIC = {
@@ -241,3 +242,20 @@ def test_an_application_with_a_route_that_has_no_gate_does_not_start() -> None:
 
 def bare() -> FastAPI:
     return FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+
+def test_a_user_has_a_number_of_pages_a_minute_and_no_record_of_one_too_many(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = portal.signed_in()
+    limits = portal.entrance.limits
+    monkeypatch.setattr(limits, "_pages", Buckets(lambda: 0.0))
+    while limits.page_wait("parti-a.ayse") == 0.0:
+        pass
+    before = portal.events()
+
+    many = browser.get("/")
+
+    assert (many.status_code, many.headers["retry-after"]) == (429, "1")
+    assert portal.events() == before
+    assert portal.signed_in("parti-a.temsilci").get("/").status_code == 200
