@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from config.event import AccessEvent
 from config.sheet import SandikTuru, Secim
+from config.turkish import to_ascii
 from keys.credentials.users import Service
 from portal.access.gate import Refusal, portal_entrance_of, record, signed_in
 from portal.access.identity import Identity
@@ -24,6 +25,7 @@ from portal.data.criteria import Area, BadCriterion, Criteria, Status, parse
 from portal.data.live import LiveData
 from portal.data.scoped import ScopedData
 from portal.data.sites import Sites
+from publisher.results.snapshots.headings import PROVISIONAL
 
 Caller = Annotated[Identity, Depends(signed_in(Service.API))]
 
@@ -173,9 +175,15 @@ async def while_admitted(
 
 
 def common_headers(request: Request) -> dict[str, str]:
-    """Return the headers of every answer: the rate limit, and the rehearsal that it is of."""
+    """Return the headers of every answer: its status, the rate limit, the rehearsal it is of.
+
+    The status is that of the results (md. 3): the rows of YSK's own interface have no place for it.
+    """
     calls = portal_entrance_of(request).portal.calls_per_minute
-    headers = {"RateLimit-Policy": f'"calls";q={calls};w=60'}
+    headers = {
+        "SSPS-Status": to_ascii(PROVISIONAL),
+        "RateLimit-Policy": f'"calls";q={calls};w=60',
+    }
     who: Identity | None = request.state.identity
     if who is not None and who.rehearsal:
         headers["SSPS-Rehearsal"] = who.rehearsal
