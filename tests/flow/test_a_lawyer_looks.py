@@ -128,13 +128,40 @@ def test_a_box_is_beside_its_signed_sheet_and_a_correction_appears_by_itself(
 
     before = page.locator("#sayilar small").inner_text()
     page.evaluate("window.stillTheSamePage = true")
+    page.click("text=Bütün sayılar")
     correct(night, row)
-    page.wait_for_selector("text=2. sürüm", timeout=90_000)
+    page.wait_for_selector("#sayilar >> text=2. sürüm", timeout=90_000)
+    assert page.locator(".timeline details").evaluate_all("all => all.map(each => each.open)") == [
+        True,
+        False,
+    ]
+    assert page.evaluate("document.activeElement.textContent") == "Bütün sayılar"
     assert before != page.locator("#sayilar small").inner_text()
     assert page.evaluate("window.stillTheSamePage")
     page.goto("/degisiklikler?secim=mv")
     assert "itiraz" in page.locator("main").inner_text()
     assert errors == []
+
+
+def test_a_page_says_when_it_is_no_longer_updated(
+    night: RunningSite, context: BrowserContext
+) -> None:
+    page, _ = watched(context)
+    user = kit(night)["users"][0]
+    log_in(page, user["name"], user["password"])
+    page.wait_for_url(lambda url: url.endswith("/"))
+    page.route("**/canli", lambda route: route.abort())
+    page.goto("/arama?secim=mv")
+    page.wait_for_selector("text=Bağlantı yok", timeout=90_000)
+    page.unroute("**/canli")
+    page.wait_for_selector("text=Bağlantı yok", state="detached", timeout=90_000)
+
+    context.clear_cookies()  # as when the session has ended
+    correct(night, first_box(night))
+
+    page.wait_for_selector("text=Bu sayfa artık yenilenmiyor", timeout=90_000)
+    page.click("text=Yeniden açın")
+    page.wait_for_url("**/giris?sonra=**")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

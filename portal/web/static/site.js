@@ -59,29 +59,59 @@
   // A new snapshot: the page fetches itself, and replaces what has changed.
   const state = one("#anlik");
   if (state && window.EventSource) {
-    const stream = new EventSource("/canli");
-    let busy = false, again = false, timer = 0;
+    let stream = null, busy = false, again = false, timer = 0, lost = 0;
+
+    // What a part is named by in the page that is shown and in the new one.
+    const nameOf = (element) => element.dataset.name || element.id || element.getAttribute("href")
+      || (element.querySelector("summary") || element).textContent;
+    // Replace a part; what was open stays open, and the keyboard stays where it was.
+    const replace = (part, now) => {
+      const left = part.scrollLeft, top = part.scrollTop, focused = document.activeElement;
+      const held = focused !== part && part.contains(focused) ? nameOf(focused) : null;
+      const open = new Map([...part.querySelectorAll("details")].map((each) => [nameOf(each), each.open]));
+      part.replaceChildren(...now.childNodes);
+      for (const each of part.querySelectorAll("details")) each.open = open.get(nameOf(each)) ?? each.open;
+      part.scrollLeft = left; part.scrollTop = top;
+      if (held !== null) {
+        const same = [...part.querySelectorAll(focused.tagName)].find((each) => nameOf(each) === held);
+        (same || part.closest("[tabindex]") || one("#icerik")).focus({ preventScroll: true });
+      }
+      part.classList.add("fresh");
+      setTimeout(() => part.classList.remove("fresh"), 2000);
+    };
+    // What the line of the snapshot says if the page may be old.
+    let note = [];
+    const tell = (...parts) => { note = parts; one("#yeni")?.replaceChildren(...note); };
+    const stop = () => {
+      stream.close();
+      clearInterval(timer);
+      const link = document.createElement("a");
+      link.href = location.href;
+      link.textContent = "Yeniden açın.";
+      tell("· Bu sayfa artık yenilenmiyor. ", link);
+    };
     const update = async () => {
       if (busy) { again = true; return; }
       busy = true;
       try {
         const answer = await fetch(location.href, { credentials: "same-origin", headers: { accept: "text/html" } });
-        if (answer.redirected || !answer.ok) { stream.close(); clearInterval(timer); return; }
+        if (answer.redirected || [401, 403, 404].includes(answer.status)) { stop(); return; }
+        if (!answer.ok) { soon(10000); return; }
         const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
         for (const part of document.querySelectorAll("[data-live]")) {
           const now = fresh.querySelector(`[data-live="${part.dataset.live}"]`);
-          if (now && now.innerHTML !== part.innerHTML) {
-            const left = part.scrollLeft, top = part.scrollTop;
-            const held = part.contains(document.activeElement);
-            if (held && document.activeElement !== part) continue;
-            part.replaceChildren(...now.childNodes);
-            part.scrollLeft = left; part.scrollTop = top;
-            part.classList.add("fresh");
-            setTimeout(() => part.classList.remove("fresh"), 2000);
-          }
+          if (now && now.innerHTML !== part.innerHTML && !part.contains(viewer)) replace(part, now);
+        }
+        // The newest scan has a link now; the one that is shown stays.
+        for (const link of document.querySelectorAll('[data-live="taramalar"] a')) {
+          const path = new URL(link.href).searchParams.get("tutanak");
+          if (viewer?.querySelector("img").src.endsWith(`/${path}`)) link.setAttribute("aria-current", "true");
+          else link.removeAttribute("aria-current");
         }
         const head = fresh.querySelector("#anlik");
-        if (head) { state.replaceChildren(...head.childNodes); state.dataset.snapshot = head.dataset.snapshot; }
+        if (head) { state.replaceChildren(...head.childNodes); state.dataset.snapshot = head.dataset.snapshot; tell(...note); }
+      } catch {
+        soon(10000);
       } finally {
         busy = false;
         if (again) { again = false; update(); }
@@ -94,14 +124,22 @@
       waiting = true;
       setTimeout(() => { waiting = false; update(); }, Math.random() * most);
     };
-    stream.addEventListener("snapshot", (event) => {
-      if (JSON.parse(event.data).number > Number(state.dataset.snapshot)) soon(3000);
-    });
-    stream.addEventListener("announcements", () => { if (one('[data-live="duyurular"]')) soon(1000); });
-    stream.addEventListener("error", () => {
-      // Too many pages are open, so the stream was refused: the page asks once a minute instead.
-      if (stream.readyState === EventSource.CLOSED && !timer) timer = setInterval(() => soon(10000), 60000);
-    });
+    const follow = () => {
+      stream = new EventSource("/canli");
+      stream.addEventListener("open", () => { clearTimeout(lost); lost = 0; tell(); });
+      stream.addEventListener("snapshot", (event) => {
+        if (JSON.parse(event.data).number > Number(state.dataset.snapshot)) soon(3000);
+      });
+      stream.addEventListener("announcements", () => { if (one('[data-live="duyurular"]')) soon(1000); });
+      stream.addEventListener("error", () => {
+        // Too many pages are open, so the stream was refused: the page asks once a minute instead.
+        if (stream.readyState === EventSource.CLOSED) timer ||= setInterval(() => soon(10000), 60000);
+        // The browser tries again every few seconds.
+        else lost ||= setTimeout(() => tell("· Bağlantı yok, sayfa eski olabilir."), 5000);
+      });
+    };
+    follow();
     addEventListener("pagehide", () => stream.close());
+    addEventListener("pageshow", (event) => { if (event.persisted) { follow(); update(); } });
   }
 })();
