@@ -121,7 +121,7 @@ def _sort_values(
         return voted / np.where(known, registered, 1), known
     if sort in NUMBER_COLUMNS:
         index = NUMBER_COLUMNS.index(sort)
-        return columns.numbers[index][rows].astype(np.float64), columns.stated[index][rows]
+        return columns.numbers[index][rows].astype(np.float64), columns.stated.column(index, rows)
     return _vote_values(boxes, columns, rows, sort)
 
 
@@ -131,7 +131,7 @@ def _vote_values(
     option, layout = sort.removeprefix(VOTE), columns.layout
     if sort.startswith(VOTE) and option in layout.common:
         index = FIRST_OPTION + layout.common.index(option)
-        return columns.numbers[index][rows].astype(np.float64), columns.stated[index][rows]
+        return columns.numbers[index][rows].astype(np.float64), columns.stated.column(index, rows)
     values, stated = np.zeros(len(rows)), np.zeros(len(rows), dtype=np.bool_)
     owners = {d: own.index(option) for d, own in layout.own.items() if option in own}
     if not sort.startswith(VOTE) or not owners:
@@ -141,7 +141,7 @@ def _vote_values(
         here = (rows >= first) & (rows < end)
         index = FIRST_OPTION + len(layout.common) + slot
         values[here] = columns.numbers[index][rows[here]]
-        stated[here] = columns.stated[index][rows[here]]
+        stated[here] = columns.stated.column(index, rows[here])
     return values, stated
 
 
@@ -156,7 +156,7 @@ def box_rows(
     # Several rows at a time: taking one out of a column costs much more than adding one.
     while part := [int(row) for row in islice(listed, _ROWS_AT_A_TIME)]:
         numbers = columns.numbers[:, part].T.tolist()
-        stated = columns.stated[:, part].T.tolist()
+        stated = columns.stated.of_rows(part)
         shown = [[0] * len(part) if n is None else n[part].tolist() for n in pages]
         for row, values, has, *sheets in zip(part, numbers, stated, *shown, strict=True):
             district, board = boxes.boards[boxes.board[row]]

@@ -23,6 +23,7 @@ from config.ballot import EVERY_DISTRICT, Ballot, Option
 from config.result import BOX_SHEET, NUMBER_COLUMNS
 from config.sheet import Secim
 from config.snapshot import VOTES
+from portal.data.numbers.bits import BitColumns
 from portal.data.numbers.boxes import Boxes, BoxPlace
 from portal.data.numbers.parquet import TIME, VERSION, Places, open_columns
 
@@ -78,9 +79,9 @@ class Columns:
 
     layout: Layout
     numbers: Numbers  # [column, row]; 0 where nothing is stated
-    stated: npt.NDArray[np.bool_]  # [column, row]
+    stated: BitColumns
     version: npt.NDArray[np.int32]  # by row; 0: no result yet
-    time: npt.NDArray[np.int64]  # seconds since 1970
+    time: npt.NDArray[np.uint32]  # seconds since 1970
     reasons: Mapping[int, str]  # by row, where there is one
 
     @property
@@ -91,13 +92,12 @@ class Columns:
 
 def empty(layout: Layout, boxes: int) -> Columns:
     """Return the columns before the first result."""
-    shape = (layout.width, boxes)
     return Columns(
         layout,
-        np.zeros(shape, dtype=np.uint16),
-        np.zeros(shape, dtype=np.bool_),
+        np.zeros((layout.width, boxes), dtype=np.uint16),
+        BitColumns.empty(layout.width, boxes),
         np.zeros(boxes, dtype=np.int32),
-        np.zeros(boxes, dtype=np.int64),
+        np.zeros(boxes, dtype=np.uint32),
         {},
     )
 
@@ -130,8 +130,9 @@ def read(parquet: Path, boxes: Boxes, layout: Layout) -> Columns:
                 made.time[rows] = values
             else:
                 numbers = _fitting(numbers, values)
-                numbers[names.index(column.name), rows] = values
-                made.stated[names.index(column.name), rows] = column.stated[known]
+                index = names.index(column.name)
+                numbers[index, rows] = values
+                made.stated.set_column(index, rows, column.stated[known])
         for _, values in own_votes.values():
             numbers = _fitting(numbers, values)
         _place_own(layout, numbers, made.stated, boxes, own_votes)
@@ -156,7 +157,7 @@ def _fitting(numbers: Numbers, values: npt.NDArray[np.int64] | list[int]) -> Num
 def _place_own(
     layout: Layout,
     numbers: Numbers,
-    stated: npt.NDArray[np.bool_],
+    stated: BitColumns,
     boxes: Boxes,
     own_votes: Mapping[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]],
 ) -> None:
@@ -168,7 +169,7 @@ def _place_own(
                 rows, values = own_votes[option]
                 here = (rows >= first) & (rows < end)
                 numbers[slot, rows[here]] = values[here]
-                stated[slot, rows[here]] = True
+                stated.set_column(slot, rows[here], True)
 
 
 def _rows(places: Places, boxes: Boxes) -> npt.NDArray[np.int64]:
@@ -198,22 +199,20 @@ def with_changes(before: Columns, changes: Iterable[Mapping[str, Any]], boxes: B
             layout = layout.with_own(change["cevre"], change["yeni"]["oylar"])
     if not newest:
         return before
-    shape = (layout.width, len(boxes))
     changed = {
         row: values_of(change["yeni"], layout, change["cevre"]) for row, change in newest.items()
     }
-    numbers = np.zeros(shape, dtype=before.numbers.dtype)
+    numbers = np.zeros((layout.width, len(boxes)), dtype=before.numbers.dtype)
     for values in changed.values():
         numbers = _fitting(numbers, [value or 0 for value in values])
-    stated = np.zeros(shape, dtype=np.bool_)
-    width = before.layout.width
-    numbers[:width], stated[:width] = before.numbers, before.stated
+    numbers[: before.layout.width] = before.numbers
+    stated = before.stated.copy(layout.width)
     version, time = before.version.copy(), before.time.copy()
     reasons = dict(before.reasons)
     for row, change in newest.items():
         values = changed[row]
         numbers[:, row] = [value or 0 for value in values]
-        stated[:, row] = [value is not None for value in values]
+        stated.set_row(row, [value is not None for value in values])
         version[row] = change["surum"]
         time[row] = int(datetime.fromisoformat(change["zaman"]).timestamp())
         if change["neden"]:
