@@ -215,6 +215,14 @@ class HttpProtocol(HttpToolsProtocol):
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
+    def on_response_complete(self) -> None:
+        """Keep nothing of the request that was answered: the next one may come in a minute."""
+        if self._running is not None:
+            if self.scope is self._running.scope:  # no head of another request has begun
+                self.scope = None  # type: ignore[assignment]
+            self._running.scope = {}  # type: ignore[typeddict-item]
+        super().on_response_complete()
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
         super()._start_asgi_task(cycle, app)

@@ -3,17 +3,20 @@
 By default glibc raises the size from which it asks the kernel for a block of its own, up to 32 MiB,
 as large blocks are freed; later ones then come from a heap that never shrinks. And each thread may
 get a heap. So a daemon that replaces its columns every minute would keep far more than it uses.
+
+Even a block of which little is ever touched costs its whole size if it lies in a heap, where other
+blocks were before. uvloop has one of 256 KiB for what a connection with TLS receives.
 """
 
 from keys.kernel.libc import libc
 
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
-_LARGE = 1 << 18  # bytes
+_LARGE = 1 << 16  # bytes
 _HEAPS = 2
 
 
 def return_large_blocks() -> None:
-    """Give blocks of 256 KiB and more back to the kernel when they are freed; keep two heaps."""
+    """Give blocks of 64 KiB and more back to the kernel when they are freed; keep two heaps."""
     if hasattr(libc, "mallopt"):  # musl has no such settings
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
         libc.mallopt(_M_ARENA_MAX, _HEAPS)

@@ -25,7 +25,7 @@ CATALOG_SCHEMA, RESULTS_SCHEMA = "catalog", "results"
 _ADDRESS_SECONDS = 30
 Connection = Reader | None  # None: the database does not exist yet
 _MAX_IDLE = 4  # connections of one database that wait for the next question
-_CACHE_KIB = 1024  # of one connection; the kernel has the rest of the file in memory, once for all
+_CACHE_KIB = 512  # of one connection; the kernel has the rest of the file in memory, once for all
 _File = tuple[str, int, int]  # name, device, inode
 
 

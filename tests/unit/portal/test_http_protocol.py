@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -118,11 +119,16 @@ class Socket(asyncio.Transport):
     def resume_reading(self) -> None: ...
 
 
+class Kept:
+    """What an application puts beside a request."""
+
+
 class Connection:
     """A connection to an application that answers each path with itself, and reads no body."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.scopes: list[weakref.ref[Kept]] = []
         config = uvicorn.Config(
             self.answer, interface="asgi3", proxy_headers=False, log_config=None, ws="none"
         )
@@ -136,6 +142,8 @@ class Connection:
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.asked.append(scope["path"])
+        scope["kept"] = Kept()
+        self.scopes.append(weakref.ref(scope["kept"]))
         head = [(b"content-length", b"0")]
         await send({"type": "http.response.start", "status": 200, "headers": head})
         await send({"type": "http.response.body", "body": b""})
@@ -168,6 +176,23 @@ def test_requests_in_one_piece_are_answered_in_order() -> None:
 
     assert asked == ["/giris", "/next", "/next"]
     assert answers.count(b"HTTP/1.1 200 OK") == 3
+
+
+def test_an_open_connection_keeps_nothing_of_the_request_that_was_answered() -> None:
+    async def run() -> tuple[object, bytes]:
+        connection = Connection()
+        connection.protocol.data_received(NEXT)
+        await asyncio.sleep(0)
+        kept = connection.scopes[0]()
+        connection.protocol.data_received(NEXT)
+        await asyncio.sleep(0)
+        connection.protocol.connection_lost(None)
+        return kept, connection.socket.received
+
+    kept, answers = asyncio.run(run())
+
+    assert kept is None
+    assert answers.count(b"HTTP/1.1 200 OK") == 2
 
 
 @pytest.mark.parametrize(
