@@ -11,6 +11,7 @@ same environment and SOURCE_DATE_EPOCH give the same bytes.
     /usr/share/man, bash-completion, zsh, fish  from the help texts
     /usr/share/doc/ssps/                        copyright, changelog, sbom.cdx.json
     /usr/lib/sysusers.d/ssps.conf               the user ssps and the group ssps-scan
+    /usr/share/lintian/overrides/ssps           what Debian's policy forbids and why it is so
 
 The systemd units name the folders of a site, so `ssps init --system DIR` writes them; an upgrade
 writes them again from its own templates.
@@ -40,6 +41,7 @@ HOME = Path("/opt/ssps")
 _DATA = files("scripts") / "packaging"
 _MAINTAINER = "SSPS maintainers <maintainers@ssps.invalid>"
 _SCRIPTS = ("preinst", "postinst", "prerm", "postrm")
+_LIBRARY = re.compile(r"\.so(?:\.|$)")
 _GLIBC = re.compile(r"^Tag: .*manylinux_2_(\d+)_", re.MULTILINE)
 
 
@@ -101,6 +103,7 @@ def _add_shared_files(
     (documents / "changelog.gz").write_bytes(gzip.compress(_changelog(version).encode(), mtime=0))
     shutil.copy(sbom, documents / "sbom.cdx.json")
     _write(root / "usr/lib/sysusers.d/ssps.conf", (_DATA / "sysusers.conf").read_text())
+    _write(root / "usr/share/lintian/overrides/ssps", (_DATA / "lintian-overrides").read_text())
 
 
 def _changelog(version: str) -> str:
@@ -167,7 +170,8 @@ def _printed(*command: str) -> str:
 def _build(root: Path, output: Path) -> None:
     for path in root.rglob("*"):
         if not path.is_symlink():
-            executable = path.is_dir() or path.stat().st_mode & 0o100
+            is_program = path.stat().st_mode & 0o100 and not _LIBRARY.search(path.name)
+            executable = path.is_dir() or is_program
             path.chmod(0o755 if executable else 0o644)
     command = ["dpkg-deb", "--root-owner-group", "-Zxz", "-z3", "--build", str(root), str(output)]
     subprocess.run(command, check=True, env={**os.environ, "LC_ALL": "C"})

@@ -161,6 +161,7 @@ def copyright_file(found: Iterable[Part], own_licence: str) -> str:
         f"SSPS is under the MIT licence:\n\n{own_licence}\n"
         "/opt/ssps has copies of these Python packages and of the libraries inside them. The text\n"
         "of each licence is in /opt/ssps/lib/python3*/site-packages/NAME-VERSION.dist-info/,\n"
-        "or, of a library, in its source.\n\n"
+        "or, of a library, in its source. Debian has those of the LGPL in\n"
+        "/usr/share/common-licenses/LGPL-2.1 and /usr/share/common-licenses/LGPL-3.\n\n"
         f"{listed}"
     )
