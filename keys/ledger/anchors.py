@@ -16,6 +16,8 @@ A ledger is behind an anchor if it has another origin, fewer records, or another
 record has the origin, how many records remain, and how many the newest anchor says there were:
 
     ssps/filing/5f0c9b1e8a63d274 12 17
+
+and `before` has the anchors themselves.
 """
 
 import time
@@ -23,6 +25,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from config import site
@@ -46,6 +49,7 @@ class Anchor:
 
     source: str
     checkpoint: Checkpoint
+    recorded: datetime | None = None  # when, if a record has it
 
     @property
     def ledger(self) -> str:
@@ -164,7 +168,8 @@ def _anchors(folder: Path, line: bytes) -> Iterator[Anchor]:
     if record.event.event in (ANCHOR, START, RECOVER) and isinstance(stated, list):
         for each in stated:
             try:
-                yield Anchor(f"record {record.seq} of {folder.name}", parse_line(each))
+                source = f"record {record.seq} of {folder.name}"
+                yield Anchor(source, parse_line(each), record.time)
             except ValueError:
                 continue
 
@@ -264,15 +269,25 @@ class Accepted:
     kept: int
     lost: int
     seq: int  # the record's number
+    time: datetime  # the record's time
+    named: frozenset[str] = frozenset()  # the anchors that the ledgers were behind then, as lines
 
     @property
     def ledger(self) -> str:
         """The name of the ledger that it is about."""
         return ledger_name(self.origin)
 
-    def covers(self, checkpoint: Checkpoint) -> bool:
-        """Say whether a ledger need not extend that checkpoint."""
-        return checkpoint.origin == self.origin and self.kept < checkpoint.size <= self.lost
+    def covers(self, checkpoint: Checkpoint, recorded: datetime | None = None) -> bool:
+        """Say whether a ledger need not extend that checkpoint.
+
+        What the ledger gets after the loss has the numbers of the lost records again. So a
+        checkpoint that was signed or `recorded` after the acceptance is not covered, unless it is
+        named: then the clock was ahead before the loss.
+        """
+        if checkpoint.origin != self.origin or not self.kept < checkpoint.size <= self.lost:
+            return False
+        when = recorded or checkpoint.time
+        return when is None or when <= self.time or format_line(checkpoint) in self.named
 
 
 def accepted(operations: Path) -> list[Accepted]:
@@ -311,10 +326,12 @@ def _signed(folder: Path) -> int:
 
 def _accepted(record: Record) -> Iterator[Accepted]:
     stated = record.event.detail.get(ACCEPTED)
+    before = record.event.detail.get("before")
+    named = frozenset(map(str, before) if isinstance(before, list) else ())
     if record.event.event == RECOVER and isinstance(stated, list):
         for line in stated:
             origin, kept, lost = line.split(" ")
-            yield Accepted(origin, int(kept), int(lost), record.seq)
+            yield Accepted(origin, int(kept), int(lost), record.seq, record.time, named)
 
 
 def acceptance_lines(found: Iterable[Behind]) -> list[str]:

@@ -62,7 +62,8 @@ def _behind(site: Path, known: Iterable[Anchor]) -> list[Behind]:
     of_ledgers = [
         anchor
         for anchor in known
-        if is_ledger(anchor.ledger) and not any(e.covers(anchor.checkpoint) for e in accepted)
+        if is_ledger(anchor.ledger)
+        and not any(each.covers(anchor.checkpoint, anchor.recorded) for each in accepted)
     ]
     return anchors.all_behind(ledgers, of_ledgers)
 

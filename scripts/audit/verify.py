@@ -316,7 +316,7 @@ def _assign_anchors(
     found: dict[Path, dict[Checkpoint, Anchor]] = {}
     for source in ledgers:
         for anchor in anchors.all_in(source):
-            if any(loss.covers(anchor.checkpoint) for loss in losses):
+            if any(loss.covers(anchor.checkpoint, anchor.recorded) for loss in losses):
                 continue
             alike = named.get(anchor.ledger, [])
             target = by_origin.get(anchor.checkpoint.origin) or (

@@ -12,6 +12,7 @@ from unit.keys.ledger.signed_ledgers import KEY, NOON, make_signed, write
 from config.event import Event
 from keys.ledger import anchors, note, segments, unconfirmed
 from keys.ledger.anchors import Accepted, Anchor, AnchorWriter
+from keys.ledger.note import Checkpoint
 from keys.ledger.signer import Signer
 from keys.ledger.writer import Ledger
 
@@ -210,8 +211,19 @@ def test_a_recover_record_accepts_only_what_was_lost_then(ledgers: Path) -> None
     assert anchors.accepted(ledgers / "operations") == []  # it can have been added by hand
     sign(ledgers / "operations")
 
-    assert anchors.accepted(ledgers / "operations") == [Accepted(origin, 10, 15, 0)]
+    assert anchors.accepted(ledgers / "operations") == [Accepted(origin, 10, 15, 0, NOON)]
     [loss] = anchors.accepted(ledgers / "operations")
-    covered = [loss.covers(note.Checkpoint(origin, size, b"")) for size in (10, 11, 15, 16)]
+    covered = [loss.covers(Checkpoint(origin, size, b"")) for size in (10, 11, 15, 16)]
     assert covered == [False, True, True, False]
-    assert not loss.covers(note.Checkpoint("ssps/filing/other", 12, b""))
+    assert not loss.covers(Checkpoint("ssps/filing/other", 12, b""))
+
+
+def test_what_was_signed_after_a_loss_was_accepted_must_stay() -> None:
+    root, named = bytes(32), Checkpoint("ssps/filing/0", 14, bytes(range(32)))
+    loss = Accepted("ssps/filing/0", 10, 15, 0, NOON, frozenset([anchors.format_line(named)]))
+    later = NOON + timedelta(seconds=1)
+
+    assert loss.covers(Checkpoint("ssps/filing/0", 14, root, NOON))
+    assert not loss.covers(Checkpoint("ssps/filing/0", 14, root, later))
+    assert not loss.covers(Checkpoint("ssps/filing/0", 14, root), recorded=later)
+    assert loss.covers(replace(named, time=later))  # the clock was ahead before the loss

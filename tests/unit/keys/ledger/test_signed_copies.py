@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,11 @@ from keys.ledger.writer import Ledger
 TRANSFER = LEDGERS / "transfer"
 
 
-def sign(site: Path, records: int, first: int = 0) -> None:
+def sign(site: Path, records: int, first: int = 0, when: datetime = NOON) -> None:
     folder = site / TRANSFER
     write(folder, records, first)
     copy = site / SIGNED / "transfer"
-    with Signer(folder, KEY, lambda: NOON, token=lambda: "0" * 16, copy=copy) as signer:
+    with Signer(folder, KEY, lambda: when, token=lambda: "0" * 16, copy=copy) as signer:
         signer.sign(last=True)
 
 
@@ -67,6 +68,24 @@ def test_a_file_is_replaced_only_when_the_record_of_the_loss_is_signed(restored:
 
     [(_, message, _)] = signed_copies.read_all(restored, [KEY.public_key()])
     assert message == segments.read_checkpoint(restored / TRANSFER)
+
+
+def test_a_second_loss_is_not_hidden_by_the_acceptance_of_the_first(restored: Path) -> None:
+    operations, again = restored / LEDGERS / "operations", restored / "again"
+    shutil.copytree(restored / TRANSFER, again)
+    with Ledger(operations, lambda: NOON) as writer:
+        detail = {anchors.ACCEPTED: [f"ssps/transfer/{'0' * 16} 20 23"]}
+        writer.append(Event(anchors.RECOVER, "ali", "h", "ledgers", detail=detail))
+    with Signer(operations, KEY, lambda: NOON) as signer:
+        signer.sign(last=True)
+    sign(restored, 2, 100, NOON + timedelta(hours=1))
+    assert behind(restored) == []
+    shutil.rmtree(restored / TRANSFER)
+    again.rename(restored / TRANSFER)
+
+    sign(restored, 1, 200, NOON + timedelta(hours=2))
+
+    assert behind(restored) == ["has 21 records, but it had 22 (state/signed/transfer)"]
 
 
 @pytest.mark.parametrize(
