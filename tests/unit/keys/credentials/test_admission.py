@@ -138,6 +138,26 @@ def test_a_session_is_rechecked_by_the_same_rules(
     assert recheck(SETTINGS, ring, user, name, parse_address(origin), OPENS + after) is reason
 
 
+def test_an_initial_password_only_serves_to_set_a_new_one_if_the_site_says_so() -> None:
+    strict = replace(SETTINGS, sftp=replace(SETTINGS.sftp, must_change_password=True))
+    key, word = credentials()
+    home, chosen = parse_address(HOME), replace(word, chosen=True)
+
+    for now in (OPENS, OPENS - SECOND):
+        assert decide(strict, ring_of, "a", WORD, home, now) == Refused(Reason.MUST_CHANGE, word)
+    away = decide(strict, ring_of, "a", WORD, parse_address(AWAY), OPENS)
+    assert away == Refused(Reason.ADDRESS, word)
+    assert decide(strict, ring_of, "a", KEY, home, OPENS) == Admitted(SETTINGS.parties[0], key)
+    other = decide(strict, lambda party: Ring(party, (chosen,)), "a", WORD, home, OPENS)
+    assert other == Admitted(SETTINGS.parties[0], chosen)
+    # A session that began before the site said so does not last.
+    found = [
+        recheck(strict, Ring("a", (one,)), "a", one.fingerprint, home, OPENS)
+        for one in (word, key, chosen)
+    ]
+    assert found == [Reason.MUST_CHANGE, None, None]
+
+
 def test_a_damaged_key_file_is_named_as_the_cause() -> None:
     decision = decide(SETTINGS, ring_of, "bad-ring", KEY, parse_address(HOME), OPENS)
     assert isinstance(decision, Refused)
