@@ -333,6 +333,32 @@ def copied(settings: Settings, site: Path) -> Settings:
     return replace(settings, site=site)
 
 
+def test_only_what_recovery_finds_elsewhere_is_committed_without_waiting_for_the_disk(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, waited, found = Catalog.commit, list[bool](), list[tuple[str, bool]]()
+
+    def noted(self: Catalog, *, durable: bool = True) -> None:
+        waited.append(durable)
+        commit(self, durable=durable)
+
+    def step(name: str) -> None:
+        if name in ("received", "claims noted", "decided", "done"):
+            found.append((name, waited[-1]))
+
+    monkeypatch.setattr(Catalog, "commit", noted)
+    drop(settings, {"a.png": CB})
+
+    run(settings, step)
+
+    assert found == [
+        ("received", True),
+        ("claims noted", False),
+        ("decided", True),
+        ("done", False),
+    ]
+
+
 def test_a_file_that_grows_after_its_claim_becomes_a_new_arrival(settings: Settings) -> None:
     drop(settings, {"a.png": CB})
     grown: list[str] = []
