@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -190,8 +191,9 @@ def test_the_name_of_a_scanner_folder_is_never_html(night: Staff) -> None:
 
 def test_the_parties_listener_has_no_page_of_the_staff(night: Staff) -> None:
     ours = {path for path in PAGES if path.startswith(("/durum", "/partiler", "/kayit"))}
-    portal = create_portal(Entrance(load.load(night.site), night.entrance.recorder, lambda: OPEN))
-    theirs = {getattr(route, "path", "") for route in portal.routes}
+    entrance = Entrance(load.load(night.site), night.entrance.recorder, lambda: OPEN)
+    with closing(entrance.sessions):
+        theirs = {getattr(route, "path", "") for route in create_portal(entrance).routes}
     assert ours and not ours & theirs
 
 
