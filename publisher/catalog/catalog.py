@@ -162,6 +162,15 @@ class Catalog(Database):
         ).one_or_none()
         return as_arrival_state(row) if row else None
 
+    def arrival_states(self, arrivals: Sequence[str]) -> dict[str, ArrivalState]:
+        """Return the same for many arrivals, by id; those that are not known are left out."""
+        found: dict[str, ArrivalState] = {}
+        for first in range(0, len(arrivals), _CHUNK):
+            some = t.arrival.c.id.in_(arrivals[first : first + _CHUNK])
+            rows = self.connection.execute(sa.select(t.arrival).where(some))
+            found |= {row.id: as_arrival_state(row) for row in rows}
+        return found
+
     # Facts that a decision needs (publisher/filing/decide).
 
     def look_up(self, pages: Sequence[Page], lookup: Lookup) -> None:

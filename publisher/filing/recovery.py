@@ -12,7 +12,7 @@ other, recovery stops with an error, because only a backup can restore it.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import structlog
@@ -22,7 +22,7 @@ from config.fault import Fault, Faults
 from config.party import Party
 from config.site import CATALOG, FILING, LEDGERS, SPOOL, TREES
 from publisher.catalog.decisions import absences, review
-from publisher.catalog.rows import Original
+from publisher.catalog.rows import ArrivalState, Original
 from publisher.catalog.tables import RECEIVED
 from publisher.database import name_of
 from publisher.filing.filer import ONE_TREE_ERRORS, Filer, FilingContext
@@ -82,9 +82,15 @@ class Recovery:
             for arrival, _ in self._catalog.undecided()
             for number in range(1, MAX_FRAMES + 1)
         }
-        for path in sorted(self._spool.iterdir()):
-            self._handle_spool_file(path, unfinished)
+        files = sorted(self._spool.iterdir())
+        known = self._known(files)
+        for path in files:
+            self._handle_spool_file(path, known.get(path.name[:ID_LENGTH]), unfinished)
         return self._reclaim()
+
+    def _known(self, files: Sequence[Path]) -> dict[str, ArrivalState]:
+        """Return what the catalog knows of files of the spool, by the id of their arrival."""
+        return self._catalog.arrival_states([path.name[:ID_LENGTH] for path in files])
 
     def _catch_up_with_ledger(self) -> None:
         first, ledger = self._catalog.next_seq(), self._context.ledger.next_seq
@@ -116,12 +122,13 @@ class Recovery:
 
         The filing thread calls this between two batches, when it has no such file itself.
         """
-        strays = []
-        for path in sorted(self._spool.iterdir()):
-            if path.name.startswith(".") or self._catalog.arrival_state(path.name[:ID_LENGTH]):
-                continue
-            strays.append(self._filer.reclaim(path, path.name, Stamp.of(path.lstat())))
-        return strays
+        files = sorted(path for path in self._spool.iterdir() if not path.name.startswith("."))
+        known = self._known(files)
+        return [
+            self._filer.reclaim(path, path.name, Stamp.of(path.lstat()))
+            for path in files
+            if path.name[:ID_LENGTH] not in known
+        ]
 
     def continue_trees(self, more: Callable[[], bool]) -> bool:
         """Continue with the trees while `more()` returns True; return True once all are complete.
@@ -243,8 +250,9 @@ class Recovery:
                 raise Stopped
             yield original
 
-    def _handle_spool_file(self, path: Path, unfinished: set[str]) -> None:
-        known = self._catalog.arrival_state(path.name[:ID_LENGTH])
+    def _handle_spool_file(
+        self, path: Path, known: ArrivalState | None, unfinished: set[str]
+    ) -> None:
         if known is None and path.name[:ID_LENGTH] in unfinished:
             path.unlink()
         elif known is None or known.arrival.file != path.name:
