@@ -242,12 +242,13 @@ Rows = dict[sa.Table, list[dict[str, object]]]
 
 
 def rows_of(url: sa.URL, tables: sa.MetaData) -> Rows:
-    """Return the rows of all tables of a database."""
+    """Return the rows of all tables of a database, in the order of their keys."""
     with changing(url) as connection:
-        return {
-            table: [row._asdict() for row in connection.execute(sa.select(table))]
+        found = {
+            table: connection.execute(sa.select(table).order_by(*table.primary_key.columns))
             for table in tables.sorted_tables
         }
+        return {table: [row._asdict() for row in rows] for table, rows in found.items()}
 
 
 def replace_rows(url: sa.URL, kept: Rows) -> None:

@@ -47,6 +47,7 @@ def site(site_with_decisions: Settings) -> Settings:
     with postgres.changing(place) as opened:
         path = opened.scalar(sa.select(t.filing.c.path).where(t.filing.c.secim == "mv"))
     (site_with_decisions.site / f"trees/parti-a/{path}").unlink()
+    postgres.replace_rows(place, postgres.rows_of(place, t.METADATA))  # the first is the first key
     return site_with_decisions
 
 
