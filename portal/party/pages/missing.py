@@ -103,6 +103,7 @@ def _sheets(found: Finding) -> Iterator[tuple[str, str]]:
 
 
 def _places(found: Finding, query: str) -> Iterator[tuple[str, str]]:
+    """Yield name and address of each place: of a box, or of the aggregate sheets of a place."""
     for place in found.places:
         parts = [] if place == "-" else place.split("/")
         names = [titles.district(parts[0])] if parts else ["Ülke geneli"]
@@ -112,4 +113,6 @@ def _places(found: Finding, query: str) -> Iterator[tuple[str, str]]:
             names.append(f"Sandık {box}")
             yield " / ".join(names), box_url(BoxPlace(parts[0], parts[1], box), query)
         else:
-            yield " / ".join(names), ""
+            parameters = dict(zip(("cevre", "kurul"), parts, strict=False))
+            sheets = urlencode({"secim": found.secim.value, **parameters})
+            yield " / ".join(names), f"/birlestirme?{sheets}"

@@ -16,10 +16,13 @@ from PIL import Image
 from starlette.types import Receive, Scope, Send
 from unit.portal.party.conftest import Night
 
+from config.sheet import Secim
 from config.site import original_file
 from keys.operations import announcements
 from portal.access.limits import MAX_FILES
+from portal.party.pages import missing
 from portal.pictures.pictures import Pictures
+from publisher.results.checks.finding import Check, Finding
 
 ATOM = {"a": "http://www.w3.org/2005/Atom"}
 
@@ -207,6 +210,24 @@ def test_gaps_findings_and_aggregates_are_shown(night: Night) -> None:
     aggregates = browser.get("/birlestirme?secim=mv&cevre=34-istanbul-1").text
     assert '<a href="/kaydet/birlestirme.xlsx?secim=mv&amp;cevre=34-istanbul-1"' in aggregates
     assert "İlçe Birleştirme Tutanağı" in aggregates and "tutanak sonucu yok" in aggregates
+
+
+def test_each_place_of_a_finding_has_a_page() -> None:
+    box, board = "34-istanbul-1/kadikoy-2/sandik-1001", "34-istanbul-1/kadikoy-2"
+    found = Finding(Check.BOARD_NOT_SUM, Secim.MV, (box, board, "34-istanbul-1", "-"), {})
+
+    assert list(missing._places(found, "secim=mv")) == [
+        (
+            "İstanbul 1 / Kadıköy 2 / Sandık 1001",
+            "/sandik/34-istanbul-1/kadikoy-2/1001?secim=mv",
+        ),
+        (
+            "İstanbul 1 / Kadıköy 2",
+            "/birlestirme?secim=mv&cevre=34-istanbul-1&kurul=kadikoy-2",
+        ),
+        ("İstanbul 1", "/birlestirme?secim=mv&cevre=34-istanbul-1"),
+        ("Ülke geneli", "/birlestirme?secim=mv"),
+    ]
 
 
 def test_tables_are_saved_under_a_name_with_snapshot_and_user(night: Night) -> None:
