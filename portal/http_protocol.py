@@ -137,6 +137,10 @@ class HttpProtocol(HttpToolsProtocol):
             self._running.disconnected = True
             self._running.message_event.set()
         super().connection_lost(exc)
+        # These refer to this protocol. Without them, what the connection holds is freed at once, and
+        # not when Python looks for cycles, which it may not do for minutes.
+        self._unset_keepalive_if_required()
+        self.app_state = {}
 
     def data_received(self, data: bytes) -> None:
         """Count the bytes of a head, and of what follows it."""

@@ -1,6 +1,7 @@
 """What a connection gets of what uvicorn writes, and what it may send."""
 
 import asyncio
+import gc
 import re
 import socket
 import sys
@@ -193,6 +194,27 @@ def test_an_open_connection_keeps_nothing_of_the_request_that_was_answered() -> 
 
     assert kept is None
     assert answers.count(b"HTTP/1.1 200 OK") == 2
+
+
+@pytest.mark.parametrize("error", [None, ConnectionResetError()])
+def test_nothing_of_a_closed_connection_waits_for_the_garbage_collector(
+    error: Exception | None,
+) -> None:
+    async def run() -> object:
+        connection = Connection()
+        connection.protocol.data_received(NEXT)
+        await asyncio.sleep(0)
+        connection.protocol.connection_lost(error)
+        protocol = weakref.ref(connection.protocol)
+        del connection.protocol
+        await asyncio.sleep(0)
+        return protocol()
+
+    gc.disable()
+    try:
+        assert asyncio.run(run()) is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(
