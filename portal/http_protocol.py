@@ -137,8 +137,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._running.disconnected = True
             self._running.message_event.set()
         super().connection_lost(exc)
-        # These refer to this protocol. Without them, what the connection holds is freed at once, and
-        # not when Python looks for cycles, which it may not do for minutes.
+        # Both refer to this protocol. Without them, all that the connection holds is freed at once,
+        # and not when Python looks for cycles, which it may not do for minutes.
         self._unset_keepalive_if_required()
         self.app_state = {}
 
