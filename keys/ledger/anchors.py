@@ -211,7 +211,7 @@ class _Ledger:
             return known.size == 0
         if self.origin != known.origin or self.records < known.size:
             return False
-        # The stored hashes are never synced, so alone they do not show that a ledger is behind.
+        # A loss of power can damage the stored hashes: they count only with a proof.
         if (stored := stored_proof(self._folder, known.size, self._newest)) is not None:
             return stored[0] == known.root
         if self._roots is None:
