@@ -32,7 +32,9 @@ _CLOCK_SECONDS = 1.0  # from the clock of the file system's server to that of th
 _CACHE_SECONDS = 1.0  # for which a mount may show the old state of a file
 _MTIME_NS = 1684080000_123456789
 _WHOLE_FILE = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)  # flock of fcntl(2)
-# FUSE file systems whose locks and caches do not reach other hosts.
+_MEMORY = {"tmpfs", "ramfs"}
+# FUSE file systems whose locks reach other hosts, and those whose locks and caches do not.
+_MANY_HOSTS = {"glusterfs", "ceph", "ceph-fuse", "juicefs", "mfs"}
 _ONE_HOST = {"sshfs", "bindfs", "s3fs", "rclone", "encfs", "gcsfuse", "mergerfs"}
 
 
@@ -88,6 +90,8 @@ def probe(site: Path, links: int, host: str = "") -> Iterator[Lack]:
             yield from mount_lacks(str(folder), mount)
             if host and _is_local(site / folder):
                 what = f"{mount.point} is {mount.kind}, which only this machine has"
+                if mount.kind in _MEMORY:
+                    what += ", and loses with its power"
                 advice = f"{host} is one of several hosts: mount there what they share"
                 yield Lack(str(folder), what, advice, serious=False)
 
@@ -310,6 +314,9 @@ def mount_lacks(folder: str, mount: Mount) -> Iterator[Lack]:
         if subtype in _ONE_HOST:
             advice = "let only one host work on it, or use NFS, CephFS or GlusterFS"
             yield Lack(folder, f"locks of {subtype} do not reach other hosts", advice)
+        elif subtype not in _MANY_HOSTS:
+            what = f"whether locks of {subtype or 'FUSE'} reach other hosts is not known"
+            yield Lack(folder, what, "try it with `flock` on two hosts", serious=False)
         advice = "keep each file on at least two servers that do not lose power together"
         what = f"syncfs(2) does not reach the disks behind {subtype or 'FUSE'}"
         yield Lack(folder, what, advice, serious=False)
