@@ -142,7 +142,11 @@ def matches(header: str | None, etag: str) -> bool:
 
 
 async def _bytes(parts: Sequence[Part], wanted: Range) -> AsyncIterator[bytes]:
-    at = 0
+    """Yield the bytes; a chunk does not end with a part, unless it is the last.
+
+    Some clients cannot go on when what they read at once ends with a Zstandard frame (httpx 0.28).
+    """
+    at, chunk = 0, b""
     for part in parts:
         first, end = max(wanted.first - at, 0), min(wanted.end - at, part.size)
         at += part.size
@@ -151,10 +155,16 @@ async def _bytes(parts: Sequence[Part], wanted: Range) -> AsyncIterator[bytes]:
         file = await asyncio.to_thread(os.open, part.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             while first < end:
-                chunk = await asyncio.to_thread(os.pread, file, min(_CHUNK, end - first), first)
-                if not chunk:
+                size = min(_CHUNK - len(chunk), end - first)
+                read = await asyncio.to_thread(os.pread, file, size, first)
+                if not read:
                     raise OSError(f"{part.path} is shorter than it was")
-                first += len(chunk)
-                yield chunk
+                first += len(read)
+                chunk = chunk + read if chunk else read
+                if len(chunk) == _CHUNK:
+                    yield chunk
+                    chunk = b""
         finally:
             os.close(file)
+    if chunk:
+        yield chunk
