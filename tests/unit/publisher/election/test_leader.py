@@ -13,6 +13,7 @@ from config.site import FILING
 from publisher import migrations
 from publisher.catalog.catalog import Catalog
 from publisher.database import UNAVAILABLE, Unreachable
+from publisher.election import leader as leader_module
 from publisher.election.leader import SCHEMA, Candidate, Leader
 from publisher.election.lease import Deposed
 
@@ -106,6 +107,47 @@ def test_a_leader_renews_its_lease_while_a_transaction_has_its_row(hosts: Hosts)
             other.execute(sa.text("UPDATE leader SET expires_at = expires_at + 1"))
             with pytest.raises(sa.exc.OperationalError, match="lock timeout"):
                 other.execute(sa.text("SELECT 1 FROM leader WHERE task = 'filing' FOR UPDATE"))
+
+
+def test_a_former_leader_neither_renews_nor_ends_the_lease_of_the_next(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leader_module, "RENEW_SECONDS", 0.05)
+    former, url = hosts.elect("pub1"), postgres.in_schema(hosts.url, SCHEMA)
+    following = "SET term = term + 1, holder = 'next', expires_at = 4102444800000"
+    postgres.change(url, f"UPDATE leader {following} WHERE task = 'filing'")
+
+    until(lambda: former._lease.has_ended, "it finds out")
+    former.close()
+
+    with pytest.raises(Deposed, match="another publisher was elected"):
+        former.check()
+    query = "SELECT expires_at FROM leader WHERE task = 'filing'"
+    with postgres.changing(url) as connection:
+        assert connection.scalar(sa.text(query)) == 4102444800000
+
+
+def test_a_candidate_that_was_overtaken_while_it_looked_does_not_lead(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres.in_schema(hosts.url, SCHEMA)
+
+    def overtaken(*_: object, **__: object) -> bool:
+        postgres.change(url, "UPDATE leader SET term = term + 1 WHERE task = 'filing'")
+        return True
+
+    monkeypatch.setattr(leader_module, "may_follow", overtaken)
+
+    assert hosts.try_to_lead("pub1") is None
+
+
+def test_a_candidate_does_not_lead_while_a_session_has_the_lock_of_the_task(hosts: Hosts) -> None:
+    key = f"{leader_module._LOCK}, {leader_module._TASKS[FILING]}"
+    with postgres.changing(postgres.in_schema(hosts.url, SCHEMA)) as other:
+        other.execute(sa.text(f"SELECT pg_advisory_xact_lock({key})"))
+        assert hosts.try_to_lead("pub1") is None
+
+    hosts.elect("pub1")
 
 
 def test_a_candidate_knows_when_to_try_again(hosts: Hosts) -> None:

@@ -68,6 +68,21 @@ def test_other_bytes_in_the_place_of_an_original_are_not_sealed(
     assert found is digest.Proof.WRONG
 
 
+def test_a_missing_original_is_restored_only_from_a_tree_with_the_same_bytes(
+    store: Store, tmp_path: Path
+) -> None:
+    original, shown = store.original(SHA), tmp_path / "trees" / "parti-a" / PATH
+    shown.parent.mkdir(parents=True)
+    shown.write_bytes(b"forged")
+
+    assert not store.restore_from_tree(SHA, "parti-a", PATH)
+    assert not original.exists()
+    shown.unlink()
+    shown.write_bytes(CONTENT)
+    assert store.restore_from_tree(SHA, "parti-a", PATH)
+    assert original.samefile(shown)
+
+
 def test_an_original_has_its_digests_stored_with_it(store: Store) -> None:
     with kept(store).open("rb") as file:
         assert digest.read_stamp(file.fileno()) == digest.digests_of(CONTENT)
