@@ -182,12 +182,12 @@ def _stated(name: str, sbom: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         if own or each.get("scope") in _BUILD_ONLY:
             continue
         found = _component(
-            each["name"], expression(each) or _LICENCES.get(each["name"].lower(), "")
+            each["name"], _expression(each) or _LICENCES.get(each["name"].lower(), "")
         )
         yield found | {key: each[key] for key in ("version", "purl") if each.get(key)}
 
 
-def expression(component: Mapping[str, Any]) -> str:
+def _expression(component: Mapping[str, Any]) -> str:
     """Return the licences of a component as one SPDX expression, "" if it states none."""
     stated = []
     for entry in component.get("licenses") or ():
