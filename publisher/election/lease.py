@@ -1,7 +1,8 @@
 """The lease of a leader, without I/O: how long it may act, and who may follow it.
 
 Several publishers can work on one site whose catalog is in PostgreSQL. One of them files: the
-leader. It has a lease of six seconds and renews it every two. The lease ends by two clocks:
+leader. It has a lease of six seconds and renews it every second, so that a busy machine may keep it
+from running for four seconds. The lease ends by two clocks:
 
     the database's     after it, another publisher may take over
     the leader's own   a second earlier: from then on the leader changes nothing
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 LEASE_SECONDS = 6.0
-RENEW_SECONDS = 2.0
+RENEW_SECONDS = 1.0
 MARGIN_SECONDS = 1.0  # the leader's own clock ends the lease so much earlier
 
 

@@ -43,7 +43,14 @@ class Hosts:
         catalog.before_commit = leader.check_row
         return catalog
 
+    def freeze(self) -> None:
+        """Let no leader renew its lease any more."""
+        for leader in self.leaders:
+            leader._closing.set()
+            leader._thread.join()
+
     def let_the_lease_expire(self) -> None:
+        self.freeze()
         postgres.change(postgres.in_schema(self.url, SCHEMA), "UPDATE leader SET expires_at = 0")
 
 
@@ -212,6 +219,7 @@ def test_no_leader_builds_on_a_commit_that_the_replica_lacks(
         migrate(pair.url)
         hosts = Hosts(pair.url)
         frozen = hosts.elect("pub1")
+        hosts.freeze()
         with hosts.catalog(frozen) as catalog, ThreadPoolExecutor(2) as threads:
             catalog.connection.execute(sa.text("UPDATE total SET number = 99"))
             with pair.replica.paused():
