@@ -66,10 +66,11 @@ def run_staff(settings: Settings, **how: Any) -> None:
         signal.signal(number, signal.SIG_IGN)
     # First of all: a second staff site would wait for the ledger of this one.
     with child, server_state.claim(site, server_state.STAFF, settings.host) as beat:
-        # Another process signs these records: the staff site never uses the key for them.
-        starts.record_start(settings, server_state.STAFF, signed=False)
         ledger = ledger_name(STAFF, settings.host)
+        marked = starts.prepare(settings, ledger)
         with signer_client.running_signer(site, ledger, settings.ledger) as signer:
+            # Another process signs these records: the staff site never uses the key for them.
+            starts.record_start(settings, server_state.STAFF, marked, signed=False)
             status = Broker(
                 settings,
                 server_state.STAFF,

@@ -110,11 +110,10 @@ def test_a_daemon_claims_its_part_of_the_site_before_it_waits_for_a_ledger(
     start: Callable[[Settings], object],
 ) -> None:
     # So the second of two that are started at the same moment is refused at once.
-    def prepare(*_: object, **how: object) -> None:
+    def prepare(*_: object) -> None:
         raise Faults([Fault("holder", "", str(server_state.holder(site, part)))])
 
     monkeypatch.setattr(starts, "prepare", prepare)
-    monkeypatch.setattr(starts, "record_start", prepare)
     monkeypatch.setattr(broker, "fork", lambda **_: nullcontext())
     monkeypatch.setattr(programs, "ONE_THREAD", {})
     for module, name in (
