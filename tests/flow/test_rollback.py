@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from flow.test_old_site import pytestmark as pytestmark
 from flow.test_old_site import ssps, unpack
 from running_site import RunningSite, running, until
 
