@@ -23,10 +23,9 @@ not apply: parts of the place below its level, `sandik_turu`, and any number. A 
 
     secim;cevre;kurul;sandik;sandik_turu;surum;neden;zaman;...;oylar.parti-a;oylar.parti-b
 
-Each row is one line; a value with a separator or a quote in it is quoted, as spreadsheets do. RFC
-4180 lets the last line have no end, but then a file that was cut inside its last number looks the
-same: 1234 becomes 12. Such a row is read only if its last column is an option and all votes add up
-to `gecerli`.
+Each row is one line; a value with a separator or a quote in it is quoted, as spreadsheets do. The
+last line may lack its end (RFC 4180). So a file that was cut inside its last number looks whole; if
+that is of an option, the votes no longer add up, which is a finding.
 
 Numbers are whole and written without separators: 1234, never 1.234. A row that cannot be read
 becomes a BadRow with its line; the other rows are not affected. A file without any row is one
@@ -54,10 +53,6 @@ _MAX_MESSAGE = 500
 VOTES_COLUMN = "oylar."
 _BOM = b"\xef\xbb\xbf"
 _NO_FIELD = ";, \t"  # a line of these alone is empty, as spreadsheets save it
-_NO_END = (
-    "the last line has no end, and its last number may be cut: deliver the file again, with a line "
-    "feed at its end"
-)
 _UNDECODABLE = "\N{REPLACEMENT CHARACTER}"
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _PLACE = ("cevre", "kurul", "sandik")
@@ -144,15 +139,15 @@ def read_ndjson(lines: Iterable[bytes], election: str) -> Iterator[GoodRow | Bad
 def read_csv(lines: Iterable[bytes], election: str) -> Iterator[GoodRow | BadRow]:
     """Yield the rows of a CSV batch of `election`, in order; a bad header is one BadRow."""
     texts = _decoded(lines)
-    header, _ = next(texts, ("", True))
+    header = next(texts, "")
     delimiter = ";" if header.count(";") >= header.count(",") else ","
     try:
         columns = _columns(header, delimiter)
     except _Bad as error:
-        lost = sum(1 for text, _ in texts if text.strip(_NO_FIELD))
+        lost = sum(1 for text in texts if text.strip(_NO_FIELD))
         yield _bad_row(1, _Bad(error.fault, f"{error}; {lost} rows below it are not read"), header)
         return
-    for line, (text, has_end) in enumerate(texts, 2):
+    for line, text in enumerate(texts, 2):
         if not text.strip(_NO_FIELD):
             continue
         try:
@@ -160,10 +155,7 @@ def read_csv(lines: Iterable[bytes], election: str) -> Iterator[GoodRow | BadRow
             if len(fields) != len(columns):
                 message = f"{len(fields)} columns, the header has {len(columns)}"
                 raise _Bad(RowFault.UNREADABLE, message)
-            result = _parse(_from_columns(columns, fields), election)
-            if not has_end and not _is_whole(columns[-1], result):
-                raise _Bad(RowFault.UNREADABLE, _NO_END)
-            yield GoodRow(line, result)
+            yield GoodRow(line, _parse(_from_columns(columns, fields), election))
         except _Bad as error:
             yield _bad_row(line, error, text)
 
@@ -195,18 +187,11 @@ def _fields(text: str, delimiter: str) -> list[str]:
         raise _Bad(RowFault.UNREADABLE, f"no row of a CSV file ({error})") from None
 
 
-def _is_whole(last_column: str, result: Result) -> bool:
-    """Say whether the votes show that a row without a line end is not cut."""
-    return last_column.startswith(VOTES_COLUMN) and sum(result.votes.values()) == result.valid
-
-
-def _decoded(lines: Iterable[bytes]) -> Iterator[tuple[str, bool]]:
-    """Yield the text of each line, and whether the line has an end."""
+def _decoded(lines: Iterable[bytes]) -> Iterator[str]:
     for number, line in enumerate(lines):
         content = line.removeprefix(_BOM) if number == 0 else line
         # A NUL stays in its field, and no column accepts it.
-        text = content.decode("utf-8", "replace").rstrip("\r\n")
-        yield text, content.endswith(b"\n")
+        yield content.decode("utf-8", "replace").rstrip("\r\n")
 
 
 def _from_columns(columns: list[str], fields: list[str]) -> dict[str, Any]:

@@ -264,37 +264,6 @@ def test_a_quote_that_is_not_closed_spoils_only_its_own_line() -> None:
     assert (found[1].line, found[2].line) == (3, 4)
 
 
-@pytest.mark.parametrize(
-    ("columns", "row", "whole"),
-    [
-        ("secmen;oylar.a;oylar.b", "300;100;145", True),
-        ("secmen;oylar.a;oylar.b", "300;100;14", False),
-        ("secmen;oylar.a;oylar.b", "300;100;", False),
-        ("secmen;oylar.a;oylar.b", "300;245;", True),
-        ("oylar.a;oylar.b;secmen", "100;145;300", False),
-    ],
-)
-def test_a_last_csv_row_without_a_line_end_is_read_only_if_its_votes_show_that_it_is_whole(
-    columns: str, row: str, whole: bool
-) -> None:
-    header = (
-        "secim;cevre;kurul;sandik;sandik_turu;surum;zaman;oy_kullanan;itirazsiz_gecerli;"
-        f"itirazli_gecerli;gecerli;gecersiz;{columns}"
-    )
-    fields = "mv;34-istanbul-1;kadikoy-2;7;normal;1;2023-05-14T18:30:00+03:00;250;245;0;245;5;"
-
-    (ended,) = batch.read_csv([f"{header}\n".encode(), f"{fields}{row}\n".encode()], ELECTION)
-    (cut,) = batch.read_csv([f"{header}\n".encode(), f"{fields}{row}".encode()], ELECTION)
-
-    assert isinstance(ended, GoodRow)
-    if whole:
-        assert cut == ended
-    else:
-        assert isinstance(cut, BadRow)
-        assert (cut.fault, cut.text) == (RowFault.UNREADABLE, f"{fields}{row}")
-        assert "the last line has no end" in cut.message
-
-
 def test_a_csv_in_another_encoding_is_rejected_and_not_guessed() -> None:
     header = CSV_HEADER.encode()
     row = CSV_ROW
