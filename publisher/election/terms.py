@@ -171,9 +171,9 @@ class OrderedLedger(Ledger):
                 self._begin(last, terms[-2].ledger)
             return
         former = self._site / LEDGERS / last.ledger
+        until = max(segments.next_seq(former), last.first)
         if written := segments.list_files(former, segments.PLAIN):
             sync(written[-1][1])  # its writer may have been killed before it did
-        until = max(segments.next_seq(former), last.first)
         position = last.position + until - last.first
         if position < noted:
             wrong = f"ends before number {until}, but {noted - position} more were written"

@@ -159,6 +159,27 @@ def test_hashes_that_were_not_synced_before_a_power_loss_are_computed_again(tmp_
         assert hashes.read_bytes() == right
 
 
+@pytest.mark.parametrize("left", [0, 1, None])
+def test_a_file_of_roots_that_a_power_loss_cut_is_made_again(
+    tmp_path: Path, left: int | None
+) -> None:
+    with signer(tmp_path) as first:
+        write(tmp_path, 300)
+        first.sign()
+        write(tmp_path, 500)
+        first.sign()
+    roots = tmp_path / "tree-8"
+    right = roots.read_bytes()
+    assert len(right) == 3 * 32
+    if left is None:
+        roots.unlink()
+    else:
+        os.truncate(roots, left * 32)
+
+    with signer(tmp_path):
+        assert roots.read_bytes() == right
+
+
 def test_hashes_are_synced_before_a_checkpoint_enters_the_history(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
