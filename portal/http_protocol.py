@@ -272,6 +272,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _end(self) -> None:
         self._deadline = self._unread = None
+        if self._running is not None:
+            self._running.disconnected = True  # so that an answer that is cut off is no error
         transport: Any = self.transport
         transport.abort()
 

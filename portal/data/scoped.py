@@ -341,7 +341,8 @@ class ScopedData:
     def box(self, place: BoxPlace) -> BoxHistory | None:
         """Return everything that is known of a box, None if there is no such box.
 
-        Its numbers are those of the snapshot: a later version is shown to all at the same time.
+        Its versions are those of the snapshot: a later one is shown to all at the same time. What
+        the checks find may be newer by seconds.
         """
         if (
             not self._scoped.covers(place.cevre, place.kurul)

@@ -7,6 +7,7 @@ Zstandard, in a temporary file, and its maker is released before the first byte 
 
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import zstandard
 
@@ -19,10 +20,11 @@ def compressed(
 ) -> Iterator[bytes]:
     """Yield the chunks as one Zstandard frame, and nothing (b"") for each while they are made.
 
-    `when_made` is called when all are made, or when the client is gone before.
+    `when_made` is called when all are made, or when the client is gone before, or if that fails.
     """
-    with tempfile.TemporaryFile() as file:
+    with ExitStack() as opened:
         try:
+            file = opened.enter_context(tempfile.TemporaryFile())
             compressor = zstandard.ZstdCompressor(level=_LEVEL).compressobj()
             yield b""
             for chunk in chunks:

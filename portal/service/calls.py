@@ -152,7 +152,11 @@ async def made_for(
     request: Request, who: Identity, chunks: Iterator[bytes]
 ) -> AsyncIterator[bytes]:
     """Yield a file that is made for a user (portal/exports/stored), and count it meanwhile."""
-    with portal_entrance_of(request).limits.files.counted(who.login):
+    files = portal_entrance_of(request).limits.files
+    if files.is_full(who.login):
+        request.state.abort()  # the others came at the same moment
+        return
+    with files.counted(who.login):
         async for chunk in sent_to(request, who, chunks):
             yield chunk
 

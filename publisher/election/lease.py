@@ -2,7 +2,7 @@
 
 Several publishers can work on one site whose catalog is in PostgreSQL. One of them files: the
 leader. It has a lease of six seconds and renews it every second, so that a busy machine may keep it
-from running for four seconds. The lease ends by two clocks:
+from running for nearly five seconds. The lease ends by two clocks:
 
     the database's     after it, another publisher may take over
     the leader's own   a second earlier: from then on the leader changes nothing

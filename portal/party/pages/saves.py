@@ -68,6 +68,9 @@ class _Saving:
             raise Refusal(429, "too-many", many, {"Retry-After": "10"})
 
         async def made() -> AsyncIterator[bytes]:
+            if files.is_full(self._who.login):
+                state.abort()  # the others came at the same moment
+                return
             with files.counted(self._who.login):
                 async for chunk in iterate_in_threadpool(content):
                     if not (

@@ -179,6 +179,28 @@ def test_requests_in_one_piece_are_answered_in_order() -> None:
     assert answers.count(b"HTTP/1.1 200 OK") == 3
 
 
+def test_an_answer_that_is_cut_off_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    class Cut(Connection):
+        async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+            head = [(b"content-length", b"10")]
+            await send({"type": "http.response.start", "status": 200, "headers": head})
+            scope["state"]["abort"]()
+            await send({"type": "http.response.body", "body": b""})
+
+    async def run() -> bytes:
+        connection = Cut()
+        connection.protocol.data_received(NEXT)
+        await connection.socket.ended.wait()
+        await asyncio.sleep(0)
+        connection.protocol.connection_lost(None)
+        return connection.socket.received
+
+    answer = asyncio.run(run())
+
+    assert b"content-length: 10" in answer
+    assert not caplog.records
+
+
 def test_an_open_connection_keeps_nothing_of_the_request_that_was_answered() -> None:
     async def run() -> tuple[object, bytes]:
         connection = Connection()

@@ -1,5 +1,8 @@
 """Answers that are made before they are sent."""
 
+import errno
+import os
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -40,5 +43,20 @@ def test_the_maker_is_released_when_the_client_is_gone_before(steps: int) -> Non
         assert next(answer) == b""
 
     del answer
+
+    assert released == [True]
+
+
+def test_the_maker_is_released_when_there_is_no_room_for_a_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", fail)
+    released: list[bool] = []
+
+    with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
+        next(compressed(iter(ROWS), lambda: released.append(True)))
 
     assert released == [True]
