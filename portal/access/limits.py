@@ -171,7 +171,7 @@ class Limits:
 
     def page_wait(self, login: str) -> float:
         """Count a page of a web site; return the seconds to wait if it is too many."""
-        return self._pages.wait(login, PAGES_PER_MINUTE / 60, PAGES_PER_MINUTE / 6)
+        return self._pages.wait(login, PAGES_PER_MINUTE / 60, PAGES_PER_MINUTE / 2)
 
 
 def _hashable(key: Any) -> Any:

@@ -86,7 +86,7 @@ def test_only_a_few_connections_wait_each_with_a_small_cache(
             readers = [stack.enter_context(open_catalog(site)) for _ in range(10)]
             sizes = {reader.execute("PRAGMA cache_size").fetchone() for reader in readers if reader}
 
-    assert sizes == {(-1024,)}  # KiB
+    assert sizes == {(-512,)}  # KiB
     assert len(connections) == 10 + 6  # four were kept
 
 
