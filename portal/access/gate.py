@@ -253,7 +253,13 @@ def gated_app(
 
     # FastAPI would send `/arama/` on to `/arama` of the host that the client has named.
     app = FastAPI(
-        title=title, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
+        title=title,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        # Variables of the environment alone would have FastAPI tell others of each request.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     app.state.entrance = entrance
     for kind in (HTTPException, RequestValidationError, Exception):

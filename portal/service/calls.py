@@ -77,7 +77,7 @@ class Search(BaseModel):
         """Return the criteria; raises Refusal if one cannot be read."""
         default = next(iter(data.contests), Secim.CB)
         try:
-            return parse({name: str(value) for name, value in self.model_dump().items()}, default)
+            return parse({name: str(value) for name, value in self}, default)
         except BadCriterion as error:
             refuse(400, "bad-criterion", str(error))
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 from unit.portal.portal_site import (
@@ -58,6 +59,28 @@ def test_a_search_finds_boxes_by_every_criterion(site: PortalSite) -> None:
     assert numbers(data, Criteria(Secim.MV, cevre="gumruk", first="A2")) == ["A2", "A10"]
     assert places(data, Criteria(Secim.MV, cevre="34-istanbul-9")) == []
     assert places(data, Criteria(Secim.BB)) == []
+
+
+@pytest.mark.parametrize(
+    ("kurul", "number", "others", "found"),
+    [
+        ("kadikoy-1", "1002", {}, ["1002"]),
+        ("kadikoy-1", "9999", {}, []),
+        ("kadikoy-1", "1003", {"kind": SandikTuru.NORMAL}, ["1003"]),
+        ("kadikoy-1", "1003", {"kind": SandikTuru.CEZAEVI}, []),
+        ("kadikoy-1", "1002", {"mahalle": "Moda"}, []),
+        ("kadikoy-1", "1002", {"area": Area.ABROAD}, []),
+        ("kadikoy-9", "1002", {}, []),
+        ("kapikule", "a1", {"cevre": "gumruk"}, ["A1"]),
+    ],
+)
+def test_one_box_is_found_by_its_number_and_the_other_criteria(
+    site: PortalSite, kurul: str, number: str, others: dict[str, Any], found: list[str]
+) -> None:
+    place = {"cevre": "34-istanbul-1", "kurul": kurul, **others}
+    one = Criteria(Secim.MV, first=number, last=number, **place)
+
+    assert numbers(site.data(), one) == found
 
 
 def test_each_list_depends_on_the_one_before(site: PortalSite) -> None:
