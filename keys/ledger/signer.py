@@ -8,8 +8,8 @@ a loss of power cannot make an honest ledger look shortened.
 At a start it continues from the newest checkpoint:
 
 1. Open the newest checkpoint with the present key or a former one.
-2. Compute the root from the stored hashes. If it equals the checkpoint's root, and those that may
-   not have been synced are the hashes of the lines, continue from there.
+2. Compute the root from the stored hashes. If it equals the checkpoint's root, and the subtrees
+   that may not have been synced have the roots of their parts, continue from there.
 3. Otherwise hash all lines again. If their root equals the checkpoint's, replace the stored hashes.
 4. Otherwise raise LedgerMismatch: the ledger has changed, and nothing more is signed.
 
@@ -190,32 +190,17 @@ class Signer:
             raise LedgerMismatch(f"{self._folder}: {short}: {_ADVICE}")
         found = HashReader(self._folder)
         try:
-            complete = found.size >= signed.size
+            synced = self._in_history.size if self._in_history is not None else 0
             if (
-                complete
+                found.size >= signed.size
                 and merkle.root_hash(signed.size, found.node) == signed.root
-                and self._has_end_of_lines(found, signed.size)
+                and found.has_roots(synced, signed.size)
             ):
                 peaks = merkle.peaks(signed.size, found.node)
-                return HashWriter(self._folder, MerkleTree(signed.size, peaks))
+                return HashWriter(self._folder, MerkleTree(signed.size, peaks), synced=synced)
         except tiles.HashesMissing:
             pass
         return self._rebuild_hashes(signed)
-
-    def _has_end_of_lines(self, stored: HashReader, size: int) -> bool:
-        """Say whether the stored hashes after the last checkpoint of the history are right.
-
-        A line that was moved away is left out.
-        """
-        first = self._in_history.size if self._in_history is not None else 0
-        leaves = stored.leaves(first, size - first) if size > first else b""
-        for _, _, line in segments.read_lines(self._folder, first):
-            at = (seq_of(line) - first) * HASH_SIZE
-            if at >= len(leaves):
-                break
-            if at >= 0 and leaves[at : at + HASH_SIZE] != merkle.hash_leaf(line):
-                return False
-        return stored.has_roots(first, size)
 
     def _rebuild_hashes(self, signed: Checkpoint) -> HashWriter:
         """Hash all lines again; use the stored hashes of segments that were moved or removed."""

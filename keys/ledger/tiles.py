@@ -107,11 +107,21 @@ class HashWriter:
     replace the old ones.
     """
 
-    def __init__(self, folder: Path, tree: MerkleTree, suffix: str = "") -> None:
+    def __init__(
+        self, folder: Path, tree: MerkleTree, suffix: str = "", *, synced: int | None = None
+    ) -> None:
+        """Continue `tree`; an earlier writer may not have synced what it added after `synced`."""
         self._folder = folder
         self._suffix = suffix
         self._unsynced: set[Path] = set()
         self.tree = tree
+        if synced is not None and synced < tree.size:
+            starts = segments.list_files(folder, HASHES)
+            ends = [first for first, _ in starts[1:]] + [tree.size]
+            self._unsynced.update(
+                path for (_, path), end in zip(starts, ends, strict=True) if end > synced
+            )
+            self._unsynced.update(folder.glob("tree-*[0-9]"))
 
     def add(self, segment: int, lines: Iterable[bytes]) -> None:
         """Add lines of the segment whose first line has the number `segment`."""

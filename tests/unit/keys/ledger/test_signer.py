@@ -197,6 +197,36 @@ def test_hashes_are_synced_before_a_checkpoint_enters_the_history(
     assert synced[-3:] == ["000000000000.hashes", "tree-8", "checkpoints"]
 
 
+def test_hashes_of_a_killed_signer_are_synced_before_a_checkpoint_enters_the_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 300, SMALL)
+    with signer(tmp_path) as first:
+        first.sign()
+    write(tmp_path, 300, SMALL)
+    clock = ManualClock()
+    with signer(tmp_path, clock) as killed:
+        killed.sign()  # within the minute, so the history has no checkpoint of it
+    assert history(tmp_path) == [300]
+    real, synced = os.fsync, set[str]()
+
+    def noted(descriptor: int) -> None:
+        synced.add(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        real(descriptor)
+
+    with signer(tmp_path, clock) as mine:
+        monkeypatch.setattr(os, "fsync", noted)
+        clock.move(61)
+        write(tmp_path, 1, SMALL)
+        mine.sign()
+
+    assert history(tmp_path) == [300, 601]
+    files = [(int(path.name[:12]), path) for path in sorted(tmp_path.glob("*.hashes"))]
+    added = [path.name for n, path in files if n + path.stat().st_size // 32 > 300]
+    assert len(added) > 1
+    assert synced >= {*added, "tree-8"}
+
+
 def test_a_shortened_ledger_is_not_signed(tmp_path: Path) -> None:
     write(tmp_path, 5)
     with signer(tmp_path) as first:
