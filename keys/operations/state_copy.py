@@ -26,7 +26,7 @@ import stat
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -59,6 +59,7 @@ from config.site import (
     WEB_SESSIONS,
 )
 from keys import files
+from keys.folder_lock import FolderLock
 from keys.ledger.segments import CHECKPOINT, CHECKPOINTS, HASHES
 
 FORMAT, MANIFEST = "ssps-state 1", "MANIFEST.json"
@@ -303,9 +304,7 @@ def install(source: Iterator[tuple[str, BinaryIO]], site: Path) -> Manifest:
     owner of the folder owns the files.
     """
     site.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for left in site.glob(f"{_STAGING}*"):  # of a process that was killed; it has keys
-        shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(prefix=_STAGING, dir=site) as name:
+    with _only_import(site), tempfile.TemporaryDirectory(prefix=_STAGING, dir=site) as name:
         staging = Path(name)
         manifest = _checked(source, site, staging)
         for file in manifest.files:
@@ -314,11 +313,27 @@ def install(source: Iterator[tuple[str, BinaryIO]], site: Path) -> Manifest:
             _give_to_owner_of(site, made)
             os.utime(made, ns=(file.mtime_ns, file.mtime_ns))
         for file in sorted(manifest.files, key=lambda each: each.path == str(SITE_TOML)):
+            if file.path == str(SITE_TOML):  # it makes the folder a site, so all others come first
+                files.sync_file_system(site)
             target = site / file.path
             _make_folders(site, target.parent)
             (staging / file.path).rename(target)
     files.sync_file_system(site)
     return manifest
+
+
+@contextmanager
+def _only_import(site: Path) -> Iterator[None]:
+    """Let no other import use the folder meanwhile, and remove what a killed one has left."""
+    try:
+        lock = FolderLock(site)
+    except BlockingIOError:
+        fault = Fault(str(site), "", "another import uses this folder: wait for its end")
+        raise Faults([fault]) from None
+    with closing(lock):
+        for left in site.glob(f"{_STAGING}*"):  # it has keys
+            shutil.rmtree(left)
+        yield
 
 
 def _checked(source: Iterator[tuple[str, BinaryIO]], site: Path, staging: Path | None) -> Manifest:

@@ -15,6 +15,7 @@ import pytest
 from config.event import Event
 from config.fault import Faults
 from config.site import LEDGERS, TRANSFER
+from keys.folder_lock import FolderLock
 from keys.ledger import segments, writer
 from keys.operations import state_copy
 from keys.operations.state_copy import CopiedFile, FolderTarget, Manifest, TarTarget
@@ -287,6 +288,17 @@ def test_an_import_that_was_killed_leaves_no_site_and_can_be_repeated(
 
     assert names(new) == sorted(file.path for file in manifest.files)
     assert not (new / ".import-left").exists()
+
+
+def test_two_imports_into_one_folder_do_not_mix(copy: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    new.mkdir()
+    (new / ".import-other").mkdir()
+
+    with closing(FolderLock(new)), pytest.raises(Faults, match="another import"):
+        state_copy.install(state_copy.read_folder(copy), new)
+
+    assert [path.name for path in new.iterdir()] == [".import-other"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
