@@ -155,13 +155,13 @@ async def _bytes(parts: Sequence[Part], wanted: Range) -> AsyncIterator[bytes]:
         file = await asyncio.to_thread(os.open, part.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             while first < end:
-                size = min(_CHUNK - len(chunk), end - first)
+                size = min(max(_CHUNK - len(chunk), 1), end - first)
                 read = await asyncio.to_thread(os.pread, file, size, first)
                 if not read:
                     raise OSError(f"{part.path} is shorter than it was")
                 first += len(read)
                 chunk = chunk + read if chunk else read
-                if len(chunk) == _CHUNK:
+                if len(chunk) >= _CHUNK and first < end:
                     yield chunk
                     chunk = b""
         finally:

@@ -13,8 +13,10 @@ from portal.service.serve_file import Part, Range
     ("wanted", "chunks"),
     [
         (Range(0, 13), [b"aaaab", b"bbccc", b"ccc"]),
-        (Range(2, 8), [b"aabbb", b"c"]),
+        (Range(2, 8), [b"aabbbc"]),
         (Range(7, 13), [b"ccccc", b"c"]),
+        (Range(0, 7), [b"aaaab", b"bb"]),
+        (Range(2, 13), [b"aabbbc", b"ccccc"]),
     ],
 )
 def test_a_chunk_goes_on_with_the_next_file(
