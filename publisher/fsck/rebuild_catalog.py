@@ -26,7 +26,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,6 +59,7 @@ from publisher.catalog.rows import as_arrival
 from publisher.election import terms
 from publisher.fsck import rebuilt_file
 from publisher.intake import spool
+from publisher.page import arrival_time
 from publisher.source import Source, status
 from publisher.store.quarantine import parse_note
 
@@ -425,8 +426,11 @@ def _after(reviewed: Review, when: datetime) -> bool:
 
 
 def received_at_of(identity: str) -> str:
-    """Return the time in the id of an arrival (publisher/page)."""
-    return _when(datetime.strptime(identity[:21], "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC))
+    """Return the time in the id of an arrival; ValueError if there is none."""
+    found = arrival_time(identity)
+    if found is None:
+        raise ValueError(f"{identity!r} is no id of an arrival")
+    return _when(found)
 
 
 def _when(moment: datetime) -> str:
