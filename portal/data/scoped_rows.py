@@ -37,8 +37,6 @@ class ScopedRows:
         columns = self._view.contests.get(criteria.secim)
         if expected is None or columns is None:
             return np.zeros(0, dtype=np.int64)
-        if (row := self._one_box(criteria)) is not None:  # what follows takes longer for one box
-            return np.array([row])
         low, high = 0, len(boxes)
         if criteria.cevre is not None:
             low, high = boxes.rows_of(criteria.cevre, criteria.kurul)
@@ -48,19 +46,6 @@ class ScopedRows:
             if max(first, low) < min(end, high)
         ]
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
-
-    def _one_box(self, criteria: Criteria) -> int | None:
-        """Return the row of a box that is searched for by its place and its number alone."""
-        secim, number = criteria.secim, criteria.first
-        if criteria.cevre is None or criteria.kurul is None or number is None:
-            return None
-        place = BoxPlace(criteria.cevre, criteria.kurul, number)
-        if criteria != Criteria(
-            secim, cevre=place.cevre, kurul=place.kurul, first=number, last=number
-        ):
-            return None
-        low, high = self._view.boxes.rank_range(number, number)
-        return self.row_of(secim, place) if high - low == 1 else None  # a1 is found as A1 too
 
     def row_of(self, secim: Secim, place: BoxPlace) -> int | None:
         """Return the row of a box, None if there is no such box in scope with that contest."""

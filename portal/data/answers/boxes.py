@@ -155,10 +155,7 @@ def box_rows(
     listed = iter(rows)
     # Several rows at a time: taking one out of a column costs much more than adding one.
     while part := [int(row) for row in islice(listed, _ROWS_AT_A_TIME)]:
-        if len(part) == 1:  # a view is quicker than a copy
-            numbers = [columns.numbers[:, part[0]].tolist()]
-        else:
-            numbers = columns.numbers[:, part].T.tolist()
+        numbers = columns.numbers[:, part].T.tolist()
         stated = columns.stated.of_rows(part)
         shown = [[0] * len(part) if n is None else n[part].tolist() for n in pages]
         for row, values, has, *sheets in zip(part, numbers, stated, *shown, strict=True):
