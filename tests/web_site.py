@@ -21,7 +21,7 @@ import httpx
 import office
 import pytest
 from argon2 import PasswordHasher
-from starlette.types import ASGIApp, Message
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from config import load
 from config.site import ACCESS, LEDGERS, SIGNING_KEYS
@@ -131,6 +131,17 @@ class Portal:
 
     def events(self) -> list[str]:
         return [event for event, *_ in self.records()]
+
+    def noted_cuts(self, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+        """Return a list that gets an entry for each answer that is cut off."""
+        served, cut = self.app, list[bool]()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            state = {"abort": lambda: cut.append(True)}  # as portal/http_protocol sets it
+            await served({**scope, "state": state}, receive, send)
+
+        monkeypatch.setattr(self, "app", app)
+        return cut
 
     def while_read(
         self,

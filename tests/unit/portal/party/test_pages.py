@@ -13,7 +13,6 @@ from pathlib import Path
 import office
 import pytest
 from PIL import Image
-from starlette.types import Receive, Scope, Send
 from unit.portal.party.conftest import Night
 
 from config.sheet import Secim
@@ -277,22 +276,10 @@ def test_a_user_saves_only_some_files_at_a_time(night: Night) -> None:
     assert browser.get("/kaydet/sandiklar.csv?secim=mv").status_code == 200
 
 
-def noted_cuts(night: Night, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Return a list that gets an entry for each answer that is cut off."""
-    served, cut = night.portal.app, list[bool]()
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        state = {"abort": lambda: cut.append(True)}  # as portal/http_protocol sets it
-        await served({**scope, "state": state}, receive, send)
-
-    monkeypatch.setattr(night.portal, "app", app)
-    return cut
-
-
 def test_files_that_a_user_asks_for_at_one_moment_are_counted_before_they_are_sent(
     night: Night, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cut, browser = noted_cuts(night, monkeypatch), night.whole()
+    cut, browser = night.portal.noted_cuts(monkeypatch), night.whole()
     full = iter((False, True))  # the others begin after this one was let in
     monkeypatch.setattr(night.portal.entrance.limits.files, "is_full", lambda login: next(full))
 
@@ -304,7 +291,7 @@ def test_files_that_a_user_asks_for_at_one_moment_are_counted_before_they_are_se
 def test_a_file_that_is_being_saved_is_cut_off_when_its_session_ends(
     night: Night, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cut = noted_cuts(night, monkeypatch)
+    cut = night.portal.noted_cuts(monkeypatch)
     browser = night.whole()
     whole = browser.get("/kaydet/tutanaklar.zip?secim=mv").content
     going_on = iter((True, False))

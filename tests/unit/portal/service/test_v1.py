@@ -8,7 +8,6 @@ from datetime import timedelta
 import pytest
 import web_site
 import zstandard
-from starlette.types import Receive, Scope, Send
 from unit.portal.portal_site import BOXES, every_result, result
 from unit.portal.service.conftest import BASIC, ServiceCalls
 
@@ -495,23 +494,11 @@ def test_a_user_has_only_some_files_at_a_time(calls: ServiceCalls) -> None:
     assert (other.status_code, calls.get("/v1/snapshots/1").status_code) == (200, 200)
 
 
-def noted_cuts(calls: ServiceCalls, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Return a list that gets an entry for each answer that is cut off."""
-    served, cut = calls.portal.app, list[bool]()
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        state = {"abort": lambda: cut.append(True)}  # as portal/http_protocol sets it
-        await served({**scope, "state": state}, receive, send)
-
-    monkeypatch.setattr(calls.portal, "app", app)
-    return cut
-
-
 def test_snapshots_that_a_user_asks_for_at_one_moment_are_counted_before_they_are_sent(
     calls: ServiceCalls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls.site.publish(*every_result(), exports=False)
-    cut = noted_cuts(calls, monkeypatch)
+    cut = calls.portal.noted_cuts(monkeypatch)
     full = iter((False, True))  # the others begin after this one was let in
     monkeypatch.setattr(calls.portal.entrance.limits.files, "is_full", lambda login: next(full))
 
@@ -525,7 +512,7 @@ def test_a_snapshot_that_is_sent_is_cut_off_when_its_user_is_no_longer_admitted(
     calls: ServiceCalls, monkeypatch: pytest.MonkeyPatch, ready_made: bool
 ) -> None:
     calls.site.publish(*every_result(), exports=ready_made)
-    cut = noted_cuts(calls, monkeypatch)
+    cut = calls.portal.noted_cuts(monkeypatch)
     monkeypatch.setattr(calls.portal.entrance, "still_admitted", lambda who: False)
 
     answer = calls.get("/v1/snapshots/1", headers={"accept-encoding": "zstd"})
