@@ -258,7 +258,7 @@ def gated_app(
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
-        # Variables of the environment alone would have FastAPI tell others of each request.
+        # Otherwise a variable of the environment is enough for reports of each request elsewhere.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     app.state.entrance = entrance

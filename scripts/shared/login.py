@@ -57,7 +57,7 @@ def _is_in_namespace_of_a_user(proc: Path) -> bool:
 
 
 def _not_mapped(proc: Path) -> int:
-    """Return the uid that stands for all that a user namespace does not map."""
+    """Return the uid that the kernel shows for those that a user namespace does not map."""
     try:
         return int((proc / "sys/kernel/overflowuid").read_text())
     except OSError:
