@@ -138,7 +138,8 @@ def test_a_range_of_subordinate_uids_that_lacks_the_own_one_is_such_a_namespace_
     assert login.account(proc, 14) == "user-namespace"
 
 
-def test_a_container_has_accounts_of_its_own(proc: Path) -> None:
+def test_a_container_has_accounts_of_its_own(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getresuid", lambda: (DAEMON, DAEMON, DAEMON))  # not that of `nobody`
     (proc / "self/uid_map").write_text("0 100000 65536\n")
 
     assert login.account(proc, 14) == OWN
