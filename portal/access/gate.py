@@ -58,6 +58,7 @@ from config.event import AccessEvent, Event, Outcome, Value
 from keys.credentials.admission import Reason, Refused
 from keys.credentials.users import Role, Service, login_name
 from keys.ledger.writer import Unwritable
+from portal.access.direct import direct
 from portal.access.entrance import Entrance
 from portal.access.exchange import Unavailable
 from portal.access.identity import Identity
@@ -210,8 +211,9 @@ class GatedRoute(APIRoute):
         return found
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the handler of FastAPI inside the gate."""
-        answer = super().get_route_handler()
+        """Return what answers a request, inside the gate."""
+        answer = None if self.dependencies else direct(self.endpoint)
+        answer = answer or super().get_route_handler()
         is_public = self.is_public
 
         async def handler(request: Request) -> Response:
