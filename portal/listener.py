@@ -33,7 +33,7 @@ from config.settings import WebSettings
 from keys.credentials import proxy_header
 from keys.credentials.proxy_header import Header, Malformed
 from portal.connection_share import ConnectionShare
-from portal.http_protocol import HttpProtocol
+from portal.http_protocol import HttpProtocol, Received
 
 HEADER_SECONDS, HANDSHAKE_SECONDS = 3.0, 15.0
 TOLD = 16
@@ -181,7 +181,7 @@ class Listener:
         self._told += not place.taken
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: protocol,
+                lambda: protocol if self._context is None else Received(protocol),
                 accepted,
                 ssl=self._context,
                 ssl_handshake_timeout=self._handshake_seconds if self._context else None,

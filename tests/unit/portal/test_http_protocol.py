@@ -88,6 +88,28 @@ def test_a_long_answer_is_written_in_pieces_and_in_order() -> None:
     assert max(map(len, found)) == PIECE
 
 
+def test_the_end_of_an_answer_is_written_before_the_next_turn_of_the_loop() -> None:
+    seen = []
+
+    class Answering(Connection):
+        async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await super().answer(scope, receive, send)
+            seen.append(self.socket.received.count(b"200 OK"))
+
+    async def run() -> None:
+        connection = Answering()
+        pieces: Any = Pieces(connection.socket, asyncio.get_running_loop())
+        connection.protocol.transport = pieces
+        for expected in (1, 2):
+            connection.protocol.data_received(NEXT)
+            while len(seen) < expected:
+                await asyncio.sleep(0)
+        connection.protocol.connection_lost(None)
+
+    asyncio.run(run())
+    assert seen == [1, 2]
+
+
 class Socket(asyncio.Transport):
     """The other end of a connection: what it has received, and whether it was disconnected."""
 

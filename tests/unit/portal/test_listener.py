@@ -1,6 +1,7 @@
 """Who a connection belongs to, and how long it may take before it speaks HTTP."""
 
 import asyncio
+import hashlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -271,6 +272,40 @@ def test_a_long_answer_over_tls_arrives_whole(
             return found
 
     assert run(story) == text
+
+
+def test_bodies_over_tls_that_are_larger_than_the_buffer_arrive_whole_and_are_not_mixed(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    bodies = [bytes([n]) * 400_000 for n in (65, 66, 67)]
+
+    async def digests(scope: Scope, receive: Receive, send: Send) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message["body"], message["more_body"]
+        text = hashlib.sha256(body).hexdigest().encode()
+        headers = [(b"content-length", str(len(text)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": text})
+
+    async def story() -> list[bytes]:
+        web = PortalSettings("127.0.0.1", 0)
+        async with listening(web, context=contexts[0], application=digests) as server:
+            opened = [await server.connect(contexts[1]) for _ in bodies]
+            for (_, writer), body in zip(opened, bodies, strict=True):
+                head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+                writer.write(head.encode())
+            for at in range(0, 400_000, 100_000):
+                for (_, writer), body in zip(opened, bodies, strict=True):
+                    writer.write(body[at : at + 100_000])
+                    await writer.drain()
+            found = [await answer_of(reader) for reader, _ in opened]
+            for _, writer in opened:
+                writer.transport.abort()
+            return found
+
+    assert run(story) == [hashlib.sha256(body).hexdigest().encode() for body in bodies]
 
 
 def test_more_than_a_few_refused_clients_are_closed_without_an_answer(
