@@ -10,7 +10,6 @@ the credential is still valid is checked for every call.
 """
 
 import asyncio
-import hashlib
 import hmac
 import secrets
 import time
@@ -177,7 +176,7 @@ class Entrance(SiteEntrance):
         self, login: str, password: str, address: Address
     ) -> Identity | Refused | Wait:
         """Return who sends a call with that password from `address`, or why it is refused."""
-        proof = hmac.new(self._key, f"{login}\0{password}".encode(), hashlib.sha256).digest()
+        proof = hmac.digest(self._key, f"{login}\0{password}".encode(), "sha256")
         known = self._remembered.get(proof)
         if known is not None and self._monotonic() < known.until:
             held, _ = self.accounts.look_up(known.party)

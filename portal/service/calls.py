@@ -27,6 +27,8 @@ from portal.data.scoped import ScopedData
 from portal.data.sites import Sites
 from publisher.results.snapshots.headings import PROVISIONAL
 
+_STATUS = to_ascii(PROVISIONAL)
+
 Caller = Annotated[Identity, Depends(signed_in(Service.API))]
 
 
@@ -185,7 +187,7 @@ def common_headers(request: Request) -> dict[str, str]:
     """
     calls = portal_entrance_of(request).portal.calls_per_minute
     headers = {
-        "SSPS-Status": to_ascii(PROVISIONAL),
+        "SSPS-Status": _STATUS,
         "RateLimit-Policy": f'"calls";q={calls};w=60',
     }
     who: Identity | None = request.state.identity
