@@ -4,7 +4,6 @@ import os
 import pickle
 import signal
 import socket
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -15,11 +14,9 @@ import pytest
 import web_site
 
 from config import load
-from config.site import ACCESS, CATALOG, RESULTS_DATABASE
-from keys.access_requests.store import Conflict
+from config.site import ACCESS
 from keys.credentials.users import OPERATORS
-from keys.operations import live_sessions, server_state, user_files
-from keys.operations.live_sessions import LiveSession
+from keys.operations import server_state, user_files
 from portal import broker_client, programs
 from portal.broker import Broker, Child
 
@@ -215,35 +212,6 @@ def test_a_question_that_cannot_be_answered_is_refused_and_the_next_one_is_not(
             assert asking.recv(1)  # the answer, which frees the place
 
 
-def test_sessions_are_published_as_those_of_the_web_site_and_of_its_parties(
-    site: Path, made: Broker
-) -> None:
-    stated = {"session": 7, "party": "parti-a", "origin": "192.0.2.7", "client": "x", "since": "x"}
-    with server_state.claim(site, server_state.PORTAL):
-        made.publish_sessions(
-            [
-                {**stated, "service": "sftp", "files": 3, "bytes": 4, "open": 5},
-                {**stated, "party": "no-party"},
-                {**stated, "party": OPERATORS},
-            ]
-        )
-        assert live_sessions.read(site) == (
-            LiveSession(7, "parti-a", "192.0.2.7", "x", "x", service=live_sessions.WEB),
-        )
-        with pytest.raises(ValueError, match="does not appear to be"):
-            made.publish_sessions([{**stated, "origin": "\x1b[2J"}])
-
-
-def test_a_form_is_sent_and_withdrawn_only_by_a_user_of_its_party(made: Broker) -> None:
-    for by in ("parti-b.banu", "parti-a.nobody", "ayse"):
-        with pytest.raises(ValueError, match="is no user of parti-a"):
-            made.submit("parti-a", b"form", 0, {}, by)
-        with pytest.raises(ValueError, match="is no user of parti-a"):
-            made.withdraw("parti-a", 1, b"form", by)
-    with pytest.raises(Conflict):
-        made.withdraw("parti-a", 1, b"form", "parti-a.temsilci")
-
-
 @pytest.mark.slow
 def test_a_stop_that_arrives_during_a_reload_stops_the_daemon(
     made: Broker, monkeypatch: pytest.MonkeyPatch
@@ -277,24 +245,3 @@ def test_a_stop_that_arrives_during_a_reload_stops_the_daemon(
         for number, handler in before.items():
             signal.signal(number, handler)
     assert sent == [signal.SIGHUP, signal.SIGTERM]
-
-
-def test_no_database_is_left_open(tmp_path: Path) -> None:
-    site = web_site.make(tmp_path / "site")
-    sound, damaged = site / CATALOG, site / RESULTS_DATABASE
-    sound.parent.mkdir(exist_ok=True)
-    sound.touch()
-    damaged.write_bytes(b"no database " * 400)
-
-    def held() -> set[str]:
-        found = (path for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
-        return {path.readlink().name for path in found} & {sound.name, damaged.name}
-
-    broker = Broker(load.load(site), server_state.PORTAL, ACCESS, lambda: None, lambda _: None)
-    with closing(broker):
-        broker.keep_open(str(sound))
-        with pytest.raises(sqlite3.DatabaseError) as kept:
-            broker.keep_open(str(damaged))
-        assert (held(), len(kept.traceback) > 1) == ({sound.name}, True)
-
-    assert held() == set()

@@ -13,7 +13,7 @@ from config.site import ACCESS
 from keys.operations import live_sessions, server_state
 from keys.operations.live_sessions import LiveSession
 from portal import broker_client
-from portal.broker import Broker
+from portal.broker_answers import Answers
 from portal.server import Server
 
 CLIENT = "Mozilla/5.0 (X11; Linux x86_64)"
@@ -23,8 +23,8 @@ CLIENT = "Mozilla/5.0 (X11; Linux x86_64)"
 def server(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server that is not started, with its broker; its tasks are called by the tests."""
     settings = portal.entrance.settings
-    broker = Broker(settings, server_state.PORTAL, ACCESS, lambda: None, lambda new: None)
-    monkeypatch.setattr(broker_client, "ask", lambda verb, *words: getattr(broker, verb)(*words))
+    answers = Answers(settings, server_state.PORTAL, ACCESS, lambda new: None)
+    monkeypatch.setattr(broker_client, "ask", lambda verb, *words: getattr(answers, verb)(*words))
     with server_state.claim(portal.site, server_state.PORTAL):
         yield Server(portal.entrance, portal.requests)
 

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from keys.operations import server_state
 from portal import broker_client
-from portal.broker import Broker
+from portal.broker_answers import Answers
 from portal.staff.server import Server
 
 
@@ -16,8 +16,8 @@ def test_another_address_for_prometheus_needs_a_restart(
     staff: Staff, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = staff.entrance.settings
-    broker = Broker(settings, server_state.STAFF, Server.ledger, lambda: None, lambda new: None)
-    monkeypatch.setattr(broker_client, "ask", lambda verb, *words: getattr(broker, verb)(*words))
+    answers = Answers(settings, server_state.STAFF, Server.ledger, lambda new: None)
+    monkeypatch.setattr(broker_client, "ask", lambda verb, *words: getattr(answers, verb)(*words))
     server = Server(staff.entrance, ())
     site_toml: Path = staff.site / "site.toml"
     site_toml.write_text(SITE_TOML + 'metrics = "127.0.0.1:9901"\nidle_minutes = 7\n')

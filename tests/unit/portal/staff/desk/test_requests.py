@@ -17,7 +17,7 @@ from keys.ledger.segments import read_records
 from keys.ledger.writer import Ledger, Unwritable
 from keys.operations import server_state
 from portal import broker_client
-from portal.broker import Broker
+from portal.broker_answers import Answers
 from portal.staff.desk.desk import Desk
 from portal.staff.desk.requests import Requests
 from publisher.fsck.verify import verify
@@ -85,16 +85,16 @@ def test_the_broker_of_a_confined_process_writes_records_and_requests(
     desk: DeskSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = desk.settings
-    broker = Broker(settings, server_state.STAFF, STAFF, lambda: None, lambda new: None)
+    answers = Answers(settings, server_state.STAFF, STAFF, lambda new: None)
 
     def ask(verb: str, *words: object) -> object:
-        return broker._verbs[verb](*json.loads(json.dumps(words)))
+        return answers.by_question()[verb](*json.loads(json.dumps(words)))
 
     monkeypatch.setattr(broker_client, "in_use", lambda: True)
     monkeypatch.setattr(broker_client, "ask", ask)
     monkeypatch.setattr(writer, "utc_now", lambda: desk.staff.now)
     ayse, file = desk.staff.signed_in("ayse"), desk.file("003.png")
-    with closing(broker):
+    with closing(answers):
         act(ayse, file, "tanimla", secim=f"1:{WANTED}", gerekce="imzalar okundu")
         desk.handle()
         ayse.get("/masa")
@@ -119,12 +119,12 @@ def test_the_broker_of_a_confined_process_writes_records_and_requests(
 def test_the_broker_writes_only_requests_of_the_desk(
     desk: DeskSite, identity: str, kind: str, who: str, origin: str
 ) -> None:
-    broker = Broker(desk.settings, server_state.STAFF, STAFF, lambda: None, lambda new: None)
+    answers = Answers(desk.settings, server_state.STAFF, STAFF, lambda new: None)
 
     with pytest.raises(ValueError, match=r"no request of the desk|no operator|appear to be"):
-        broker.submit_errand(identity, kind, who, origin, "why", {}, None)
+        answers.submit_errand(identity, kind, who, origin, "why", {}, None)
     with pytest.raises(ValueError, match=r"no request of the desk|no operator|appear to be"):
-        broker.finish_errand(identity, kind, who, origin, "why", {})
+        answers.finish_errand(identity, kind, who, origin, "why", {})
 
     assert operations(desk) == []
     assert not list((desk.settings.site / REQUESTS).glob("*"))
