@@ -59,9 +59,9 @@ class Marked:
 
     @classmethod
     def start(cls, mark: str, command: list[str], log: Path, **environment: str) -> "Marked":
-        """Start a command with a mark."""
+        """Start a command with a mark; its temporary files are beside its log."""
         with log.open("ab") as file:
-            stated = {**os.environ, **environment, MARK: mark}
+            stated = {**os.environ, "TMPDIR": str(log.parent), **environment, MARK: mark}
             return cls(mark, subprocess.Popen(command, stdout=file, stderr=file, env=stated))
 
     def kill(self) -> None:

@@ -51,6 +51,7 @@ class Server:
     durable: bool = False  # syncs what is committed, as a server of a site does
     _numbers: "count[int]" = field(default_factory=count)
     _process: "subprocess.Popen[bytes] | None" = None
+    _killed: bool = False
 
     def start(self) -> None:
         """Start it, and wait until it answers; after a crash it recovers first."""
@@ -134,6 +135,16 @@ class Server:
             self._process.send_signal(number)
             self._process.wait(timeout=30)
             self._process = None
+            self._killed = number == signal.SIGKILL
+
+    def end(self) -> None:
+        """Stop it for good; its folder can be removed.
+
+        A killed server leaves shared memory behind, which it removes when it is started again.
+        """
+        if self._killed:
+            self.start()
+        self.stop()
 
     def url(self, database: str) -> sa.URL:
         """Return the URL of a database."""
@@ -315,7 +326,7 @@ def running(binaries: Path, *, durable: bool = False) -> Iterator[Server]:
         try:
             yield server
         finally:
-            server.stop()
+            server.end()
     finally:
         shutil.rmtree(folder)
 
@@ -360,5 +371,5 @@ def running_pair(server: Server) -> Iterator[Pair]:
             url = sa.URL.create("postgresql+psycopg", USER, database=name, query=hosts)
             yield Pair(primary, replica, url)
         finally:
-            replica.stop()
+            replica.end()
             shutil.rmtree(folder)

@@ -82,14 +82,16 @@ class Gateways:
         until(lambda: self.log(host).count('"listening"') > before, f"{host} listens")
 
     def stop(self, host: str) -> None:
-        process = self.running.pop(host)
+        process = self.running[host]
         process.terminate()
         assert process.wait(60) == 0, self.log(host)
+        del self.running[host]
 
     def kill(self, host: str) -> None:
         """Kill all processes of a gateway at once, as a loss of power would."""
         process = self.running.pop(host)
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # all have ended
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
     def log(self, host: str) -> str:
@@ -194,12 +196,16 @@ def listed(site: RunningSite) -> set[str]:
 def gateways(site: RunningSite, tmp_path: Path) -> Iterator[Gateways]:
     found = Gateways(site, tmp_path)
     with balancer(tmp_path, site.port):
-        for host in HOSTS:
-            found.start(host)
-        yield found
-        until(lambda: not any(found.live().values()), "all sessions have ended")
-        for host in list(found.running):
-            found.stop(host)
+        try:
+            for host in HOSTS:
+                found.start(host)
+            yield found
+            until(lambda: not any(found.live().values()), "all sessions have ended")
+            for host in list(found.running):
+                found.stop(host)
+        finally:  # if it failed
+            for host in list(found.running):
+                found.kill(host)
 
 
 def test_a_session_limit_holds_for_all_gateways(gateways: Gateways) -> None:

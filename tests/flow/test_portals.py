@@ -98,6 +98,7 @@ class PortalOfHost:
     def start(self) -> None:
         command = [*SSPS, "portal", "--site", str(self.site)]
         environment = {**os.environ, "SSPS_HOST": self.host}
+        environment["TMPDIR"] = str(self.log.parent)  # a killed portal leaves a folder there
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         until(self._answers, f"the portal on {self.host} answers")
