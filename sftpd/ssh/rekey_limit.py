@@ -1,10 +1,11 @@
 """Limits how often a client may start a key exchange on a connection that has logged in.
 
-A client may exchange keys after any number of bytes (RFC 4253 section 9), and some users set
-OpenSSH's RekeyLimit to a megabyte. But each exchange costs the server a signature, about a
-millisecond, and the client next to nothing. So a client may start BURST exchanges at once. After
-that it may start one for each second, and one for each BYTES that it has sent or received. A client
-that starts more is disconnected. The exchanges that the server starts do not count.
+A client may exchange keys after any number of bytes (RFC 4253 section 9 advises a gigabyte).
+OpenSSH accepts a RekeyLimit from 16 bytes on, and its server limits nothing. But each exchange
+costs the server a signature, about a millisecond, and the client next to nothing. So a client may
+start BURST exchanges at once. After that it may start one for each second, and one for each BYTES
+that it has sent or received, so a RekeyLimit of BYTES or more always works. A client that starts
+more is disconnected. The exchanges that the server starts do not count.
 """
 
 import time
@@ -12,7 +13,7 @@ from collections.abc import Callable
 
 BURST = 32.0
 PER_SECOND = 1.0
-BYTES = 128 * 1024
+BYTES = 64 * 1024
 
 
 class RekeyLimit:

@@ -189,7 +189,7 @@ def churn_channels(transport: paramiko.Transport) -> None:
 
 
 def exchange_keys(transport: paramiko.Transport) -> None:
-    """Exchange keys whenever the server allows another exchange: after 128 KiB (rekey_limit)."""
+    """Exchange keys whenever the server allows another exchange: after 64 KiB (rekey_limit)."""
     sftp = RawSftp.on_channel(transport.open_session(window_size=_WINDOW))
     read = sftp.open(b"big") + pack(">QI", 0, rekey_limit.BYTES)
     print("ready", flush=True)

@@ -102,6 +102,21 @@ def test_a_download_continues_through_many_key_exchanges(
     assert (close["bytes"], close["complete"]) == (SIZE, True)
 
 
+def test_a_client_may_exchange_keys_after_each_64_kilobytes_of_a_download(
+    serve: StartServer, tmp_path: Path
+) -> None:
+    server: RunningServer = serve(patch=LOG_REKEY)
+    content = os.urandom(8_000_000)
+    (server.site / "trees/parti-a/buyuk").write_bytes(content)
+    # One small request at a time: otherwise much data is on its way when an exchange begins.
+    fetch = sftp("-oRekeyLimit=64K", "-R", "1", "-B", "32768")
+
+    fetch(server, tmp_path / "got")
+
+    assert (tmp_path / "got").read_bytes() == content
+    assert server.log.read_text().count("new keys") > 100
+
+
 def test_several_channels_continue_through_many_key_exchanges(
     serve: StartServer, tmp_path: Path
 ) -> None:
