@@ -10,10 +10,11 @@ from pathlib import Path
 import click
 
 from config.event import Value
-from config.site import LEDGERS, ledger_names
+from config.fault import Fault, Faults
+from config.site import LEDGERS, SIGNING_KEYS, ledger_names
 from keys.ledger import anchors
 from keys.ledger.anchors import Behind
-from keys.operations import freshness, server_state
+from keys.operations import freshness, server_state, site_keys
 from scripts.shared import change, console
 from scripts.shared.change import Change, Plan
 
@@ -48,7 +49,7 @@ class _Recovery(Change[list[Behind]]):
         return [anchors.format_line(each.anchor.checkpoint) for each in old]
 
     def plan(self, old: list[Behind]) -> Plan[list[Behind]] | None:
-        """Plan the record; raise Faults while a daemon runs."""
+        """Plan the record; raise Faults while a daemon runs, or if there is no key to sign it."""
         if not old:
             click.echo("no change: no ledger lacks records", err=True)
             return None
@@ -56,6 +57,7 @@ class _Recovery(Change[list[Behind]]):
         for part, host in server_state.running(self._site, *parts):
             where = f"on {host}" if host else f"process {server_state.holder(self._site, part)}"
             raise console.fault(str(self._site), "", f"`ssps {part}` runs ({where}), stop it first")
+        _require_key(self._site)
         preview = [f"{LEDGERS / each.anchor.ledger}: {each}" for each in old]
         lines = anchors.newest_lines(self._site / LEDGERS, ledger_names(self._site / LEDGERS))
         detail: dict[str, Value] = {
@@ -64,3 +66,15 @@ class _Recovery(Change[list[Behind]]):
         }
         # Once the record is signed, it accepts the loss; nothing else has to be changed.
         return Plan([], preview, lambda: lines, lambda: None, detail)
+
+
+def _require_key(site: Path) -> None:
+    """Raise Faults if the record could not be signed: then it would accept nothing."""
+    try:
+        site_keys.signing_key(site)
+    except Faults as error:
+        what = (
+            "the loss is NOT accepted: without a usable signing key the record cannot be signed, "
+            "and only a signed one counts. Correct this first, then give the command again"
+        )
+        raise Faults([Fault(str(SIGNING_KEYS), "", what), *error.faults]) from None

@@ -8,10 +8,11 @@ import pytest
 from office import Ssps
 
 from config.event import Event
-from config.site import LEDGERS, SIGNED
+from config.site import LEDGERS, SIGNED, SIGNING_KEYS
 from keys.ledger import anchors, note, segments, writer
 from keys.ledger.signer import Signer
 from keys.operations import freshness, site_keys
+from keys.server_keys import host
 from scripts.shared import change, signing
 
 
@@ -85,3 +86,15 @@ def test_nothing_is_recorded_without_a_loss(site: Path, ssps: Ssps) -> None:
 
     assert (done.exit_code, "no change: no ledger lacks records" in done.output) == (0, True)
     assert not list(segments.read_records(site / LEDGERS / "operations"))
+
+
+def test_without_a_usable_key_the_loss_is_not_accepted(behind: Path, ssps: Ssps) -> None:
+    (behind / SIGNING_KEYS / host.SIGNING_KEY).unlink()
+
+    done = ssps("recover", "--yes", "--why", "x", "--site", behind)
+
+    assert done.exit_code == 1
+    assert "the loss is NOT accepted: without a usable signing key" in done.output
+    assert "the daemons start again" not in done.output
+    *_, record = segments.read_records(behind / LEDGERS / "operations")
+    assert (record.event.event, record.event.outcome) == ("recover", "refused")
