@@ -101,8 +101,7 @@ def fork(*, connects: bool = False) -> Child | None:
         theirs.close()
         return Child(pid, ours)
     ours.close()
-    for number in _PASSED_ON:
-        signal.signal(number, signal.SIG_IGN)  # until the daemon has its own handler
+    signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)  # until the daemon has its own handlers
     with suppress(ProcessLookupError, OSError):
         process.end_with_parent(parent)
         if connects:
@@ -148,6 +147,7 @@ class Broker:
         for number in (*_STOPS, *_PASSED_ON, signal.SIGCHLD):
             signal.signal(number, lambda got, _: received.add(got))
         signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
+        process.release_signals()
         stopping, asking = False, True
         reload = server_state.ReloadRequests(self._settings.site, self._part, self._settings.host)
         due = time.monotonic()

@@ -37,7 +37,7 @@ from config.settings import Settings, WebSettings
 from config.site import LEDGERS, ledger_name
 from keys.credentials.ring import Ring
 from keys.credentials.users import users_digest
-from keys.kernel import allocator
+from keys.kernel import allocator, process
 from keys.ledger import writer
 from keys.ledger.writer import Ledger, Unwritable
 from keys.operations import server_state
@@ -176,6 +176,7 @@ class Daemon(ABC):
         server = WebServer(config, listener)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._drain)
+        process.release_signals()
         tasks = [
             asyncio.create_task(every(INTERVAL, self._publish)),
             asyncio.create_task(every(SECOND, self._look_after)),

@@ -46,7 +46,7 @@ from config.settings import Settings
 from config.site import LEDGERS, TRANSFER, ledger_name
 from keys.credentials.penalties import ConnectionRates, LoginCpu, Penalties
 from keys.credentials.ratelimit import BandwidthLimits
-from keys.kernel import memory_groups
+from keys.kernel import memory_groups, process
 from keys.kernel.memory_groups import MemoryGroups
 from keys.ledger import writer
 from keys.ledger.anchors import AnchorWriter
@@ -719,9 +719,11 @@ class Signals:
             before = {number: signal.signal(number, act) for number, act in handlers.items()}
             signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
             loop.watch(wake, lambda: _empty(wake))
+            held = process.release_signals()
             try:
                 yield
             finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, held)
                 signal.set_wakeup_fd(-1)
                 for number, handler in before.items():
                     signal.signal(number, handler)

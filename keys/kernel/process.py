@@ -17,6 +17,7 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME, _PR_SET_NO_NEW_PRIVS = 1, 4, 
 _PR_GET_DUMPABLE = 3
 _CLONE = {"x86_64": 56, "aarch64": 220}  # the number of clone(2)
 _CLONE_PARENT = 0x8000
+_HELD = (signal.SIGHUP, signal.SIGUSR1)  # reload and drain
 _libc_with_lock = ctypes.PyDLL(None, use_errno=True)
 _before_fork = ctypes.pythonapi.PyOS_BeforeFork
 _after_fork_in_parent = ctypes.pythonapi.PyOS_AfterFork_Parent
@@ -49,6 +50,27 @@ def forbid_inspection() -> None:
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     prctl(_PR_SET_DUMPABLE, 0)
+
+
+@contextmanager
+def holding_signals() -> Iterator[None]:
+    """Hold SIGHUP and SIGUSR1 while a daemon starts, until it has handlers: `release_signals`.
+
+    They would end it, and if they were ignored, it would keep the settings that it has just read.
+    What it forks and executes meanwhile holds them too. What is held at the end is dropped.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+    try:
+        yield
+    finally:
+        while signal.sigtimedwait(_HELD, 0):
+            pass
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def release_signals() -> set[int]:
+    """Let held signals arrive; return the signals that were blocked before."""
+    return set(signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD))
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """`ssps portal`: start the web site and the web service, or announce something on it."""
 
 import os
-import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ from config import load
 from config.fault import Fault, Faults
 from config.settings import Settings
 from config.site import ACCESS, SITE_TOML, ledger_name
-from keys.kernel.process import forbid_inspection
+from keys.kernel.process import forbid_inspection, holding_signals
 from keys.operations import server_state
 from scripts.daemons import announce, obstacles, starts
 from scripts.daemons.run import load_ready_settings, log_warnings, record_loaded
@@ -33,7 +32,7 @@ def portal(ctx: click.Context, as_json: bool, site: Path | None) -> None:
     `announce` it runs nothing: it writes what the entry page announces.
     """
     if ctx.invoked_subcommand is None:
-        with start_errors(server_state.PORTAL, as_json=as_json):
+        with holding_signals(), start_errors(server_state.PORTAL, as_json=as_json):
             _run(console.existing_site(site))
     elif site is not None:
         console.set_site(site)
@@ -71,8 +70,6 @@ def run_portal(settings: Settings, **how: Any) -> None:
     if child is None:
         run(settings, **how)
         return
-    for number in (signal.SIGHUP, signal.SIGUSR1):  # until the broker has its own handlers
-        signal.signal(number, signal.SIG_IGN)
     # First of all: a second portal would wait for the ledger of this one.
     with child, server_state.claim(site, server_state.PORTAL, settings.host) as beat:
         marked = starts.prepare(settings, ledger)

@@ -62,13 +62,14 @@ def run(as_json: bool, site: Path) -> None:
     SIGHUP reloads the settings, SIGUSR1 drains server and portal, SIGTERM stops
     all.
     """
-    with start_errors(server_state.RUN, as_json=as_json):
+    with process.holding_signals(), start_errors(server_state.RUN, as_json=as_json):
         _run(site, ["--json"] if as_json else [])
 
 
 def _run(site: Path, options: list[str]) -> None:
     process.forbid_inspection()
     server_state.refuse_second(site, server_state.RUN, load.this_host())
+    asked = server_state.ReloadRequests(site, server_state.RUN, load.this_host())
     settings = load_ready_settings(site)
     found = [
         *sandbox.faults(settings.sftp, sandbox.kernel(), os.geteuid()),
@@ -89,7 +90,6 @@ def _run(site: Path, options: list[str]) -> None:
         if part not in absent
     }
     stop_timeout = settings.sftp.drain_seconds + KILL_MARGIN
-    asked = server_state.ReloadRequests(site, server_state.RUN, settings.host)
     with server_state.claim(site, server_state.RUN, settings.host) as beat:
 
         def look_after() -> bool:
@@ -177,7 +177,7 @@ def serve(as_json: bool, site: Path) -> None:
     SIGHUP reloads the settings. SIGUSR1 drains it for maintenance: it accepts no connection and
     ends sessions that are idle. SIGTERM stops it.
     """
-    with start_errors(server_state.SERVE, as_json=as_json):
+    with process.holding_signals(), start_errors(server_state.SERVE, as_json=as_json):
         settings = load_ready_settings(site)
         configure_logging("serve")
         log_warnings(settings)
@@ -189,8 +189,6 @@ def run_server(settings: Settings, **how: Any) -> None:
     from sftpd.server import serve as run
 
     process.forbid_inspection()
-    for number in (signal.SIGHUP, signal.SIGUSR1):  # until the server has its own handlers
-        signal.signal(number, signal.SIG_IGN)
     site = settings.site
     ledger = ledger_name(TRANSFER, settings.host)
     # First of all: a second server would wait for the ledger of this one.

@@ -1,7 +1,6 @@
 """`ssps staff`: start the staff site."""
 
 import os
-import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ import click
 from config.fault import Fault, Faults
 from config.settings import Settings
 from config.site import SITE_TOML, STAFF, ledger_name
-from keys.kernel.process import forbid_inspection
+from keys.kernel.process import forbid_inspection, holding_signals
 from keys.operations import server_state
 from scripts.daemons import obstacles, starts
 from scripts.daemons.run import load_ready_settings, log_warnings, record_loaded
@@ -33,7 +32,7 @@ def staff(as_json: bool, site: Path) -> None:
     YSK's own people (`ssps operator`) identify quarantined pages there, and see the coverage.
     SIGHUP reloads the settings and the certificate, SIGTERM stops.
     """
-    with start_errors(server_state.STAFF, as_json=as_json):
+    with holding_signals(), start_errors(server_state.STAFF, as_json=as_json):
         settings = load_ready_settings(site)
         if settings.staff is None:
             wrong = (
@@ -62,8 +61,6 @@ def run_staff(settings: Settings, **how: Any) -> None:
     if child is None:
         run(settings, command_line=COMMAND_LINE, **how)
         return
-    for number in (signal.SIGHUP, signal.SIGUSR1):  # until the broker has its own handlers
-        signal.signal(number, signal.SIG_IGN)
     # First of all: a second staff site would wait for the ledger of this one.
     with child, server_state.claim(site, server_state.STAFF, settings.host) as beat:
         ledger = ledger_name(STAFF, settings.host)

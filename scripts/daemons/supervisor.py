@@ -77,6 +77,7 @@ class Supervisor:
         received: set[int] = set()
         for number in (*_FORWARDED, signal.SIGCHLD):
             signal.signal(number, lambda got, _: received.add(got))
+        process.release_signals()
         while not received.intersection(_STOPS):
             asked = self._look_after is not None and self._look_after()
             if asked or signal.SIGHUP in received:
@@ -175,9 +176,7 @@ def _set_up_child(supervisor: int) -> None:
     process.end_with_parent(supervisor, signal.SIGTERM)
     for number in _STOPS:
         signal.signal(number, signal.SIG_DFL)
-    for number in (signal.SIGHUP, signal.SIGUSR1):  # until the daemon has its own handler
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)  # the daemon releases the others itself
 
 
 def _empty_pipe(descriptor: int) -> None:

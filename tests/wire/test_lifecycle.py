@@ -84,6 +84,22 @@ def test_a_reload_of_a_bad_file_logs_every_fault_and_keeps_the_settings(serve: S
     assert "127.0.0.999" in log
 
 
+HOLD_A_RELOAD = """
+import os, signal
+from keys.kernel import process
+starting = process.holding_signals()
+starting.__enter__()
+os.kill(os.getpid(), signal.SIGHUP)
+"""
+
+
+def test_a_reload_that_is_asked_for_during_the_start_follows_it(serve: StartServer) -> None:
+    server = serve(TWO_PARTIES, patch=HOLD_A_RELOAD)
+
+    until(lambda: "settings-reloaded" in server.log.read_text())
+    assert server.sftp("parti-b", "ls\n", "-oBindAddress=127.0.0.2").returncode == 0
+
+
 RECORD_SETTINGS = """
 from scripts.daemons import settings_record
 real = server.serve

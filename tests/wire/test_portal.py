@@ -35,10 +35,10 @@ class Daemon:
     process: subprocess.Popen[bytes] | None = None
     clients: list[httpx.Client] = field(default_factory=list)
 
-    def start(self) -> None:
+    def start(self, preexec: Callable[[], object] | None = None) -> None:
         command = [*SSPS, "portal", "--site", str(self.site)]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=preexec)
         until(lambda: self._answers(), "the portal answers")
 
     def _answers(self) -> bool:
@@ -297,6 +297,21 @@ def test_a_new_certificate_is_used_without_dropping_a_connection(daemon: Daemon)
     web_clients.make_certificate(daemon.site)
     os.kill(daemon.process.pid, signal.SIGHUP)
     until(lambda: certificate() != rejected, "the third certificate is used", 30)
+
+
+def test_a_reload_that_is_asked_for_during_the_start_follows_it(daemon: Daemon) -> None:
+    def hold_a_reload() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    def reloads() -> int:
+        return daemon.log.read_text().count("settings-reloaded")
+
+    assert daemon.kill(signal.SIGTERM) == 0
+    before = reloads()
+    daemon.start(hold_a_reload)
+
+    until(lambda: reloads() == before + 1, "it has read the settings again", 30)
 
 
 def test_an_open_stream_does_not_notice_a_new_certificate(daemon: Daemon) -> None:

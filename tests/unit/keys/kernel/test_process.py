@@ -66,3 +66,26 @@ def test_a_sibling_is_a_child_of_the_parent() -> None:
 
     assert status == 0
     assert said == ["", f"forked {pid}", f"sibling [{pid}, {os.getpid()}] 8"]
+
+
+def test_a_signal_that_is_held_arrives_when_the_daemon_has_a_handler() -> None:
+    received: list[int] = []
+    default = signal.getsignal(signal.SIGHUP)
+    try:
+        with process.holding_signals():
+            signal.raise_signal(signal.SIGHUP)
+            signal.signal(signal.SIGHUP, lambda number, _: received.append(number))
+            assert received == []
+            process.release_signals()
+            assert received == [signal.SIGHUP]
+    finally:
+        signal.signal(signal.SIGHUP, default)
+
+
+def test_a_signal_that_is_held_at_the_end_does_not_end_the_process() -> None:
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+    with process.holding_signals():
+        signal.raise_signal(signal.SIGHUP)
+
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == blocked

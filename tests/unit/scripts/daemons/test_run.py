@@ -19,8 +19,8 @@ from config.settings import Settings
 from keys.kernel import capabilities, process
 from keys.operations import server_state
 from portal import broker, programs
+from scripts.daemons import portal, staff, starts
 from scripts.daemons import run as daemons
-from scripts.daemons import starts
 from scripts.daemons.portal import run_portal
 from scripts.daemons.staff import run_staff
 
@@ -43,6 +43,24 @@ def daemon_log() -> Iterator[None]:
     yield
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
+
+
+@pytest.mark.parametrize("part", ["run", "serve", "portal", "staff"])
+def test_a_reload_is_held_until_the_daemon_can_act_on_it(
+    site: Path, part: str, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[bool] = []
+
+    def read(_: Path) -> Settings:
+        held.append(signal.SIGHUP in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        raise Faults([Fault("site.toml", "", "is not read in this test")])
+
+    for module in (daemons, portal, staff):
+        monkeypatch.setattr(module, "load_ready_settings", read)
+
+    assert ssps(part, "--site", site).exit_code == 1
+    assert held == [True]
+    assert signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 @pytest.mark.usefixtures("daemon_log")

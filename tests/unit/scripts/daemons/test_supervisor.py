@@ -66,6 +66,7 @@ def test_a_drain_is_passed_on_and_a_request_to_reload_is_found(tmp_path: Path) -
         "seen = open(sys.argv[1], 'a', buffering=1)\n"
         "signal.signal(signal.SIGUSR1, lambda *_: print('drain', file=seen))\n"
         "signal.signal(signal.SIGHUP, lambda *_: print('reload', file=seen))\n"
+        "signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGUSR1, signal.SIGHUP))\n"
         "pathlib.Path(sys.argv[2]).touch()\n"
         "while True: signal.pause()"
     )
@@ -196,6 +197,26 @@ def test_sighup_restarts_the_publisher_and_is_forwarded_to_the_server(
     wait_until_caught(signal.SIGTERM, pids)
     supervisor.terminate()
     assert supervisor.wait(timeout=15) == 0
+
+
+def test_a_reload_reaches_a_daemon_that_has_no_handler_yet(
+    tmp_path: Path, supervised: Supervised
+) -> None:
+    starting, heard = tmp_path / "starting", tmp_path / "heard"
+    os.mkfifo(starting)
+    code = f"open({str(starting)!r}).read()\n{TOUCH_ON_SIGHUP}"
+    supervisor = supervised(FOREVER, [sys.executable, "-c", code, str(heard)])
+    publisher, server = wait_for_children(supervisor.pid, 2)
+    wait_until_caught(signal.SIGHUP, [supervisor.pid])
+    wait_until_caught(signal.SIGTERM, [publisher])
+
+    with starting.open("w"):  # now it reads, and has no handler
+        supervisor.send_signal(signal.SIGHUP)
+        wait_for_children(supervisor.pid, 2, without=publisher)  # so the reload is through
+        assert not heard.exists()
+
+    until(heard.exists)
+    assert server in children(supervisor.pid)
 
 
 def test_sighup_with_invalid_settings_changes_nothing(
