@@ -17,7 +17,8 @@ record has the origin, how many records remain, and how many the newest anchor s
 
     ssps/filing/5f0c9b1e8a63d274 12 17
 
-and `before` has the anchors themselves.
+and `before` has the anchors themselves, and all others among the lost records that are dated later
+than the record: the clock was ahead before the loss.
 """
 
 import time
@@ -28,7 +29,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from config import site
+from config import site, times
 from config.event import Event
 from keys.ledger import merkle, note, segments, tiles, unconfirmed
 from keys.ledger.merkle import MerkleTree
@@ -41,6 +42,9 @@ CHECKPOINTS, ACCEPTED = "checkpoints", "accepted"
 INTERVAL = 60.0  # seconds between two anchor records of a ledger
 _MARK, _ACCEPTED_MARK = f'"{CHECKPOINTS}":['.encode(), f'"{ACCEPTED}":['.encode()
 _SEARCHED_SEGMENTS = 3  # enough: a ledger in use gets an anchor each minute
+_REPORT_INTERVAL = 10.0  # seconds between two reports of how many lines are hashed
+_LOOK = 1 << 16  # lines between two looks at the clock
+Report = Callable[[Path, int, int], object]  # a ledger, how many lines are hashed, of how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +63,16 @@ class Anchor:
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """A ledger that does not extend an anchor; `records` is how many it has."""
+    """A ledger that does not extend an anchor; `records` is how many it has.
+
+    `earlier` is an acceptance of the same loss that does not cover the anchor, because it is dated
+    later.
+    """
 
     anchor: Anchor
     records: int
     origin: str
+    earlier: "Accepted | None" = None
 
     def __str__(self) -> str:
         known = self.anchor.checkpoint
@@ -73,7 +82,16 @@ class Behind:
             what = f"has {self.records} records, but it had {known.size}"
         else:
             what = f"has other records among its first {known.size}"
-        return f"{what} ({self.anchor.source})"
+        lack = f"{what} ({self.anchor.source})"
+        if self.earlier is None:
+            return lack
+        dated = self.anchor.recorded or known.time
+        stated = f" of {times.format_time(dated)}" if dated is not None else ""
+        return (
+            f"{lack}; record {self.earlier.seq} of operations does not accept this, because it is "
+            f"older than that checkpoint{stated}: the clock was ahead before the loss, or records "
+            "were lost again"
+        )
 
 
 def newest_lines(ledgers: Path, names: Iterable[str]) -> list[str]:
@@ -179,12 +197,68 @@ def behind(ledgers: Path, anchor: Anchor) -> Behind | None:
     return next(iter(all_behind(ledgers, [anchor])), None)
 
 
-def all_behind(ledgers: Path, known: Sequence[Anchor]) -> list[Behind]:
+class LineRoots:
+    """Computes the roots of ledgers from their lines, where the stored hashes are damaged.
+
+    In a ledger of ten million records this takes a minute. `report` is called when it begins, and
+    every ten seconds. The roots are kept, and computed again only if a segment has changed.
+    """
+
+    def __init__(
+        self,
+        report: Report = lambda folder, hashed, records: None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._report, self._monotonic = report, monotonic
+        self._known: dict[Path, tuple[object, dict[int, bytes]]] = {}
+
+    def of(self, folder: Path, sizes: Collection[int]) -> dict[int, bytes]:
+        """Return the roots over the first records, of those sizes that there are.
+
+        Of a segment that was moved away, the stored hashes count.
+        """
+        stats = [each.path.stat() for each in segments.list_segments(folder)]
+        state = frozenset(sizes), [(s.st_ino, s.st_size, s.st_mtime_ns) for s in stats]
+        known = self._known.get(folder)
+        if known is None or known[0] != state:
+            known = self._known[folder] = state, self._hash(folder, sizes)
+        return known[1]
+
+    def _hash(self, folder: Path, sizes: Collection[int]) -> dict[int, bytes]:
+        tree, stored = MerkleTree(), HashReader(folder)
+        found, step, last = {}, merkle.HASH_SIZE, max(sizes)
+        self._report(folder, 0, last)
+        look, due = _LOOK, self._monotonic() + _REPORT_INTERVAL
+        for segment, _, line in segments.read_lines(folder):
+            leaves = merkle.hash_leaf(line)
+            if (moved := segment.first - tree.size) > 0:
+                try:
+                    leaves = stored.leaves(tree.size, moved) + leaves
+                except tiles.HashesMissing:
+                    break
+            for at in range(0, len(leaves), step):
+                tree.append(leaves[at : at + step])
+                if tree.size in sizes:
+                    found[tree.size] = tree.root()
+            if tree.size >= last:
+                break
+            if tree.size >= look:
+                look = tree.size + _LOOK
+                if self._monotonic() >= due:
+                    due = self._monotonic() + _REPORT_INTERVAL
+                    self._report(folder, tree.size, last)
+        return found
+
+
+def all_behind(
+    ledgers: Path, known: Sequence[Anchor], roots: LineRoots | None = None
+) -> list[Behind]:
     """Say of which of these anchors the ledgers do not extend. Raises OSError."""
+    roots = LineRoots() if roots is None else roots
     sizes: defaultdict[str, set[int]] = defaultdict(set)
     for anchor in known:
         sizes[anchor.ledger].add(anchor.checkpoint.size)
-    of_ledger = {name: _Ledger(ledgers / name, wanted) for name, wanted in sizes.items()}
+    of_ledger = {name: _Ledger(ledgers / name, wanted, roots) for name, wanted in sizes.items()}
     return [
         Behind(anchor, ledger.records, ledger.origin)
         for anchor in known
@@ -195,10 +269,9 @@ def all_behind(ledgers: Path, known: Sequence[Anchor]) -> list[Behind]:
 class _Ledger:
     """A ledger that is compared with checkpoints of these sizes; its lines are hashed once."""
 
-    def __init__(self, folder: Path, sizes: Collection[int]) -> None:
-        self._folder, self._sizes = folder, sizes
+    def __init__(self, folder: Path, sizes: Collection[int], roots: LineRoots) -> None:
+        self._folder, self._sizes, self._roots = folder, sizes, roots
         self._newest: Checkpoint | None = None
-        self._roots: dict[int, bytes] | None = None
         message = segments.read_checkpoint(folder)
         if message is not None:
             with suppress(ValueError):
@@ -214,9 +287,7 @@ class _Ledger:
         # A loss of power can damage the stored hashes: they count only with a proof.
         if (stored := stored_proof(self._folder, known.size, self._newest)) is not None:
             return stored[0] == known.root
-        if self._roots is None:
-            self._roots = _roots_of_lines(self._folder, self._sizes)
-        return self._roots.get(known.size) == known.root
+        return self._roots.of(self._folder, self._sizes).get(known.size) == known.root
 
 
 def stored_proof(folder: Path, size: int, newest: Checkpoint) -> tuple[bytes, list[bytes]] | None:
@@ -236,29 +307,6 @@ def stored_proof(folder: Path, size: int, newest: Checkpoint) -> tuple[bytes, li
     if not merkle.verify_consistency(size, root, newest.size, newest.root, proof):
         return None
     return root, proof
-
-
-def _roots_of_lines(folder: Path, sizes: Collection[int]) -> dict[int, bytes]:
-    """Return the roots over the first records by their lines, of those sizes that there are.
-
-    Of a segment that was moved away, the stored hashes count.
-    """
-    tree, stored = MerkleTree(), HashReader(folder)
-    found, step = {}, merkle.HASH_SIZE
-    for segment, _, line in segments.read_lines(folder):
-        leaves = merkle.hash_leaf(line)
-        if (moved := segment.first - tree.size) > 0:
-            try:
-                leaves = stored.leaves(tree.size, moved) + leaves
-            except tiles.HashesMissing:
-                break
-        for at in range(0, len(leaves), step):
-            tree.append(leaves[at : at + step])
-            if tree.size in sizes:
-                found[tree.size] = tree.root()
-        if tree.size >= max(sizes):
-            break
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,10 +332,13 @@ class Accepted:
         checkpoint that was signed or `recorded` after the acceptance is not covered, unless it is
         named: then the clock was ahead before the loss.
         """
-        if checkpoint.origin != self.origin or not self.kept < checkpoint.size <= self.lost:
-            return False
         when = recorded or checkpoint.time
-        return when is None or when <= self.time or format_line(checkpoint) in self.named
+        dated_before = when is None or when <= self.time
+        return self.includes(checkpoint) and (dated_before or format_line(checkpoint) in self.named)
+
+    def includes(self, checkpoint: Checkpoint) -> bool:
+        """Say whether the last record of a checkpoint has the number of a lost one."""
+        return checkpoint.origin == self.origin and self.kept < checkpoint.size <= self.lost
 
 
 def accepted(operations: Path) -> list[Accepted]:
@@ -336,10 +387,16 @@ def _accepted(record: Record) -> Iterator[Accepted]:
 
 def acceptance_lines(found: Iterable[Behind]) -> list[str]:
     """Return the lines for a `recover` record, one for each origin."""
+    ranges = lost_ranges(found)
+    return [f"{origin} {kept} {lost}" for origin, (kept, lost) in sorted(ranges.items())]
+
+
+def lost_ranges(found: Iterable[Behind]) -> dict[str, tuple[int, int]]:
+    """Return for each origin how many records remain, and how many there were."""
     lines: dict[str, tuple[int, int]] = {}
     for each in found:
         origin, size = each.anchor.checkpoint.origin, each.anchor.checkpoint.size
         kept = min(each.records, size - 1) if each.origin == origin else 0
         before = lines.get(origin, (kept, size))
         lines[origin] = (min(before[0], kept), max(before[1], size))
-    return [f"{origin} {kept} {lost}" for origin, (kept, lost) in sorted(lines.items())]
+    return lines

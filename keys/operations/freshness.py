@@ -8,8 +8,9 @@ Then a witness shows what is missing as soon as it connects again, and so does t
 any party's mirror, with `ssps audit verify --checkpoint AKIS`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from config.site import (
 )
 from keys.feed_segment import parse_segment
 from keys.ledger import anchors, cosigned, note, segments, signed_copies, unconfirmed
-from keys.ledger.anchors import START, Anchor, Behind
+from keys.ledger.anchors import START, Anchor, Behind, LineRoots
 from keys.ledger.record import parse_record
 from keys.ledger.unconfirmed import UNCONFIRMED, Unconfirmed
 from keys.operations import server_state, site_keys
@@ -38,14 +39,39 @@ _DAEMONS = (server_state.RUN, server_state.SERVE, server_state.PUBLISH, server_s
 _UNCONFIRMED_MARK = f'"{UNCONFIRMED}":['.encode()
 
 
-def ledgers_behind(site: Path) -> list[Behind]:
-    """Return the ledgers that do not have what an anchor names, except for accepted losses."""
+def ledgers_behind(site: Path, roots: LineRoots | None = None) -> list[Behind]:
+    """Return the ledgers that do not have what an anchor names, except for accepted losses.
+
+    `roots` reports, and keeps, what has to be hashed again because stored hashes are damaged.
+    """
     ledgers = site / LEDGERS
     known: list[Anchor] = []
     for name in ledger_names(ledgers):
         if (ledgers / name).exists():
             known += anchors.last_in(ledgers / name)
-    return _behind(site, [*known, *_signed_copies(site), *_in_feeds(site), *_cosigned(site)])
+    known += [*_signed_copies(site), *_in_feeds(site), *_cosigned(site)]
+    return _behind(site, known, roots)
+
+
+def dated_after(site: Path, lacks: Sequence[Behind], now: datetime) -> list[Anchor]:
+    """Return all anchors among what these ledgers lack that are dated later than `now`.
+
+    The clock was ahead before the loss. This reads all records of all ledgers.
+    """
+    if not lacks:
+        return []
+    ranges = anchors.lost_ranges(lacks)
+
+    def matches(anchor: Anchor) -> bool:
+        kept, lost = ranges.get(anchor.checkpoint.origin, (0, 0))
+        dated = anchor.recorded or anchor.checkpoint.time
+        return kept < anchor.checkpoint.size <= lost and dated is not None and dated > now
+
+    known = [*_signed_copies(site), *_in_feeds(site, every=True), *_cosigned(site)]
+    for name in ledger_names(site / LEDGERS):
+        if (site / LEDGERS / name).exists():
+            known += filter(matches, anchors.all_in(site / LEDGERS / name))
+    return list(filter(matches, known))
 
 
 def behind_kept_checkpoints(site: Path) -> list[Behind]:
@@ -56,7 +82,7 @@ def behind_kept_checkpoints(site: Path) -> list[Behind]:
     return _behind(site, [*_signed_copies(site), *_cosigned(site)])
 
 
-def _behind(site: Path, known: Iterable[Anchor]) -> list[Behind]:
+def _behind(site: Path, known: Iterable[Anchor], roots: LineRoots | None = None) -> list[Behind]:
     ledgers = site / LEDGERS
     accepted = anchors.accepted(ledgers / OPERATIONS)
     of_ledgers = [
@@ -65,7 +91,11 @@ def _behind(site: Path, known: Iterable[Anchor]) -> list[Behind]:
         if is_ledger(anchor.ledger)
         and not any(each.covers(anchor.checkpoint, anchor.recorded) for each in accepted)
     ]
-    return anchors.all_behind(ledgers, of_ledgers)
+    found = []
+    for lack in anchors.all_behind(ledgers, of_ledgers, roots):
+        same = (each for each in accepted if each.includes(lack.anchor.checkpoint))
+        found.append(replace(lack, earlier=next(same, None)))
+    return found
 
 
 def _public_keys(site: Path) -> list[Ed25519PublicKey]:
@@ -114,21 +144,19 @@ def unconfirmed_since(site: Path, since: datetime) -> Iterator[Unconfirmed]:
                 yield from map(unconfirmed.parse_line, stated)
 
 
-def _in_feeds(site: Path) -> Iterator[Anchor]:
-    """Yield the signed checkpoints in the newest segment of each of the site's feeds."""
+def _in_feeds(site: Path, *, every: bool = False) -> Iterator[Anchor]:
+    """Yield the signed checkpoints in the newest segment of each of the site's feeds, or in all."""
     keys = _public_keys(site)
     for feed in sorted((site / FEED / Path(layout.NEWEST_SEGMENT).parent).glob("*")):
-        numbered = [p for p in feed.glob("*.csv") if len(p.stem) == _SEGMENT_DIGITS]
-        if not numbered:
-            continue
-        newest = max(numbered, key=lambda path: path.stem)
-        try:
-            checkpoints = parse_segment(newest.read_bytes()).checkpoints
-        except ValueError:
-            continue  # `ssps verify` and `ssps audit gap --feed` name a damaged segment
-        for _, message in checkpoints:
+        numbered = sorted(p for p in feed.glob("*.csv") if len(p.stem) == _SEGMENT_DIGITS)
+        for file in numbered if every else numbered[-1:]:
             try:
-                checkpoint = note.open_checkpoint(message, keys)
-            except (ValueError, note.UnknownSigner, note.WrongSignature):
-                continue
-            yield Anchor(f"segment {newest.stem} of {feed.relative_to(site)}", checkpoint)
+                checkpoints = parse_segment(file.read_bytes()).checkpoints
+            except ValueError:
+                continue  # `ssps verify` and `ssps audit gap --feed` name a damaged segment
+            for _, message in checkpoints:
+                try:
+                    checkpoint = note.open_checkpoint(message, keys)
+                except (ValueError, note.UnknownSigner, note.WrongSignature):
+                    continue
+                yield Anchor(f"segment {file.stem} of {feed.relative_to(site)}", checkpoint)

@@ -5,6 +5,7 @@ After a restore from a backup the ledgers lack the newest records, and no daemon
 What it accepts is still named by `ssps audit verify`.
 """
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -13,7 +14,7 @@ from config.event import Value
 from config.fault import Fault, Faults
 from config.site import LEDGERS, SIGNING_KEYS, ledger_names
 from keys.ledger import anchors
-from keys.ledger.anchors import Behind
+from keys.ledger.anchors import Anchor, Behind
 from keys.operations import freshness, server_state, site_keys
 from scripts.shared import change, console
 from scripts.shared.change import Change, Plan
@@ -30,7 +31,9 @@ def recover(mode: change.Mode, why: str, site: Path) -> None:
     earlier start has a checkpoint of. This shows what is missing, and asks. The loss is recorded;
     `ssps audit verify` still names it.
     """
-    if change.carry_out(site, _Recovery(site, why), mode) is not None:
+    recovery = _Recovery(site, why)
+    recovery.look()
+    if change.carry_out(site, recovery, mode) is not None:
         click.echo("recorded: the daemons start again", err=True)
 
 
@@ -40,23 +43,29 @@ class _Recovery(Change[list[Behind]]):
     def __init__(self, site: Path, why: str) -> None:
         super().__init__("recover", str(LEDGERS), why)
         self._site = site
+        self._roots = anchors.LineRoots(_report)
+        self._dated_after: list[Anchor] = []
+
+    def look(self) -> None:
+        """Do what can take minutes before the operations ledger is locked."""
+        if lacks := self.read():
+            self._refuse_while_a_daemon_runs()
+            self._dated_after = freshness.dated_after(self._site, lacks, datetime.now(UTC))
 
     def read(self) -> list[Behind]:
         """Return the ledgers that lack records."""
-        return freshness.ledgers_behind(self._site)
+        return freshness.ledgers_behind(self._site, self._roots)
 
     def describe(self, old: list[Behind]) -> Value:
-        return [anchors.format_line(each.anchor.checkpoint) for each in old]
+        named = [*(each.anchor for each in old), *self._dated_after]
+        return list(dict.fromkeys(anchors.format_line(each.checkpoint) for each in named))
 
     def plan(self, old: list[Behind]) -> Plan[list[Behind]] | None:
         """Plan the record; raise Faults while a daemon runs, or if there is no key to sign it."""
         if not old:
             click.echo("no change: no ledger lacks records", err=True)
             return None
-        parts = (server_state.RUN, server_state.SERVE, server_state.PUBLISH)
-        for part, host in server_state.running(self._site, *parts):
-            where = f"on {host}" if host else f"process {server_state.holder(self._site, part)}"
-            raise console.fault(str(self._site), "", f"`ssps {part}` runs ({where}), stop it first")
+        self._refuse_while_a_daemon_runs()
         _require_key(self._site)
         preview = [f"{LEDGERS / each.anchor.ledger}: {each}" for each in old]
         lines = anchors.newest_lines(self._site / LEDGERS, ledger_names(self._site / LEDGERS))
@@ -66,6 +75,17 @@ class _Recovery(Change[list[Behind]]):
         }
         # Once the record is signed, it accepts the loss; nothing else has to be changed.
         return Plan([], preview, lambda: lines, lambda: None, detail)
+
+    def _refuse_while_a_daemon_runs(self) -> None:
+        parts = (server_state.RUN, server_state.SERVE, server_state.PUBLISH)
+        for part, host in server_state.running(self._site, *parts):
+            where = f"on {host}" if host else f"process {server_state.holder(self._site, part)}"
+            raise console.fault(str(self._site), "", f"`ssps {part}` runs ({where}), stop it first")
+
+
+def _report(folder: Path, hashed: int, records: int) -> None:
+    what = f"{LEDGERS / folder.name}: its stored hashes are damaged: hashing its lines again"
+    click.echo(f"{what}, {hashed:,} of {records:,}", err=True)
 
 
 def _require_key(site: Path) -> None:

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,31 @@ def test_the_lines_of_a_ledger_are_read_once_for_all_its_anchors(
 
     assert [each.anchor for each in anchors.all_behind(ledgers, [older, wrong, newer])] == [wrong]
     assert read == ["transfer"]
+
+
+def test_hashing_lines_again_is_reported_and_the_roots_are_kept_until_the_ledger_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transfer = make_signed(tmp_path / "transfer", 600, 300)
+    make_signed(tmp_path / "filing", 10)
+    known = anchor(tmp_path)
+    stored = transfer / "tree-8"
+    stored.write_bytes(bytes(stored.stat().st_size))
+    reports: list[tuple[str, int, int]] = []
+    seconds = count(step=6.0)
+    monkeypatch.setattr(anchors, "_LOOK", 200)
+    roots = anchors.LineRoots(
+        lambda folder, hashed, records: reports.append((folder.name, hashed, records)),
+        lambda: next(seconds),
+    )
+
+    assert anchors.all_behind(tmp_path, [known], roots) == []
+    assert reports == [("transfer", 0, 600), ("transfer", 400, 600)]
+    assert anchors.all_behind(tmp_path, [known], roots) == []
+    assert len(reports) == 2
+    write(transfer, 1, 600)
+    assert anchors.all_behind(tmp_path, [known], roots) == []
+    assert len(reports) == 4
 
 
 def test_of_a_segment_that_was_moved_away_the_stored_hashes_count(tmp_path: Path) -> None:

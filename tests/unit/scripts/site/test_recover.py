@@ -1,6 +1,8 @@
 """`ssps recover` records a loss of records; tests/flow/test_rollback.py restores real backups."""
 
+from collections.abc import Collection
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
@@ -10,6 +12,7 @@ from office import Ssps
 from config.event import Event
 from config.site import LEDGERS, SIGNED, SIGNING_KEYS
 from keys.ledger import anchors, note, segments, writer
+from keys.ledger.anchors import LineRoots
 from keys.ledger.signer import Signer
 from keys.operations import freshness, site_keys
 from keys.server_keys import host
@@ -41,6 +44,53 @@ def test_a_loss_is_shown_and_recorded_if_the_operator_agrees(
     assert freshness.ledgers_behind(behind) == []
     *_, last = segments.read_records(behind / LEDGERS / "operations")
     assert (last.event.event, last.event.outcome) == ("recover", "ok")
+
+
+def test_older_anchors_are_accepted_too_if_the_clock_was_ahead_before_the_loss(
+    behind: Path, ssps: Ssps
+) -> None:
+    [line] = anchors.newest_lines(behind / LEDGERS, ["operations"])
+    origin, _, root = line.split()
+    ahead = datetime.now(UTC) + timedelta(days=1)
+    for size, clock in ((40, lambda: ahead), (50, writer.utc_now)):
+        lost = {anchors.CHECKPOINTS: [f"{origin} {size} {root}"]}
+        with writer.Ledger(behind / LEDGERS / "filing", clock) as filing:
+            filing.append(Event(anchors.ANCHOR, "filing", "", anchors.ANCHOR, detail=lost))
+
+    done = ssps("recover", "--yes", "--why", "the disk was replaced", "--site", behind)
+
+    assert done.exit_code == 0, done.output
+    [loss] = anchors.accepted(behind / LEDGERS / "operations")
+    assert loss.named == {f"{origin} {size} {root}" for size in (40, 50)}
+    known = list(anchors.all_in(behind / LEDGERS / "filing"))
+    assert [loss.covers(each.checkpoint, each.recorded) for each in known] == [True] * 3
+
+
+def test_what_must_be_hashed_again_is_hashed_before_the_operations_ledger_is_locked(
+    behind: Path, ssps: Ssps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signing.sign_if_free(behind, "filing")
+    [line] = anchors.newest_lines(behind / LEDGERS, ["filing"])
+    with writer.Ledger(behind / LEDGERS / "transfer") as transfer:
+        detail = {anchors.CHECKPOINTS: [line]}
+        transfer.append(Event(anchors.ANCHOR, "transfer", "", anchors.ANCHOR, detail=detail))
+    for stored in (behind / LEDGERS / "filing").glob("*.hashes"):
+        stored.write_bytes(bytes(stored.stat().st_size))
+    hashed: list[str] = []
+    compute = LineRoots._hash
+
+    def compute_unlocked(self: LineRoots, folder: Path, sizes: Collection[int]) -> dict[int, bytes]:
+        writer.Ledger(behind / LEDGERS / "operations", wait_seconds=0).close()
+        hashed.append(folder.name)
+        return compute(self, folder, sizes)
+
+    monkeypatch.setattr(LineRoots, "_hash", compute_unlocked)
+
+    done = ssps("recover", "--yes", "--why", "the disk was replaced", "--site", behind)
+
+    assert done.exit_code == 0, done.output
+    assert "ledgers/filing: its stored hashes are damaged: hashing its lines again" in done.output
+    assert hashed == ["filing"]
 
 
 class Killed(BaseException):
