@@ -14,16 +14,20 @@ The format is C2SP's tlog-proof, one text file that anyone with the public key c
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import islice
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from keys.ledger import merkle, note, segments
+from keys.ledger.merkle import MerkleTree
 from keys.ledger.note import Checkpoint, decode_base64, encode_base64
-from keys.ledger.record import Record, parse_record
-from keys.ledger.tiles import HashReader
+from keys.ledger.record import Record, parse_record, seq_of
+from keys.ledger.tiles import HashesDamaged, HashReader
 
 _HEADER = "c2sp.org/tlog-proof@v1"
+_BLOCK = 256  # lines; a larger subtree has a stored root
 _MAX_BYTES = 1 << 20
 _MAX_HASHES = 64
 
@@ -49,15 +53,46 @@ class Receipt:
 def make_receipt(folder: Path, seq: int) -> Receipt:
     """Make the receipt of record `seq` of the ledger in `folder`.
 
-    Raises NotSignedYet, or HashesMissing if the folder lacks hash files.
+    Raises NotSignedYet, HashesMissing if the folder lacks hash files, or HashesDamaged if these and
+    the lines beside the record do not prove it.
     """
-    checkpoint = segments.read_checkpoint(folder)
-    size = note.unverified_checkpoint(checkpoint).size if checkpoint is not None else 0
-    if checkpoint is None or seq >= size:
+    message = segments.read_checkpoint(folder)
+    signed = note.unverified_checkpoint(message) if message is not None else None
+    if message is None or signed is None or seq >= signed.size:
         raise NotSignedYet(f"record {seq} is not signed yet")
     line = next(line for _, _, line in segments.read_lines(folder, seq) if _has_seq(line, seq))
-    proof = merkle.inclusion_proof(seq, size, HashReader(folder).node)
-    return Receipt(line, seq, tuple(proof), checkpoint)
+    # The signer checks the stored hashes of subtrees when it starts, but not those of all lines.
+    for node in (HashReader(folder).node, _node_of_lines(folder)):
+        proof = merkle.inclusion_proof(seq, signed.size, node)
+        leaf = merkle.hash_leaf(line)
+        if merkle.verify_inclusion(seq, signed.size, leaf, proof, signed.root):
+            return Receipt(line, seq, tuple(proof), message)
+    raise HashesDamaged(
+        f"its hashes do not prove record {seq}: restart the daemons, which compute them "
+        "again; if it stays so, run `ssps audit verify`"
+    )
+
+
+def _node_of_lines(folder: Path) -> merkle.SubtreeHash:
+    """Return the hashes of subtrees, of small ones computed from their lines."""
+    stored = HashReader(folder)
+
+    @cache
+    def leaves(block: int) -> list[bytes]:
+        first = block * _BLOCK
+        lines = (line for _, _, line in segments.read_lines(folder, first) if seq_of(line) >= first)
+        return [merkle.hash_leaf(line) for line in islice(lines, _BLOCK)]
+
+    def node(level: int, index: int) -> bytes:
+        first, count = index << level, 1 << level
+        here = leaves(first // _BLOCK)[first % _BLOCK :][:count] if count < _BLOCK else []
+        if len(here) < count:  # a large one, or its lines were moved away
+            return stored.node(level, index)
+        tree = MerkleTree()
+        tree.extend(here)
+        return tree.root()
+
+    return node
 
 
 def _has_seq(line: bytes, seq: int) -> bool:

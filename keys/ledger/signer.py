@@ -8,8 +8,9 @@ a loss of power cannot make an honest ledger look shortened.
 At a start it continues from the newest checkpoint:
 
 1. Open the newest checkpoint with the present key or a former one.
-2. Compute the root from the stored hashes. If it equals the checkpoint's root, and the subtrees
-   that may not have been synced have the roots of their parts, continue from there.
+2. Compute the root from the stored hashes. If it equals the checkpoint's root, and the stored roots
+   of subtrees are those of their parts, continue from there. Of subtrees of lines, only those that
+   may not have been synced are compared.
 3. Otherwise hash all lines again. If their root equals the checkpoint's, replace the stored hashes.
 4. Otherwise raise LedgerMismatch: the ledger has changed, and nothing more is signed.
 

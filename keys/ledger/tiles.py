@@ -26,6 +26,10 @@ class HashesMissing(Exception):
     """The files do not have these hashes."""
 
 
+class HashesDamaged(HashesMissing):
+    """The files have hashes that do not lead to the signed root."""
+
+
 class HashReader:
     """Reads the hashes of a ledger."""
 
@@ -66,17 +70,18 @@ class HashReader:
         return _subtree_root(found)
 
     def has_roots(self, first: int, size: int) -> bool:
-        """Say whether subtrees that became full from size `first` on have the roots of their parts.
+        """Say whether the stored roots of full subtrees are those of their parts.
 
-        A file of roots that is too short is wrong too: what is written behind its end leaves zeros.
-        Raises HashesMissing.
+        Roots of lines are compared only if their subtree became full from size `first` on, because
+        comparing all takes seconds in a long ledger. A file of roots that is too short is wrong
+        too: what is written behind its end leaves zeros. Raises HashesMissing.
         """
         return all(
             self._stored_roots(level) >= size >> level
             and all(
                 self.node(level, index)
                 == _subtree_root(self._read_level(level - 8, index << 8, 1 << 8))
-                for index in range(first >> level, size >> level)
+                for index in range(first >> level if level == LEVELS[0] else 0, size >> level)
             )
             for level in LEVELS
         )

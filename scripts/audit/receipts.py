@@ -16,7 +16,7 @@ from keys.ledger.receipt import (
     verify_receipt,
 )
 from keys.ledger.record import format_record
-from keys.ledger.tiles import HashesMissing
+from keys.ledger.tiles import HashesDamaged, HashesMissing
 from scripts.audit import evidence, index
 from scripts.audit.record_text import format_record_line
 from scripts.shared import console
@@ -78,6 +78,8 @@ def make(
         content = format_receipt(make_receipt(Path(log), record.seq))
     except NotSignedYet as error:
         raise console.fault(log, "", f"{error}: try again in a second") from None
+    except HashesDamaged as error:
+        raise console.fault(log, "", str(error)) from None
     except HashesMissing as error:
         raise console.fault(log, "", f"{error}: copy the whole folder") from None
     if as_json:

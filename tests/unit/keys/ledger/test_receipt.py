@@ -20,6 +20,7 @@ from keys.ledger.receipt import (
     verify_receipt,
 )
 from keys.ledger.record import Record, format_record
+from keys.ledger.tiles import HashesDamaged
 
 NOON = datetime(2023, 5, 14, 14, 0, tzinfo=UTC)
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
@@ -51,6 +52,27 @@ def test_a_receipt_is_made_of_a_signed_record_and_of_no_other(tmp_path: Path) ->
     assert (record.seq, record.event.what, checkpoint.size) == (7, "/7.jpg", 10)
     with pytest.raises(NotSignedYet, match="record 10 is not signed yet"):
         make_receipt(folder, 10)
+
+
+def test_a_receipt_is_sound_though_the_stored_hashes_of_lines_are_damaged(tmp_path: Path) -> None:
+    folder = make_signed(tmp_path / "transfer", count=600, step=300)
+    stored = folder / "000000000000.hashes"
+    hashes = bytearray(stored.read_bytes())
+    hashes[6 * 32 : 9 * 32] = bytes(3 * 32)
+    hashes[520 * 32 :] = bytes(80 * 32)
+    stored.write_bytes(hashes)
+
+    for seq in (7, 255, 519, 599):
+        record, _ = verify_receipt(make_receipt(folder, seq), [KEY.public_key()])
+        assert record.seq == seq
+
+
+def test_no_receipt_is_made_of_hashes_that_prove_nothing(tmp_path: Path) -> None:
+    folder = make_signed(tmp_path / "transfer", count=600, step=300)
+    (folder / "tree-8").write_bytes(bytes(2 * 32))
+
+    with pytest.raises(HashesDamaged, match="restart the daemons"):
+        make_receipt(folder, 7)
 
 
 def test_a_receipt_proves_its_record() -> None:

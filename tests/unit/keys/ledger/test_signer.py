@@ -227,6 +227,26 @@ def test_hashes_of_a_killed_signer_are_synced_before_a_checkpoint_enters_the_his
     assert synced >= {*added, "tree-8"}
 
 
+@pytest.mark.slow
+def test_roots_of_subtrees_that_were_damaged_long_ago_are_computed_again_at_a_start(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, 1)
+    [segment] = segments.list_segments(tmp_path)
+    line = segment.path.read_bytes()
+    assert line.count(b'"seq":0,') == 1
+    lines = (line.replace(b'"seq":0,', b'"seq":%d,' % n) for n in range(1 << 16))
+    segment.path.write_bytes(b"".join(lines))
+    with signer(tmp_path) as first:
+        first.sign(last=True)
+    roots = tmp_path / "tree-8"
+    before = roots.read_bytes()
+    roots.write_bytes(before[: 3 * 32] + bytes(32) + before[4 * 32 :])
+
+    with signer(tmp_path):
+        assert roots.read_bytes() == before
+
+
 def test_a_shortened_ledger_is_not_signed(tmp_path: Path) -> None:
     write(tmp_path, 5)
     with signer(tmp_path) as first:
