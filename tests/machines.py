@@ -13,9 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import postgres
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "SSPS_TEST_MACHINE"  # in the environment of every process of a machine
+HAPROXY_PROGRAM = "/usr/sbin/haproxy"  # the PATH of an ordinary user has no /usr/sbin
+needs_haproxy = pytest.mark.skipif(
+    not Path(HAPROXY_PROGRAM).exists(), reason="haproxy is not installed"
+)
 
 
 def documented(chapter: str, heading: str) -> list[str]:

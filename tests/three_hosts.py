@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import postgres
-from machines import ROOT, Marked, database_of_both, documented, promote, psql
+from machines import HAPROXY_PROGRAM, ROOT, Marked, database_of_both, documented, promote, psql
 from running_site import ADDRESS, RunningSite, answers, free_port, until
 
 from config.site import FILING, LEDGERS, SITE_TOML, ledgers_of_kind
@@ -131,7 +131,7 @@ class ThreeHosts:
         text = text.replace("    mode tcp\n", f"    mode tcp\n    source {BALANCER}\n", 1)
         file = self.folder / "haproxy.cfg"
         file.write_text(text)
-        command = ["haproxy", "-db", "-q", "-f", str(file)]
+        command = [HAPROXY_PROGRAM, "-db", "-q", "-f", str(file)]
         mark = f"{self.folder}/c/haproxy"
         self.running["c", "haproxy"] = Marked.start(mark, command, self.folder / "haproxy.log")
 

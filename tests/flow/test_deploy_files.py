@@ -1,7 +1,6 @@
 """The files of docs/deploy/three-hosts agree with units and settings, and with each other."""
 
 import re
-import shutil
 import subprocess
 import textwrap
 import tomllib
@@ -11,6 +10,7 @@ from typing import Any
 import office
 import pytest
 import yaml
+from machines import HAPROXY_PROGRAM, needs_haproxy
 
 from config import load
 from config.settings import Settings
@@ -116,11 +116,11 @@ def balancers() -> dict[str, str]:
     return found
 
 
-@pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")
+@needs_haproxy
 @pytest.mark.parametrize("name", ["three-hosts", "gateways", "portals"])
 def test_haproxy_accepts_its_configuration(tmp_path: Path, name: str) -> None:
     (tmp_path / "haproxy.cfg").write_text(balancers()[name])
-    command = ["haproxy", "-c", "-q", "-f", str(tmp_path / "haproxy.cfg")]
+    command = [HAPROXY_PROGRAM, "-c", "-q", "-f", str(tmp_path / "haproxy.cfg")]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert (checked.returncode, checked.stderr) == (0, "")

@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import paramiko
 import pytest
+from machines import HAPROXY_PROGRAM, needs_haproxy
 from running_site import ADDRESS, SSPS, RunningSite, answers, digests, free_port, pages, until
 
 from config.site import OPERATIONS, TRANSFER
@@ -27,10 +27,7 @@ from keys.operations import live_sessions
 from keys.server_keys import host as host_keys
 from scripts.rehearsal.rehearsal_site import own_address
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed"),
-]
+pytestmark = [pytest.mark.slow, needs_haproxy]
 
 ROOT = Path(__file__).parents[2]
 BALANCER = "127.0.0.9"
@@ -141,7 +138,7 @@ class Gateways:
 def balancer(folder: Path, port: int) -> Iterator[None]:
     config = folder / "haproxy.cfg"
     config.write_text(CONFIG.format(address=ADDRESS, port=port, balancer=BALANCER, **HOSTS))
-    with subprocess.Popen(["haproxy", "-db", "-q", "-f", str(config)]) as process:
+    with subprocess.Popen([HAPROXY_PROGRAM, "-db", "-q", "-f", str(config)]) as process:
         try:
             yield
         finally:

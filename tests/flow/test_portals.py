@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import sqlite3
 import ssl
@@ -22,6 +21,7 @@ import postgres
 import pyotp
 import pytest
 import sqlalchemy as sa
+from machines import HAPROXY_PROGRAM, needs_haproxy
 from running_site import ADDRESS, SSPS, free_port, until
 from web_site import Browser
 
@@ -36,7 +36,7 @@ from scripts.rehearsal.synthetic.result_batches import RehearsalResults, deliver
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(postgres.EVERYTHING, reason="has a database of its own"),
-    pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed"),
+    needs_haproxy,
 ]
 
 BALANCER = "127.0.0.9"
@@ -253,7 +253,7 @@ def haproxy(night: Night, folder: Path) -> Iterator[None]:
     file = folder / "haproxy.cfg"
     ports = {"port": night.port, "web1": night.web1.port, "web2": night.web2.port}
     file.write_text(HAPROXY.format(**ports))
-    with subprocess.Popen(["/usr/sbin/haproxy", "-q", "-db", "-f", str(file)]) as balancer:
+    with subprocess.Popen([HAPROXY_PROGRAM, "-q", "-db", "-f", str(file)]) as balancer:
         try:
             until(lambda: answer(night) == 200, "HAProxy passes on")
             yield

@@ -3,7 +3,6 @@
 `pytest -s` prints how long each death was noticed. `scripts/soak hosts` plays a longer night.
 """
 
-import shutil
 import subprocess
 import sys
 import threading
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import postgres
 import pytest
-from machines import ROOT, Marked, replicated_postgresql
+from machines import ROOT, Marked, needs_haproxy, replicated_postgresql
 from running_site import ADDRESS, SSPS, pages, until
 from three_hosts import DELIVERED, Ports, ThreeHosts
 
@@ -25,7 +24,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(postgres.EVERYTHING, reason="has databases of its own"),
     pytest.mark.skipif(postgres.programs() is None, reason="needs Debian's postgresql"),
-    pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed"),
+    needs_haproxy,
 ]
 BOXES, PARTIES = 150, 3  # more pages than are scanned until all have died
 

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from machines import HAPROXY_PROGRAM
 from running_site import SSPS, free_port, until
 from web_site import Browser
 
@@ -425,7 +426,7 @@ def test_behind_haproxy_that_passes_tls_through_clients_keep_their_addresses(
     loaded = daemon.log.read_text().count("settings-reloaded")
     daemon.process.send_signal(signal.SIGHUP)
     until(lambda: daemon.log.read_text().count("settings-reloaded") > loaded, "the reload")
-    with subprocess.Popen(["/usr/sbin/haproxy", "-q", "-db", "-f", str(file)]) as haproxy:
+    with subprocess.Popen([HAPROXY_PROGRAM, "-q", "-db", "-f", str(file)]) as haproxy:
         try:
             until(lambda: suppressed(lambda: answer("127.0.0.1")) == 200, "HAProxy passes it on")
             registered = [answer("127.0.0.1") for _ in range(4)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from struct import pack
 
 import pytest
+from machines import HAPROXY_PROGRAM, needs_haproxy
 from wire.server import TWO_PARTIES, RunningServer, StartServer, setting, until
 
 BALANCER = "127.0.0.9"
@@ -148,7 +149,7 @@ def haproxy(folder: Path, one: RunningServer, two: RunningServer) -> Iterator[in
     port = free_port()
     config = folder / "haproxy.cfg"
     config.write_text(CONFIG.format(port=port, balancer=BALANCER, one=one.port, two=two.port))
-    with subprocess.Popen(["haproxy", "-db", "-q", "-f", str(config)]) as balancer:
+    with subprocess.Popen([HAPROXY_PROGRAM, "-db", "-q", "-f", str(config)]) as balancer:
         try:
             until(lambda: _open(port))
             yield port
@@ -163,7 +164,7 @@ def _open(port: int) -> bool:
     return False
 
 
-@pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")
+@needs_haproxy
 def test_registered_addresses_are_checked_behind_haproxy(
     serve: StartServer, tmp_path: Path
 ) -> None:
