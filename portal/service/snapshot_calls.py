@@ -97,6 +97,7 @@ async def list_snapshots(
 
 
 @router.get("/snapshots/latest")
+@router.head("/snapshots/latest", include_in_schema=False)
 async def latest_snapshot(request: Request, data: Data) -> Response:
     """Return the newest snapshot's manifest and signature; 404 before the first one.
 

@@ -160,7 +160,8 @@ class Interface:
                 if board is None or not _is_in(board[0], within):
                     return None
                 boards = {board} if boards is None else boards & {board}
-        names = list(self._district_of.values())
+        known = {cevre for cevre, _ in self._boards}
+        names = [name for name in self._district_number if name in known]
         if "ilId" in stated:
             names = [name for name in names if _plate(name) == stated["ilId"]]
         if "secimCevresiId" in stated:
@@ -416,23 +417,30 @@ class Interface:
         return made
 
     def _groups(self, query: Query, by_board: bool) -> Iterator[Json]:
+        """Yield a row for each board, or for each row of getIlList, besides abroad and customs."""
         sums: dict[tuple[str, str | None], tuple[int, int, dict[str, int], dict[str, int]]] = {}
+        by_province = not by_board and query.secim is not Secim.MV
+        first: dict[int, str] = {}  # the first district of each province
         for search in query.searches:
             expected = self._expected(search, by_board)
             found = {(g.cevre, g.kurul): g for g in self._data.groups(search, by_board)}
             for place, boxes in expected.items():
-                all_boxes, opened, numbers, votes = sums.get(place, (0, 0, {}, {}))
+                into = place
+                if by_province and (plate := _plate(place[0])):
+                    into = first.setdefault(plate, place[0]), None
+                all_boxes, opened, numbers, votes = sums.get(into, (0, 0, {}, {}))
                 if (group := found.get(place)) is not None:
                     opened += group.boxes
                     _add(numbers, _numbers(group))
                     _add(votes, self._data.votes_of(query.secim, group))
-                sums[place] = all_boxes + boxes, opened, numbers, votes
+                sums[into] = all_boxes + boxes, opened, numbers, votes
         for (cevre, kurul), (all_boxes, opened, numbers, votes) in sums.items():
             board = self._boards.get((cevre, kurul or ""), 0)
             yield {
                 "secim_ID": self._election,
                 "secim_TURU": SECIM_TURU[query.secim],
                 **self._district_fields(query.secim, cevre),
+                **({"secim_CEVRESI_ID": 0} if by_province and _plate(cevre) else {}),
                 "ilce_ID": 0 if cevre in ABROAD else board,
                 "ilce_ADI": _board_title(kurul) if kurul and cevre not in ABROAD else "",
                 "gumruk_ID": board if cevre == districts.CUSTOMS else 0,

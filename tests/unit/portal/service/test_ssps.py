@@ -230,6 +230,37 @@ def test_sums_by_ilce_and_by_province(calls: ServiceCalls) -> None:
     assert sum(p["parti1_ALDIGI_OY"] for p in provinces) == sum(range(100, 121))
 
 
+def test_only_parliament_divides_a_province(
+    calls: ServiceCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plate = "portal.service.ssps_rows._plate"
+    monkeypatch.setattr(plate, lambda cevre: 34 if cevre[:2].isdecimal() else 0)
+    calls.site.publish(*every_result())
+
+    def found(secim: int) -> list[tuple[int, int, int]]:
+        rows = ask(calls, "getSecimSandikSonucList", secimTuru=secim, sorguTuru=2)
+        total = "toplam_SANDIK_SAYISI"
+        return [(row["il_ID"], row["secim_CEVRESI_ID"], row[total]) for row in rows]
+
+    assert sorted(found(9)) == [(0, 88, 3), (0, 89, 3), (34, 0, 15)]
+    assert [boxes for il, _, boxes in found(8) if il == 34] == [2, 10, 3]
+    assert len(ask(calls, "getIlList", secimTuru=9)) == 1
+    rows = ask(calls, "getSecimSandikSonucList", secimTuru=9, sorguTuru=2)
+    assert sum(row["parti1_ALDIGI_OY"] for row in rows if row["il_ID"] == 34) == sum(
+        range(150, 165)
+    )
+
+
+def test_a_province_that_a_party_does_not_see_answers_like_an_unknown_one(
+    calls: ServiceCalls,
+) -> None:
+    for call in ("getSecimSonucList", "getSecimSandikSonucList", "getSandikSecimSonucBaslikList"):
+        for party, unseen in (("parti-a", {"ilId": 81}), ("parti-b", {"ilId": 35})):
+            assert ask(calls, call, party, **MV, **unseen) == [], (call, party)
+        assert ask(calls, call, "parti-b", **MV, secimCevresiId=1) == [], call
+        assert ask(calls, call, "parti-b", **MV, ilId=34), call
+
+
 def test_places_have_their_turkish_names_in_capitals(calls: ServiceCalls) -> None:
     calls.site.publish(*every_result())
 

@@ -285,7 +285,11 @@ def test_manifests_are_listed_with_their_signatures(calls: ServiceCalls) -> None
     listed = calls.json("/v1/snapshots?since=0")
     latest = calls.json("/v1/snapshots/latest")
     file = calls.get("/v1/snapshots/2/files/mv.changes.ndjson")
+    head = calls.portal.client().send(
+        "HEAD", "/v1/snapshots/latest", auth=("parti-a.servis", web_site.PASSWORD)
+    )
 
+    assert head.status_code == 200
     assert [s["snapshot"] for s in listed["snapshots"]] == [1, 2]
     assert latest["previous"] == listed["snapshots"][0]["sha256"]
     assert json.loads(latest["manifest"])["number"] == 2
