@@ -5,7 +5,14 @@ snapshot. Every answer says how many calls a minute the user may make, in `RateL
 (draft-ietf-httpapi-ratelimit-headers); one call too many is answered with 429 and `Retry-After`.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from typing import Annotated, Any, NoReturn
 
 import orjson
@@ -152,7 +159,7 @@ def refuse_many_files(request: Request, who: Identity) -> None:
 
 async def made_for(
     request: Request, who: Identity, chunks: Iterator[bytes]
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """Yield a file that is made for a user (portal/exports/stored), and count it meanwhile."""
     files = portal_entrance_of(request).limits.files
     if files.is_full(who.login):

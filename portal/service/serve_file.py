@@ -12,7 +12,8 @@ RFC 1952).
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,16 +122,62 @@ def serve(
         try:
             found = parse_range(asked, size)
         except ValueError:
-            told = problem.content(416, f"Range: dosya {size} bayttır.")
-            del answered["ETag"]
-            answered.pop("Content-Encoding", None)
-            answered["Content-Range"] = f"bytes */{size}"
-            return Response(told, 416, answered, problem.MEDIA_TYPE)
+            return _beyond(size, answered)
         if found is not None:
             wanted, status = found, 206
             answered["Content-Range"] = f"bytes {found.first}-{found.end - 1}/{size}"
     answered["Content-Length"] = str(wanted.end - wanted.first)
     return StreamingResponse(sending(_bytes(parts, wanted)), status, answered, media_type)
+
+
+async def serve_made(
+    headers: Mapping[str, str],
+    made: AsyncGenerator[bytes, None],
+    size_when_made: Callable[[], int],
+    answered: dict[str, str],
+    media_type: str,
+) -> Response:
+    """Answer a request for a range of what is made for it, in no encoding.
+
+    `made` yields nothing (b"") until all is made and its size is known (portal/exports/stored).
+    """
+    begun = b""
+    async for begun in made:
+        if begun:
+            break
+    size = size_when_made()
+    try:
+        found = parse_range(headers.get("range", ""), size)
+    except ValueError:
+        await made.aclose()
+        return _beyond(size, answered)
+    wanted, status = Range(0, size), 200
+    if found is not None:
+        wanted, status = found, 206
+        answered["Content-Range"] = f"bytes {found.first}-{found.end - 1}/{size}"
+    answered["Content-Length"] = str(wanted.end - wanted.first)
+    return StreamingResponse(_cut(begun, made, wanted), status, answered, media_type)
+
+
+async def _cut(
+    begun: bytes, made: AsyncGenerator[bytes, None], wanted: Range
+) -> AsyncIterator[bytes]:
+    async with aclosing(made):
+        at = 0
+        chunk: bytes | None = begun
+        while chunk is not None and at < wanted.end:
+            if part := chunk[max(wanted.first - at, 0) : wanted.end - at]:
+                yield part
+            at += len(chunk)
+            chunk = await anext(made, None)
+
+
+def _beyond(size: int, answered: dict[str, str]) -> Response:
+    told = problem.content(416, f"Range: dosya {size} bayttır.")
+    del answered["ETag"]
+    answered.pop("Content-Encoding", None)
+    answered["Content-Range"] = f"bytes */{size}"
+    return Response(told, 416, answered, problem.MEDIA_TYPE)
 
 
 def matches(header: str | None, etag: str) -> bool:

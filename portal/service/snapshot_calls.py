@@ -2,7 +2,8 @@
 
 A whole snapshot is NDJSON, one row a line, in the format of a batch, in the best encoding that the
 client takes. A party that may see everything gets the ready-made files, with ranges; one with a
-smaller scope gets the same rows within its scope, made for it (portal/exports/stored).
+smaller scope gets the same rows within its scope, made for it (portal/exports/stored), with ranges
+if it asks for no encoding.
 """
 
 import asyncio
@@ -49,6 +50,7 @@ from portal.service.serve_file import (
     choose_encoding,
     matches,
     serve,
+    serve_made,
 )
 from publisher.results.snapshots.headings import PROVISIONAL
 
@@ -144,7 +146,8 @@ async def whole_snapshot(
         sending = partial(while_admitted, request, who)
         return serve(request.headers, parts, etag, NDJSON, encoding, headers, sending)
     record(request, AccessEvent.CALL, bytes=None, snapshot=number)
-    headers |= {"ETag": etag, "Vary": "Accept-Encoding", "Accept-Ranges": "none"}
+    ranges = "bytes" if encoding == IDENTITY else "none"
+    headers |= {"ETag": etag, "Vary": "Accept-Encoding", "Accept-Ranges": ranges}
     if not data.sees_everything:
         headers["ETag"] = f'"{info.sha256[:32]}-{secim or "hepsi"}-{encoding}-kapsam"'
     if encoding != IDENTITY:
@@ -160,11 +163,16 @@ async def whole_snapshot(
     _making.add(who.party)
     made = partial(_making.discard, who.party)
     keep = compressed if encoding == ZSTD else stored
-    chunks = keep(_chunks(data, number, tables), made)
+    sizes: list[int] = []
+    chunks = keep(_counted(_chunks(data, number, tables), sizes), made)
     next(chunks)  # from now on its end calls `made`, also if no part of the answer is sent
     if encoding == GZIP:
         chunks = _as_gzip(chunks)
-    return StreamingResponse(made_for(request, who, chunks), headers=headers, media_type=NDJSON)
+    sent = made_for(request, who, chunks)
+    asks_for_part = request.headers.get("if-range", headers["ETag"]) == headers["ETag"]
+    if encoding == IDENTITY and "range" in request.headers and asks_for_part:
+        return await serve_made(request.headers, sent, partial(sum, sizes), headers, NDJSON)
+    return StreamingResponse(sent, headers=headers, media_type=NDJSON)
 
 
 @router.get("/snapshots/{number}/files/{name}")
@@ -289,6 +297,12 @@ def _chunks(data: ScopedData, number: int, tables: list[str]) -> Iterator[bytes]
                 yield waiting.getvalue()
                 waiting = io.BytesIO()
     yield waiting.getvalue()
+
+
+def _counted(chunks: Iterator[bytes], sizes: list[int]) -> Iterator[bytes]:
+    for chunk in chunks:
+        sizes.append(len(chunk))
+        yield chunk
 
 
 def _as_gzip(chunks: Iterator[bytes]) -> Iterator[bytes]:

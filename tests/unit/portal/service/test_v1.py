@@ -5,6 +5,7 @@ import json
 from contextlib import ExitStack
 from datetime import timedelta
 
+import httpx
 import pytest
 import web_site
 import zstandard
@@ -276,6 +277,37 @@ def test_a_snapshot_without_ready_made_files_is_made_while_it_is_sent(calls: Ser
         assert len(content.splitlines()) == 21
     assert calls.get("/v1/snapshots/2").status_code == 404
     assert calls.get("/v1/snapshots/0").status_code == 422
+
+
+@pytest.mark.parametrize("party", ["parti-a", "parti-b"])
+def test_a_snapshot_without_an_encoding_can_be_fetched_in_parts(
+    calls: ServiceCalls, party: str
+) -> None:
+    calls.site.publish(*every_result(), exports=True)
+
+    def get(**headers: str) -> httpx.Response:
+        asked = {"Accept-Encoding": "identity", **headers}
+        return calls.get("/v1/snapshots/1", party, headers=asked)
+
+    whole = get()
+    size, etag = len(whole.content), whole.headers["etag"]
+    part = get(Range="bytes=10-99")
+    rest = get(**{"Range": f"bytes={size - 7}-", "If-Range": etag})
+    last = get(Range="bytes=-5")
+    other = get(**{"Range": "bytes=10-99", "If-Range": '"old"'})
+    several = get(Range="bytes=0-1,4-5")
+    beyond = get(Range=f"bytes={size}-")
+
+    assert whole.headers["accept-ranges"] == "bytes"
+    assert (part.status_code, part.content) == (206, whole.content[10:100])
+    assert (part.headers["content-range"], part.headers["etag"]) == (f"bytes 10-99/{size}", etag)
+    assert (rest.status_code, rest.content) == (206, whole.content[-7:])
+    assert (last.status_code, last.content) == (206, whole.content[-5:])
+    assert (other.status_code, other.content) == (200, whole.content)
+    assert (several.status_code, several.content) == (200, whole.content)
+    assert (beyond.status_code, beyond.headers["content-range"]) == (416, f"bytes */{size}")
+    assert snapshot_calls._making == set()
+    assert calls.portal.entrance.limits.files._open == {}
 
 
 def test_manifests_are_listed_with_their_signatures(calls: ServiceCalls) -> None:
