@@ -14,49 +14,42 @@ served.
     a second of these  end all sessions now
 
 Every `_CHECK_INTERVAL` the live sessions are checked against settings and keys
-(access/revalidate): a suspended party, a revoked key or a withdrawn address ends them.
+(monitor/session_checks): a suspended party, a revoked key or a withdrawn address ends them.
 """
 
 import gc
 import os
 import resource
-import signal
 import socket
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import (
     AbstractContextManager,
     ExitStack,
     closing,
-    contextmanager,
     nullcontext,
 )
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, timedelta
+from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
 
 import structlog
 
-from config import load, times
-from config.fault import Fault, Faults
+from config.fault import Faults
 from config.party import Address
 from config.settings import Settings
 from config.site import LEDGERS, TRANSFER, ledger_name
 from keys.credentials.penalties import ConnectionRates, LoginCpu, Penalties
 from keys.credentials.ratelimit import BandwidthLimits
-from keys.kernel import memory_groups, process
+from keys.kernel import memory_groups
 from keys.kernel.memory_groups import MemoryGroups
 from keys.ledger import writer
 from keys.ledger.anchors import AnchorWriter
 from keys.ledger.writer import Ledger
-from keys.operations import live_sessions, publisher_state, server_state, site_keys
-from keys.operations.live_sessions import EndedSessions, LiveSession, SessionsFile
+from keys.operations import publisher_state, server_state, site_keys
 from keys.operations.server_state import ReloadRequests
 from sftpd.access import gateways
 from sftpd.access.connection_shares import ConnectionShares
-from sftpd.access.gateways import Gateways, GatewaySession
+from sftpd.access.gateways import Gateways
 from sftpd.access.revalidate import Revalidator, Rings
 from sftpd.ipc.session_messages import SessionSettings
 from sftpd.listener.listener import Listener
@@ -73,6 +66,8 @@ from sftpd.monitor.monitor import Monitor, first_record
 from sftpd.monitor.records import recovery
 from sftpd.monitor.records.recovery import LiveFile
 from sftpd.monitor.records.stamps import StampChecker
+from sftpd.monitor.session_checks import SessionChecks
+from sftpd.monitor.signals import Signals
 from sftpd.monitor.status_file import StatusFile
 from sftpd.processes import host_keys
 from sftpd.processes.forker import COMMAND as FORKER
@@ -80,24 +75,21 @@ from sftpd.processes.forker import Forker
 from sftpd.processes.host_keys import HostKeySigner
 from sftpd.processes.judge import Judge
 from sftpd.sandbox import sandbox
+from sftpd.settings_reload import reload_settings
 from sftpd.ssh import algorithms
 
 # All in seconds.
 _SYNC_INTERVAL = 1.0
 _CHECK_INTERVAL = 0.3
 _MEMORY_INTERVAL = 2.0
-_END_TIMEOUT = 0.3  # from SIGTERM to SIGKILL, for a session that may not go on
-_STOP_TIMEOUT = 2.0  # the same while the server stops; enough to close the handles
+_STOP_TIMEOUT = 2.0  # from SIGTERM to SIGKILL while the server stops; enough to close the handles
 _IDLE_TIME = 1.0  # since the last message: a session without open files is then idle (drain)
 _MAINTENANCE_IDLE = 10.0  # the same, during a drain for maintenance
-_STUCK_AFTER = 2.0  # after the grace time: a child without a login must then be stuck
 _PASSWORD_CHANGE_GRACE = 180.0  # the grace time on a site where a new password must be set
-_SAME_KEYSTROKE = 0.25  # Ctrl-C arrives twice: from the terminal and from the supervisor
 
 _BACKLOG = 1024
 _SPARE_DESCRIPTORS = 512  # beyond four a child: connections that wait, metrics, ledger
 _STOPPED = "server stopped"
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _log = structlog.get_logger()
 
@@ -241,10 +233,7 @@ class Server:
         self._signals = Signals()
         self._is_draining = False
         self._status_file = StatusFile(settings.site, parts.rings, settings.host)
-        self._sessions_file = SessionsFile(settings.site, host=settings.host)
-        self._ended = EndedSessions(settings.site, settings.host)
         self._reload_requests = ReloadRequests(settings.site, server_state.SERVE, settings.host)
-        self._since: dict[int, str] = {}  # when each live session began
         self._faults: tuple[str, ...] = ()  # of the last reload
         self._started = clock().timestamp()
         self._party_rates: dict[str, float] = {}  # Mbit/s, of the parties with their own limit
@@ -290,11 +279,18 @@ class Server:
             rates,
             login_cpu,
         )
-        self._admitted: dict[int, float] = {}  # when each session was told to the other gateways
         self._gateways: Gateways | None = None
         if settings.host:
             limits = penalties, rates, login_cpu
             self._gateways = Gateways(settings.site, settings.host, limits)
+        self._session_checks = SessionChecks(
+            settings,
+            self._loop,
+            self._children,
+            self._monitor,
+            parts.revalidator,
+            self._gateways,
+        )
         self._config = self._config_for(settings)
         site_keys.require_recorded(settings.site, self._config.host_keys.files)
         self._apply_config(self._config)
@@ -378,7 +374,7 @@ class Server:
 
     def _start_timers(self) -> None:
         for check in (
-            self._end_revoked_sessions,
+            self._session_checks.end_revoked_sessions,
             self._children.enforce_open_limit,
             self._children.share_processors,
             self._update_status_file,
@@ -391,14 +387,14 @@ class Server:
             self._end_stuck_logins,
             self._replace_stuck_processes,
             self._update_live_file,
-            self._update_sessions_file,
+            self._session_checks.update_sessions_file,
             self._poll_signer,
             self._beat,
             self._record_anchors,
         ):
             self._loop.call_every(_SYNC_INTERVAL, partial(_attempt, task))
         if self._gateways is not None:
-            exchange = partial(_attempt, self._exchange_with_gateways)
+            exchange = partial(_attempt, self._session_checks.exchange_with_gateways)
             self._loop.call_every(gateways.INTERVAL, exchange)
         self._loop.call_every(_MEMORY_INTERVAL, self._enforce_memory_limit)
 
@@ -479,7 +475,7 @@ class Server:
             _log.warning("restart-needed", key=key)
         _log.info("settings-reloaded", parties=len(config.settings.parties))
         self._faults = ()
-        self._end_revoked_sessions()
+        self._session_checks.end_revoked_sessions()
         self._update_status_file()
 
     def _apply_config(self, config: Config) -> None:
@@ -530,82 +526,14 @@ class Server:
     def _rate_limit(self, party_id: str) -> float | None:
         return self._party_rates.get(party_id, self._config.settings.sftp.rate_mbit)
 
-    def _exchange_with_gateways(self) -> None:
-        """Tell the other gateways what this one counts, and apply what they tell."""
-        if self._gateways is None:
-            return
-        own: defaultdict[str, list[GatewaySession]] = defaultdict(list)
-        live = {c.state.session: c for c in self._children if c.state.party is not None}
-        now = round(time.time(), 3)
-        self._admitted = {number: self._admitted.get(number, now) for number in live}
-        for number, since in self._admitted.items():
-            state = live[number].state
-            own[state.who].append(GatewaySession(since, number, bool(state.open_files)))
-        self._gateways.exchange(own)
-        self._monitor.elsewhere = self._gateways.elsewhere
-        self._children.shares = self._gateways.shares
-        for party in own:
-            for number in self._gateways.too_many(party, self._monitor.max_sessions_per_party):
-                if live[number].state.termination_reason is None:
-                    reason = gateways.REASON
-                    _log.info("session-ended", session=number, party=party, cause=reason)
-                    self._children.terminate(live[number], reason, _END_TIMEOUT)
-
-    def _end_revoked_sessions(self) -> None:
-        ended = self._ended.numbers()
-        for child in self._children:
-            state = child.state
-            if state.party is None or state.termination_reason is not None:
-                continue
-            reason = self._revalidator.reason_to_end(
-                state.party, state.credential, state.address, state.rehearsal, state.settings
-            )
-            if reason is None and state.session in ended:
-                reason = live_sessions.REASON
-            if reason is not None:
-                _log.info("session-ended", session=state.session, party=state.party, cause=reason)
-                self._children.terminate(child, reason, _END_TIMEOUT)
-
-    def _update_sessions_file(self) -> None:
-        now, loop_now = self._revalidator.now().astimezone(UTC), self._loop.time()
-        live = [s for s in self._children.states() if s.party is not None and not s.ended]
-        for state in live:
-            began = now - timedelta(seconds=loop_now - state.started)
-            self._since.setdefault(state.session, times.format_time(began))
-        numbers = {state.session for state in live}
-        self._since = {n: since for n, since in self._since.items() if n in numbers}
-        self._sessions_file.update(
-            [
-                LiveSession(
-                    state.session,
-                    state.who,
-                    state.origin,
-                    state.exchange.client if state.exchange else "",
-                    self._since[state.session],
-                    state.rehearsal,
-                    state.files,
-                    state.bytes_sent,
-                    len(state.open_files),
-                    host=self._config.settings.host,
-                )
-                for state in live
-            ]
-        )
+    def _end_stuck_logins(self) -> None:
+        self._session_checks.end_stuck_logins(self._config.sessions.grace)
 
     def _replace_stuck_processes(self) -> None:
         self._forker.replace_if_stuck()
         self._judge.replace_if_stuck()
         for signer in self._signers:
             signer.responder.replace_if_stuck()
-
-    def _end_stuck_logins(self) -> None:
-        # A child ends by itself after the grace time, unless a call in it never returns.
-        latest = self._loop.time() - self._config.sessions.grace - _STUCK_AFTER
-        for child in self._children:
-            state = child.state
-            if state.party is None and state.termination_reason is None and state.started < latest:
-                _log.error("login-stuck", session=state.session)
-                self._children.terminate(child, "no login in time", _END_TIMEOUT)
 
     # Ledger.
 
@@ -666,82 +594,6 @@ class Server:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ReloadResult:
-    """New settings, or None and the faults; `restart` names the keys that need a restart."""
-
-    settings: Settings | None
-    faults: tuple[Fault, ...] = ()
-    restart: tuple[str, ...] = ()
-
-
-def reload_settings(old: Settings) -> ReloadResult:
-    """Read the settings files again; keep the values of `old` that need a restart to change."""
-    new, faults = load.read(old.site)
-    if new is None:
-        return ReloadResult(None, tuple(faults))
-    fixed: dict[str, tuple[object, object]] = {
-        "election.id": (old.election.id, new.election.id),
-        "sftp.listen": ((old.sftp.host, old.sftp.port), (new.sftp.host, new.sftp.port)),
-        "sftp.metrics": (old.sftp.metrics, new.sftp.metrics),
-    }
-    for name, value in asdict(old.ledger).items():
-        fixed[f"ledger.{name}"] = (value, getattr(new.ledger, name))
-    merged = replace(
-        new,
-        ledger=old.ledger,
-        election=replace(new.election, id=old.election.id),
-        sftp=replace(new.sftp, host=old.sftp.host, port=old.sftp.port, metrics=old.sftp.metrics),
-    )
-    restart = tuple(key for key, (before, after) in fixed.items() if before != after)
-    return ReloadResult(merged, restart=restart)
-
-
-class Signals:
-    """The signals that have arrived; handlers only note them here and wake the loop."""
-
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.stop_count = 0
-        self.reload = False  # cleared by the reload
-        self.drain = False
-        self._monotonic = monotonic
-        self._last_stop = 0.0
-
-    @contextmanager
-    def handled(self, loop: Loop) -> Iterator[None]:
-        """Handle SIGTERM, SIGINT, SIGHUP and SIGUSR1 for as long as the `with` lasts."""
-        wake, woken = socket.socketpair()
-        with wake, woken:
-            wake.setblocking(False)
-            woken.setblocking(False)
-            handlers = {**dict.fromkeys(_STOP_SIGNALS, self._on_stop), signal.SIGHUP: self._on_hup}
-            handlers[signal.SIGUSR1] = self._on_usr1
-            before = {number: signal.signal(number, act) for number, act in handlers.items()}
-            signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
-            loop.watch(wake, lambda: _empty(wake))
-            held = process.release_signals()
-            try:
-                yield
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, held)
-                signal.set_wakeup_fd(-1)
-                for number, handler in before.items():
-                    signal.signal(number, handler)
-                loop.unwatch(wake)
-
-    def _on_stop(self, *_: object) -> None:
-        now = self._monotonic()
-        if not self.stop_count or now >= self._last_stop + _SAME_KEYSTROKE:
-            self.stop_count += 1
-            self._last_stop = now
-
-    def _on_hup(self, *_: object) -> None:
-        self.reload = True
-
-    def _on_usr1(self, *_: object) -> None:
-        self.drain = True
-
-
 def _claim(settings: Settings) -> AbstractContextManager[Callable[[], object]]:
     return server_state.claim(settings.site, server_state.SERVE, settings.host)
 
@@ -753,14 +605,6 @@ def _find_memory_groups() -> MemoryGroups | None:
         # The server still adds up what a party's sessions take (Children.enforce_memory_limit).
         _log.warning("memory-groups-unavailable", cause=str(error))
         return None
-
-
-def _empty(wake: socket.socket) -> None:
-    try:
-        while wake.recv(4096):
-            pass
-    except BlockingIOError:
-        return
 
 
 def _warn_of_algorithms(settings: Settings) -> None:
