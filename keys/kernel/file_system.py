@@ -1,6 +1,8 @@
 """Asks the kernel which kind of file system a file is on (statfs(2))."""
 
 import ctypes
+import os
+from pathlib import Path
 
 from keys.kernel.libc import libc, os_error
 
@@ -35,6 +37,15 @@ def is_local(descriptor: int) -> bool:
     A file system that is not known here counts as a share.
     """
     return _kind(descriptor) in _KINDS
+
+
+def is_local_folder(folder: Path) -> bool:
+    """Return the same for a folder; raise OSError if it cannot be opened."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return is_local(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def has_syncfs(descriptor: int) -> bool:

@@ -81,7 +81,7 @@ class FolderEvents:
             observer.stop()
             return
         self._observer = observer
-        if not _is_local(self._folder):
+        if not file_system.is_local_folder(self._folder):
             self.cause = "it is a share: what other machines write there sends no events"
 
     def covers(self, folder: str) -> bool | None:
@@ -108,14 +108,6 @@ class FolderEvents:
             self._observer.join()
             self._observer = None
         self.identity = None
-
-
-def _is_local(folder: Path) -> bool:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return file_system.is_local(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class _ArrivalEmitter(InotifyFullEmitter):

@@ -1,7 +1,6 @@
 """`ssps portal`: start the web site and the web service, or announce something on it."""
 
 import os
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,12 @@ import click
 from config import load
 from config.fault import Fault, Faults
 from config.settings import Settings
-from config.site import ACCESS, SITE_TOML, ledger_name
-from keys.kernel.process import forbid_inspection, holding_signals
+from config.site import ACCESS, SITE_TOML
+from keys.kernel.process import holding_signals
 from keys.operations import server_state
-from scripts.daemons import announce, obstacles, starts
-from scripts.daemons.run import load_ready_settings, log_warnings, record_loaded
-from scripts.shared import console, signer_client
+from scripts.daemons import announce, obstacles, web_daemon
+from scripts.daemons.run import load_ready_settings, log_warnings
+from scripts.shared import console
 from scripts.shared.json_log import configure_logging
 from scripts.shared.start_errors import json_option, start_errors
 
@@ -58,26 +57,13 @@ def run_portal(settings: Settings, **how: Any) -> None:
     from portal.programs import ONE_THREAD
 
     os.environ.update(ONE_THREAD)  # before NumPy is imported
-    from portal.broker import Broker, fork
-    from portal.server import serve as run
+    from portal.server import serve
 
-    forbid_inspection()
-    site = settings.site
-    ledger = ledger_name(ACCESS, settings.host)
-    sites = [site, *(each.folder for each in settings.rehearsals)]
-    connects = any(load.catalog(each).url for each in sites)
-    child = fork(connects=connects)  # before this process reads a key
-    if child is None:
-        run(settings, **how)
-        return
-    # First of all: a second portal would wait for the ledger of this one.
-    with child, server_state.claim(site, server_state.PORTAL, settings.host) as beat:
-        marked = starts.prepare(settings, ledger)
-        with signer_client.running_signer(site, ledger, settings.ledger) as signer:
-            # Another process signs these records: the portal never uses the key for them.
-            starts.record_start(settings, server_state.PORTAL, marked, signed=False)
-            record_new = partial(record_loaded, server_state.PORTAL)
-            broker = Broker(settings, server_state.PORTAL, ledger, signer.poll, record_new)
-            status = broker.run(child, beat)
-    if status:
-        sys.exit(status)
+    sites = [settings.site, *(each.folder for each in settings.rehearsals)]
+    web_daemon.run(
+        settings,
+        server_state.PORTAL,
+        ACCESS,
+        partial(serve, settings, **how),
+        connects=any(load.catalog(each).url for each in sites),
+    )

@@ -10,12 +10,12 @@ import click
 
 from config.fault import Fault, Faults
 from config.settings import Settings
-from config.site import SITE_TOML, STAFF, ledger_name
-from keys.kernel.process import forbid_inspection, holding_signals
+from config.site import SITE_TOML, STAFF
+from keys.kernel.process import holding_signals
 from keys.operations import server_state
-from scripts.daemons import obstacles, starts
-from scripts.daemons.run import load_ready_settings, log_warnings, record_loaded
-from scripts.shared import console, signer_client
+from scripts.daemons import obstacles, web_daemon
+from scripts.daemons.run import load_ready_settings, log_warnings
+from scripts.shared import console
 from scripts.shared.json_log import configure_logging
 from scripts.shared.start_errors import json_option, start_errors
 
@@ -52,29 +52,12 @@ def run_staff(settings: Settings, **how: Any) -> None:
 
     os.environ.update(ONE_THREAD)  # before NumPy is imported
     from portal import programs
-    from portal.broker import Broker, fork
-    from portal.staff.server import serve as run
+    from portal.staff.server import serve
 
-    forbid_inspection()
-    site = settings.site
-    child = fork()  # before this process reads a key
-    if child is None:
-        run(settings, command_line=COMMAND_LINE, **how)
-        return
-    # First of all: a second staff site would wait for the ledger of this one.
-    with child, server_state.claim(site, server_state.STAFF, settings.host) as beat:
-        ledger = ledger_name(STAFF, settings.host)
-        marked = starts.prepare(settings, ledger)
-        with signer_client.running_signer(site, ledger, settings.ledger) as signer:
-            # Another process signs these records: the staff site never uses the key for them.
-            starts.record_start(settings, server_state.STAFF, marked, signed=False)
-            status = Broker(
-                settings,
-                server_state.STAFF,
-                ledger,
-                signer.poll,
-                partial(record_loaded, server_state.STAFF),
-                programs.staff_command(COMMAND_LINE, site),
-            ).run(child, beat)
-    if status:
-        sys.exit(status)
+    web_daemon.run(
+        settings,
+        server_state.STAFF,
+        STAFF,
+        partial(serve, settings, command_line=COMMAND_LINE, **how),
+        command=programs.staff_command(COMMAND_LINE, settings.site),
+    )

@@ -55,15 +55,7 @@ def concerned(settings: Settings) -> bool:
     """Say whether more than one host may work on a site, as far as this host can tell."""
     if settings.host or settings.catalog.url:
         return True
-    return not _is_local(settings.site)
-
-
-def _is_local(folder: Path) -> bool:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return file_system.is_local(descriptor)
-    finally:
-        os.close(descriptor)
+    return not file_system.is_local_folder(settings.site)
 
 
 def probe(site: Path, links: int, host: str = "") -> Iterator[Lack]:
@@ -88,7 +80,7 @@ def probe(site: Path, links: int, host: str = "") -> Iterator[Lack]:
         if mount is not None and mount.point not in seen:
             seen.add(mount.point)
             yield from mount_lacks(str(folder), mount)
-            if host and _is_local(site / folder):
+            if host and file_system.is_local_folder(site / folder):
                 what = f"{mount.point} is {mount.kind}, which only this machine has"
                 if mount.kind in _MEMORY:
                     what += ", and loses with its power"

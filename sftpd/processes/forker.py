@@ -26,6 +26,7 @@ import structlog
 from config.fault import Fault, Faults
 from config.party import Address
 from sftpd.ipc.session_messages import MAX_MESSAGE, SessionSettings
+from sftpd.processes import restarts
 from sftpd.processes.restarts import Loop, Progress, Restarts
 
 COMMAND = (sys.executable, "-P", "-m", "sftpd.sessions")
@@ -127,12 +128,9 @@ class Forker:
     def _receive(self) -> None:
         if self._socket is None:
             return
-        try:
-            data = self._socket.recv(MAX_MESSAGE)
-        except BlockingIOError:
+        data = restarts.receive(self._socket, MAX_MESSAGE)
+        if data is None:
             return
-        except OSError:
-            data = b""
         if not data:
             self._restarts.died(self._end())
             return

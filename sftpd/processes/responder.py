@@ -25,6 +25,7 @@ import structlog
 
 from config.fault import Fault, Faults
 from keys.kernel import process, scheduler
+from sftpd.processes import restarts
 from sftpd.processes.restarts import Loop, Progress, Restarts
 
 MAX_MESSAGE = 1 << 16
@@ -171,12 +172,9 @@ class Responder:
     def _receive(self) -> None:
         if self._socket is None:
             return
-        try:
-            data = self._socket.recv(MAX_MESSAGE)
-        except BlockingIOError:
+        data = restarts.receive(self._socket, MAX_MESSAGE)
+        if data is None:
             return
-        except OSError:
-            data = b""
         if not data:
             self._restarts.died(self._end())
             return

@@ -22,6 +22,16 @@ _MAX_STEP = 2.0  # seconds between two looks at a process; the server itself was
 _log = structlog.get_logger()
 
 
+def receive(process: socket, size: int) -> bytes | None:
+    """Return the next message of a process, b"" if it is gone, None if no message has arrived."""
+    try:
+        return process.recv(size)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
+
+
 class Loop(Protocol):
     """The part of the monitor's loop (sftpd/monitor/loop) that this room uses."""
 
