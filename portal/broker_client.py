@@ -49,7 +49,7 @@ class StartedProgram:
         return code
 
     def kill(self) -> None:
-        """Have it killed, unless it has ended."""
+        """Let the broker kill the program, unless it has ended."""
         # A thread in `wait` keeps the descriptor open, so that closing alone would end nothing.
         with suppress(OSError):
             self._channel.shutdown(socket.SHUT_RDWR)

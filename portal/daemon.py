@@ -76,7 +76,7 @@ class Digests(Generic[T]):
         self._known: dict[str, tuple[T, str]] = {}
 
     def of(self, name: str, value: T) -> str:
-        """Return the digest of what has that name now."""
+        """Return the digest of the value that has this name now."""
         known = self._known.get(name)
         if known is None or known[0] is not value:
             known = self._known[name] = value, self._compute(value)
@@ -104,14 +104,14 @@ class Daemon(ABC):
 
     @abstractmethod
     def create_app(self) -> FastAPI:
-        """Make the application."""
+        """Make the application that answers all requests."""
 
     def beside(self, front: ASGIApp) -> ASGIApp:
         """Put other applications beside the one that `front` serves."""
         return front
 
     def use(self, settings: Settings) -> None:
-        """Use other settings from now on."""
+        """Apply new settings."""
         self.entrance.settings = settings
 
     @abstractmethod

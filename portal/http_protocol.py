@@ -93,23 +93,23 @@ class Received(asyncio.BufferedProtocol):
         self._protocol = protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Pass the connection on to the protocol."""
         self._protocol.connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """Pass the end of the connection on."""
         self._protocol.connection_lost(exc)
 
     def eof_received(self) -> bool | None:
-        """Nothing more will be received."""
+        """Pass on that the client sends no more."""
         return self._protocol.eof_received()
 
     def pause_writing(self) -> None:
-        """The client takes less than is written."""
+        """Pass on that the client takes less than is written."""
         self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
-        """The client has taken it."""
+        """Pass on that the client has taken what was written."""
         self._protocol.resume_writing()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -117,7 +117,7 @@ class Received(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Hand on what was received."""
+        """Pass on what was received."""
         self._protocol.data_received(bytes(self._buffer[:nbytes]))
 
 
@@ -126,7 +126,7 @@ class Refused(Exception):
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One connection."""
+    """The HTTP of one connection, with the limits above."""
 
     _source: Address | None = None  # None: the other end of the connection
     _when_lost: Callable[[], object] = staticmethod(lambda: None)
@@ -176,7 +176,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._stop_watching()
         self._when_lost()
         if self._running is not None and self._running is not self.cycle:
-            # uvicorn only tells the last of the requests that came in one piece.
+            # uvicorn only notifies the last of the requests that arrived in one piece.
             self._running.disconnected = True
             self._running.message_event.set()
         super().connection_lost(exc)
@@ -237,12 +237,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._watch_reading()
 
     def resume_writing(self) -> None:
-        """Go on: the client has taken it."""
+        """Stop watching: the client has taken what was sent."""
         super().resume_writing()
         self._stop_watching()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no request."""
+        """Refuse what is not an HTTP request."""
         if not self._refused:
             self._refuse(400)
 

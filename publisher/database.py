@@ -49,8 +49,8 @@ _POOL_SECONDS = 5.0  # the longest wait for a connection that another thread use
 _ROWS_A_FETCH = 5000
 _PORT = 5432
 _SOCKET_FOLDERS = ("/run/postgresql", "/var/run/postgresql", "/tmp")  # noqa: S108 - those of libpq
-# A connection of which nothing arrives any more is given up after ten seconds; that a server is
-# frozen, whose kernel still answers, is found by publisher/postgresql.
+# A connection over which nothing arrives is given up after ten seconds. The kernel of a server that
+# is frozen still answers; publisher/postgresql notices that.
 _CONNECTING = {
     "application_name": "ssps",
     "connect_timeout": "5",

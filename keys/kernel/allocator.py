@@ -4,8 +4,8 @@ By default glibc raises the size from which it asks the kernel for a block of it
 as large blocks are freed; later ones then come from a heap that never shrinks. And each thread may
 get a heap. So a daemon that replaces its columns every minute would keep far more than it uses.
 
-Even a block of which little is ever touched costs its whole size if it lies in a heap, where other
-blocks were before. uvloop has one of 256 KiB for what a connection with TLS receives.
+In a heap, where other blocks were before, a block costs its whole size even if little of it is
+used. uvloop has one of 256 KiB for what a connection with TLS receives.
 """
 
 from keys.kernel.libc import libc

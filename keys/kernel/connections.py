@@ -67,7 +67,7 @@ class Connector:
         self._number = bpf.call_numbers(CALLS, bpf.machine())
 
     def start(self) -> None:
-        """Answer from now on."""
+        """Answer the calls in a thread, until the process that makes them ends."""
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:

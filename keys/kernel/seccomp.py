@@ -8,8 +8,8 @@ Landlock covers files, TCP and abstract sockets. What it does not cover is denie
 - changes of a file's mode, owner or times; links and devices; writing all files of the machine to
   the disk (sync);
 - extended attributes by path: Landlock does not cover them. Those of open files can be read;
-- requests to file systems (ioctl), of which some change a file that is open for reading, and
-  leases, which make other processes wait that open the file: Landlock covers neither;
+- requests to file systems (ioctl), because some of them change a file that is open for reading, and
+  leases, because other processes that open the file have to wait: Landlock covers neither;
 - IPC that outlives the process, keyrings, mounts;
 - the calls through which kernels are often attacked: bpf, io_uring, userfaultfd, perf, splice.
 

@@ -41,7 +41,7 @@ class CosignedCheckpoint:
 
     @property
     def source(self) -> str:
-        """Where it is from, for messages."""
+        """Its origin, as messages name it."""
         return f"checkpoint cosigned by {self.party}"
 
     @property

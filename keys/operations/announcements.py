@@ -78,7 +78,7 @@ def withdrawn(
 
 
 def write(site: Path, new: tuple[Announcement, ...]) -> None:
-    """Replace the file."""
+    """Replace the announcements of a site."""
     entries = [
         {
             "id": each.id,

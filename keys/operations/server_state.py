@@ -69,7 +69,7 @@ class AlreadyRunning(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """The content of the file; see above."""
+    """What a running server uses now: the content of its state file."""
 
     pid: int
     rings: Mapping[str, str] = field(default_factory=dict)

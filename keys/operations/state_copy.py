@@ -88,7 +88,7 @@ class CopiedFile:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a copy has."""
+    """The files of a copy, the time when it was made, and whether it has the keys."""
 
     made: str
     keys: bool
@@ -139,7 +139,7 @@ def _fault(wrong: str) -> Faults:
 
 
 class Target(Protocol):
-    """Where a copy goes."""
+    """The folder or archive that a copy is written to."""
 
     def add(self, file: CopiedFile, content: BinaryIO) -> None:
         """Take one file; its digest is not known yet."""
@@ -171,7 +171,7 @@ class TarTarget:
         self._archive = tarfile.TarFile.open(fileobj=stream, mode="w|")
 
     def add(self, file: CopiedFile, content: BinaryIO) -> None:
-        """Add a file."""
+        """Append a file to the archive."""
         entry = tarfile.TarInfo(file.path)
         entry.size, entry.mode, entry.mtime = file.size, int(file.mode, 8), file.mtime_ns // 10**9
         self._archive.addfile(entry, content)

@@ -32,7 +32,7 @@ class VerifiedLedger:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """One verification; see above."""
+    """One verification of the ledgers: when, by whom, and its result."""
 
     at: datetime
     by: str

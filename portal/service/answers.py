@@ -51,7 +51,7 @@ def board_title(name: str) -> str:
 
 
 def head(snapshot: SnapshotInfo) -> Json:
-    """Return what every answer begins with: of which snapshot it is, and that it is provisional."""
+    """Return the beginning of every answer: its snapshot, and that it is provisional."""
     return {
         "snapshot": snapshot.number,
         "closed_at": time(snapshot.closed_at),

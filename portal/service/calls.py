@@ -121,7 +121,7 @@ def documented(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def refuse(status: int, slug: str, detail: str, headers: dict[str, str] | None = None) -> NoReturn:
-    """Answer with a problem."""
+    """Raise the refusal of a call, which is answered as `application/problem+json`."""
     raise Refusal(status, slug, detail, headers)
 
 

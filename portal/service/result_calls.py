@@ -37,7 +37,7 @@ router = gated_router(prefix="/v1", tags=["results"])
 
 
 class Paged(Search):
-    """A search, and which of its rows."""
+    """A search, and which part of its rows is returned."""
 
     limit: Limit = 1000
     offset: Offset = 0

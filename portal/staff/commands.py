@@ -36,7 +36,7 @@ class Done:
 
     @property
     def ok(self) -> bool:
-        """Whether it did what it was asked."""
+        """Whether the command succeeded."""
         return self.code == 0
 
     def json(self) -> Any:

@@ -32,12 +32,12 @@ class Report:
 
     @property
     def ready(self) -> bool:
-        """Whether it is there."""
+        """Whether the report is finished."""
         return self.html is not None
 
     @property
     def running(self) -> bool:
-        """Whether it is being made."""
+        """Whether the report is being made."""
         return self.html is None and not self.failed
 
 
@@ -50,7 +50,7 @@ class Reports:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def of(self, party: str) -> Report | None:
-        """Return the last report on a party, None if nobody has asked for one."""
+        """Return the last report on a party, None if none was requested."""
         return self._made.get(party)
 
     def start(self, who: Identity, party: str, language: str, now: datetime) -> None:

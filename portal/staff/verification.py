@@ -39,7 +39,7 @@ class Verification:
         self.failed = ""  # why the last one gave no result
 
     def start(self, who: Identity, now: datetime) -> None:
-        """Start one, unless one runs."""
+        """Start a verification, unless one is running."""
         if self.running is not None:
             return
         self.running, self.failed = Running(now, who.login), ""

@@ -511,7 +511,7 @@ class Catalog(Database):
         self.connection.execute(sa.insert(t.gap).values(party=party, filing=filing))
 
     def close_gap(self, party: str, filing: int) -> None:
-        """Note that the link exists now."""
+        """Remove a gap: the link into that tree exists now."""
         condition = (t.gap.c.party == party) & (t.gap.c.filing == filing)
         self.connection.execute(sa.delete(t.gap).where(condition))
 

@@ -77,7 +77,7 @@ Progress = Callable[[int], None]
 
 
 class Rebuilt(NamedTuple):
-    """What a rebuilt catalog has."""
+    """How many rows of each kind a rebuilt catalog has."""
 
     filings: int
     arrivals: int

@@ -14,8 +14,8 @@ What no ledger holds differs from the lost database:
 - The times of a batch and of its rows are those of their records, which are a moment later.
 - A batch has another id. One that is not done yet has the name of its file in the spool, so that
   the publisher's next start goes on with it.
-- A batch without any row is not there, nor is one of which no row was decided. The file of the
-  latter is in the spool, and the publisher's next start takes it in.
+- A batch without rows is missing, and so is a batch with no decided row. The file of the latter is
+  in the spool, and the publisher's next start takes it in.
 - `left_behind` is empty. A file that is still in results/ is taken in again: as duplicates.
 """
 

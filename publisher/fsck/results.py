@@ -154,7 +154,7 @@ class _ResultsCheck:
         expected = ((_number(row.record.seq), row) for row in recorded)
         batches = self._batches()
         found = 0
-        unfinished: dict[int, str] = {}  # deliveries of which no last line was seen yet
+        unfinished: dict[int, str] = {}  # deliveries whose last line was not seen yet
         for key, row, stored in merge_sorted(expected, self._stored()):
             seq = int.from_bytes(key, "big")
             self._progress("results", min(seq, last), last)

@@ -91,7 +91,7 @@ class Patience:
 
     @classmethod
     def of(cls, settings: IntakeSettings) -> "Patience":
-        """Return what the settings state."""
+        """Return the waiting times that the settings state."""
         keep = settings.keep_seconds > 0
         return cls(settings.settle_seconds, settings.quiet_seconds, keep)
 

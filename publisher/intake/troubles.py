@@ -53,7 +53,7 @@ class Troubles:
         return self._delay(path)
 
     def note_folder(self, path: str, cause: str, advice: str = "") -> float:
-        """Do the same for a folder."""
+        """Note and log that a folder cannot be read; return the seconds until the next attempt."""
         if self._note(path, cause, advice):
             hint = {"advice": advice} if advice else {}
             log.error("intake-folder-unreadable", folder=escaped(path), cause=cause, **hint)

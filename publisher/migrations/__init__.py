@@ -3,7 +3,7 @@
     catalog/0001-tables.sql     in the schema `catalog`
     results/0001-tables.sql     in the schema `results`
     portal/0001-tables.sql      in the schema `portal`
-    publishers/0001-tables.sql  in the schema `publishers`, of which SQLite has no need
+    publishers/0001-tables.sql  in the schema `publishers`, which SQLite does not need
 
 The tables are those of publisher/catalog/tables, publisher/results/tables and portal/shared_tables,
 and a test compares them. Texts are compared byte by byte (`COLLATE "C"`), as in SQLite, whatever

@@ -24,7 +24,7 @@ def extract(data: bytes, page: int) -> bytes:
 
 
 def main() -> None:
-    """Write the copy to standard output."""
+    """Write the page of a file, as the command line names both, to standard output."""
     if len(sys.argv) != 3 or not sys.argv[2].isdigit():
         sys.exit("usage: python -m publisher.reading.extract FILE PAGE > COPY")
     try:

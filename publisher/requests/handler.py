@@ -235,7 +235,7 @@ class RequestHandler:
         return Answer(True, f"{file}: new scan requested from {cevre}/{kurul}", queue.NAMED)
 
     def _reread(self, request: Request) -> Answer | None:
-        """Have a page read again with other settings; None while that goes on."""
+        """Have a page read again with other settings; return None until that is done."""
         if self._rereader is None:
             return None
         return self._rereader.answer(request.id, lambda: self._reread_task(request))

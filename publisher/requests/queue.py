@@ -164,7 +164,7 @@ def forget_answer(site: Path, identity: str) -> None:
 
 
 def answered(site: Path) -> list[str]:
-    """Return the ids of requests whose answer nobody has taken."""
+    """Return the ids of requests whose answer has not been taken yet."""
     folder = site / REQUESTS
     names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     return [name.removesuffix(_ANSWER) for name in names if name.endswith(_ANSWER)]

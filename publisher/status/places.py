@@ -117,7 +117,7 @@ class Places:
         ]
 
     def unplaced(self) -> int:
-        """Return how many pages are in quarantine of which it is not known where they belong."""
+        """Return the number of pages in quarantine whose place is not known."""
         self._forget_if_registry_changed()
         return sum(place is None for place in self._in_quarantine())
 
@@ -176,7 +176,7 @@ class Places:
         return found
 
     def _in_quarantine(self) -> list[_Place | None]:
-        """Return the place of each page in quarantine about which nobody has decided yet."""
+        """Return the place of each page in quarantine that is not decided yet."""
         with open_reader(catalog.url(self._site)) as database:
             if database is None or not {"arrival", "ruling"} <= database.tables():
                 return []

@@ -351,7 +351,7 @@ class Children:
 
     def _ask(self, child: Child, messages: list[Message]) -> None:
         if self._logins is None:
-            raise ProtocolViolation("a question that nobody answers")
+            raise ProtocolViolation("a question of an unknown kind")
         *closes, question = messages
         if any(message.kind is not MessageKind.CLOSE for message in closes):
             raise ProtocolViolation("a message before a question")

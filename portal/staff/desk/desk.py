@@ -118,7 +118,7 @@ class Desk:
         return seen.readings if seen is not None and seen.fault is None else ()
 
     def reread(self, file: str) -> ReadResult | None:
-        """Return what was read when an operator had a page read again, None if nobody had."""
+        """Return what was read when an operator had a page read again, None if it was not."""
         sent = self.requests.reread(file)
         if sent is None or sent.answer is None:
             return None

@@ -114,7 +114,7 @@ class Requests:
             return list(self._open.values())
 
     def waiting_for(self, file: str) -> list[Sent]:
-        """Return those about one page."""
+        """Return the requests about one page that are not answered yet."""
         return [sent for sent in self.waiting() if sent.file == file]
 
     def latest(self, who: str) -> list[Sent]:

@@ -340,7 +340,7 @@ def _marks(readings: Sequence[Reading], frame: int) -> list[Mapping[str, str]]:
 def _visible(case: Case, who: Identity, facts: SheetFacts) -> list[Said]:
     """Return what operators said, as far as this one may see it.
 
-    Whoever may still identify the page sees only what he said himself.
+    An operator who may still identify the page sees only their own choice.
     """
     name = account(who.user)
     everything = who.role is Role.AUDITOR or (

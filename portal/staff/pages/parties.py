@@ -68,7 +68,7 @@ async def parties(request: Request, who: Anyone) -> Response:
 
 @router.get("/partiler/canli")
 async def follow(request: Request, who: Anyone) -> Response:
-    """Follow all parties."""
+    """Send the table of all parties to an open page whenever it changes."""
     record(request, AccessEvent.STREAM)
 
     async def render() -> str:

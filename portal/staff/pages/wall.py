@@ -105,24 +105,24 @@ def box(request: Request, who: Anyone, cevre: str, kurul: str, sandik: str) -> R
 
 @router.get("/canli")
 async def follow_country(request: Request, who: Anyone) -> Response:
-    """Follow the country."""
+    """Send the figures of the country to an open page whenever they change."""
     return await _follow(request, who, "")
 
 
 @router.get("/canli/{cevre}")
 async def follow_district(request: Request, who: Anyone, cevre: str) -> Response:
-    """Follow a district."""
+    """Send the figures of a district to an open page whenever they change."""
     return await _follow(request, who, cevre)
 
 
 @router.get("/canli/{cevre}/{kurul}")
 async def follow_board(request: Request, who: Anyone, cevre: str, kurul: str) -> Response:
-    """Follow a board."""
+    """Send the figures of a board to an open page whenever they change."""
     return await _follow(request, who, f"{cevre}/{kurul}")
 
 
 def watch_of(request: Request) -> Watch:
-    """Return what watches the site."""
+    """Return the watch that takes the figures of the site."""
     found: Watch = request.app.state.watch
     return found
 
@@ -209,7 +209,7 @@ async def _context(request: Request, seen: Seen, place: str) -> dict[str, Any]:
 
 
 def total(lines: Sequence[PlaceLine]) -> PlaceLine:
-    """Add up lines."""
+    """Return one line with the sums of all columns."""
     _, *columns = zip(*lines, strict=True) if lines else ((), *([()] * 7))
     return PlaceLine("", *(sum(column) for column in columns))
 

@@ -35,7 +35,7 @@ Modules = npt.NDArray[Any]
 
 
 class Symbol(StrEnum):
-    """What the modules of a code show."""
+    """How a code looks beside the code that its text would be printed as."""
 
     PRINTED = "printed"
     MIRRORED = "mirrored"

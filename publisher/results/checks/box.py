@@ -35,7 +35,7 @@ class BoxState:
 
     @property
     def newest(self) -> Result:
-        """The result that counts."""
+        """The newest version, which is the one that counts."""
         return self.versions[-1]
 
 

@@ -47,7 +47,7 @@ RowDecision = Accepted | DuplicateRow | RejectedRow
 
 
 class KnownFacts(Protocol):
-    """What the site knows."""
+    """What registry, ballot and earlier results say about a row."""
 
     def is_expected(self, key: ResultKey) -> bool:
         """Return True if the registry has the sheet of that result."""

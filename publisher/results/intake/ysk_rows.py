@@ -42,7 +42,7 @@ _COLUMN = "_ALDIGI_OY"
 
 
 class Boxes(Protocol):
-    """The boxes of the registry."""
+    """The part of the registry that finds a box by its number."""
 
     def boxes_numbered(self, secim: Secim, sandik: str) -> Iterable[tuple[str, str, str]]:
         """Return district, board and kind of every box with that number in a contest."""
