@@ -35,16 +35,14 @@ from keys.ledger import merkle, note, segments, tiles, unconfirmed
 from keys.ledger.merkle import MerkleTree
 from keys.ledger.note import Checkpoint, decode_base64, encode_base64
 from keys.ledger.record import Record, parse_record, seq_of
-from keys.ledger.tiles import HashReader
+from keys.ledger.tiles import HashReader, Progress, Report
 
 ANCHOR, START, RECOVER = "anchor", "start", "recover"
 CHECKPOINTS, ACCEPTED = "checkpoints", "accepted"
 INTERVAL = 60.0  # seconds between two anchor records of a ledger
 _MARK, _ACCEPTED_MARK = f'"{CHECKPOINTS}":['.encode(), f'"{ACCEPTED}":['.encode()
 _SEARCHED_SEGMENTS = 3  # enough: a ledger in use gets an anchor each minute
-_REPORT_INTERVAL = 10.0  # seconds between two reports of how many lines are hashed
 _LOOK = 1 << 16  # lines between two looks at the clock
-Report = Callable[[Path, int, int], object]  # a ledger, how many lines are hashed, of how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,11 +190,6 @@ def _anchors(folder: Path, line: bytes) -> Iterator[Anchor]:
                 continue
 
 
-def behind(ledgers: Path, anchor: Anchor) -> Behind | None:
-    """Say how a ledger does not extend an anchor; None if it does. Raises OSError."""
-    return next(iter(all_behind(ledgers, [anchor])), None)
-
-
 class LineRoots:
     """Computes the roots of ledgers from their lines, where the stored hashes are damaged.
 
@@ -227,8 +220,7 @@ class LineRoots:
     def _hash(self, folder: Path, sizes: Collection[int]) -> dict[int, bytes]:
         tree, stored = MerkleTree(), HashReader(folder)
         found, step, last = {}, merkle.HASH_SIZE, max(sizes)
-        self._report(folder, 0, last)
-        look, due = _LOOK, self._monotonic() + _REPORT_INTERVAL
+        progress, look = Progress(self._report, folder, last, self._monotonic), _LOOK
         for segment, _, line in segments.read_lines(folder):
             leaves = merkle.hash_leaf(line)
             if (moved := segment.first - tree.size) > 0:
@@ -244,10 +236,13 @@ class LineRoots:
                 break
             if tree.size >= look:
                 look = tree.size + _LOOK
-                if self._monotonic() >= due:
-                    due = self._monotonic() + _REPORT_INTERVAL
-                    self._report(folder, tree.size, last)
+                progress.show(tree.size)
         return found
+
+
+def behind(ledgers: Path, anchor: Anchor, roots: LineRoots | None = None) -> Behind | None:
+    """Say how a ledger does not extend an anchor; None if it does. Raises OSError."""
+    return next(iter(all_behind(ledgers, [anchor], roots)), None)
 
 
 def all_behind(

@@ -19,17 +19,23 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from config.site import SIGNED
 from keys import files
 from keys.ledger import anchors, note
-from keys.ledger.anchors import Anchor
+from keys.ledger.anchors import Anchor, LineRoots
 from keys.ledger.note import UnknownSigner, WrongSignature
 
 
 class SignedCopy:
     """The file of one ledger, whose folder is `ledger`; open it while the ledger is locked."""
 
-    def __init__(self, path: Path, ledger: Path, keys: Sequence[Ed25519PublicKey]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        ledger: Path,
+        keys: Sequence[Ed25519PublicKey],
+        roots: LineRoots | None = None,
+    ) -> None:
         self._path = path
         kept = _read(path, keys)
-        self._is_ahead = kept is not None and _is_ahead(kept[1], ledger.parent)
+        self._is_ahead = kept is not None and _is_ahead(kept[1], ledger.parent, roots)
         self._message = kept[0] if kept is not None else b""
 
     def keep(self, message: bytes) -> None:
@@ -54,8 +60,8 @@ def read_all(site: Path, keys: Sequence[Ed25519PublicKey]) -> Iterator[tuple[str
             yield anchor.source, message, anchor
 
 
-def _is_ahead(kept: Anchor, ledgers: Path) -> bool:
-    if anchors.behind(ledgers, kept) is None:
+def _is_ahead(kept: Anchor, ledgers: Path, roots: LineRoots | None) -> bool:
+    if anchors.behind(ledgers, kept, roots) is None:
         return False
     return not anchors.is_accepted(ledgers, kept.checkpoint)
 

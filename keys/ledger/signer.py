@@ -24,6 +24,7 @@ import os
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
@@ -35,12 +36,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from keys import files
 from keys.ledger import merkle, note, segments, tiles
+from keys.ledger.anchors import LineRoots
 from keys.ledger.merkle import MerkleTree
 from keys.ledger.note import Checkpoint
 from keys.ledger.record import seq_of
 from keys.ledger.segments import CHECKPOINT, CHECKPOINTS, HASH_SIZE, HASHES, Segment
 from keys.ledger.signed_copies import SignedCopy
-from keys.ledger.tiles import HashReader, HashWriter
+from keys.ledger.tiles import HashReader, HashWriter, Progress, Report
 from keys.ledger.writer import Clock, utc_now
 
 _UNFINISHED = ".new"
@@ -69,10 +71,12 @@ class Signer:
         token: Callable[[], str] = lambda: secrets.token_hex(8),
         wait: bool = True,
         copy: Path | None = None,
+        report: Report = lambda folder, hashed, records: None,
     ) -> None:
         """Open the ledger in `folder`; its checkpoints may be signed by `key` or by `former` keys.
 
-        `copy` is the file that gets each checkpoint too (keys/ledger/signed_copies).
+        `copy` is the file that gets each checkpoint too (keys/ledger/signed_copies). `report` is
+        called when all lines have to be hashed again, and every ten seconds until that is done.
         Raises LedgerMismatch if the ledger does not match its newest checkpoint, and without `wait`
         BlockingIOError if another signer works on it.
         """
@@ -84,6 +88,8 @@ class Signer:
         self._history = os.open(folder / CHECKPOINTS, flags, 0o600)
         self._copy: SignedCopy | None = None
         self._copied: Checkpoint | None = None
+        self._report = report
+        self._progress: Progress | None = None  # while all lines are hashed again
         known = [key.public_key(), *former]
         try:
             fcntl.flock(self._history, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -92,7 +98,7 @@ class Signer:
             self._in_history = self._open_last_in_history()
             self._tree_files = self._resume()
             if copy is not None:
-                self._copy = SignedCopy(copy, folder, known)
+                self._copy = SignedCopy(copy, folder, known, LineRoots(report))
         except BaseException:
             self.close()
             raise
@@ -207,7 +213,10 @@ class Signer:
         """Hash all lines again; use the stored hashes of segments that were moved or removed."""
         self._remove_unfinished()
         tree_files = HashWriter(self._folder, MerkleTree(), _UNFINISHED)
+        if signed.size:
+            self._progress = Progress(self._report, self._folder, signed.size, time.monotonic)
         self._catch_up(tree_files, until=signed.size)
+        self._progress = None
         if tree_files.tree.size != signed.size or tree_files.tree.root() != signed.root:
             self._remove_unfinished()
             raise LedgerMismatch(
@@ -275,6 +284,8 @@ class Signer:
                     )
                     begun = bool(found)
                 tree_files.add(segment.first, found[: end - tree_files.tree.size if end else None])
+                if self._progress is not None:
+                    self._progress.show(tree_files.tree.size)
 
     def _add_stored_hashes(self, tree_files: HashWriter, first: int, end: int | None) -> None:
         raw = (self._folder / segments.file_name(first, HASHES)).read_bytes()

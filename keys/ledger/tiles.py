@@ -10,7 +10,7 @@ it. The signer syncs them once a minute, so a loss of power can damage what was 
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from keys.ledger.merkle import MerkleTree
 from keys.ledger.segments import HASH_SIZE, HASHES
 
 LEVELS = (8, 16, 24)
+_REPORT_INTERVAL = 10.0  # seconds between two reports of how many lines are hashed
+Report = Callable[[Path, int, int], object]  # a ledger, how many lines are hashed, of how many
 
 
 class HashesMissing(Exception):
@@ -28,6 +30,24 @@ class HashesMissing(Exception):
 
 class HashesDamaged(HashesMissing):
     """The files have hashes that do not lead to the signed root."""
+
+
+class Progress:
+    """Reports how many lines of a ledger are hashed: at the beginning, and every ten seconds."""
+
+    def __init__(
+        self, report: Report, folder: Path, records: int, monotonic: Callable[[], float]
+    ) -> None:
+        self._report, self._folder, self._records = report, folder, records
+        self._monotonic = monotonic
+        self._due = monotonic() + _REPORT_INTERVAL
+        report(folder, 0, records)
+
+    def show(self, hashed: int) -> None:
+        """Say how many lines are hashed now."""
+        if self._monotonic() >= self._due:
+            self._due = self._monotonic() + _REPORT_INTERVAL
+            self._report(self._folder, hashed, self._records)
 
 
 class HashReader:

@@ -12,7 +12,6 @@ a line for each mark: the ledger, the first of the records, and how many there a
 import socket
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 
 import structlog
 
@@ -37,7 +36,7 @@ def prepare(settings: Settings, *names: str) -> list[Unconfirmed]:
     started. Raises Faults if a ledger lacks records or cannot be written, and LedgerBusy.
     """
     site = settings.site
-    if behind := freshness.ledgers_behind(site, anchors.LineRoots(_report)):
+    if behind := freshness.ledgers_behind(site, anchors.LineRoots(signing.log_hashing)):
         raise Faults([_fault(each) for each in behind])
     marked: list[Unconfirmed] = []
     for name in (OPERATIONS, *names):
@@ -80,10 +79,6 @@ def record_start(
     except (writer.Unwritable, OSError, ValueError) as error:
         cannot = f"the start cannot be recorded: {error}"
         raise Faults([Fault(str(LEDGERS / OPERATIONS), "", cannot)]) from None
-
-
-def _report(folder: Path, hashed: int, records: int) -> None:
-    _log.warning("ledger-hashed-again", ledger=folder.name, hashed=hashed, records=records)
 
 
 def _fault(lack: anchors.Behind) -> Fault:

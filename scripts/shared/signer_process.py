@@ -44,7 +44,7 @@ from config.fault import Faults
 from config.site import LEDGERS, OPERATIONS, SIGNER_SOCKET, host_state, is_ledger
 from keys.kernel import process
 from keys.ledger import note, segments
-from keys.ledger.signer import LedgerMismatch
+from keys.ledger.signer import LedgerMismatch, Signer
 from keys.operations import server_state, site_keys
 from scripts.shared import signing
 from scripts.shared.json_log import configure_logging
@@ -125,7 +125,7 @@ class SignerServer:
             try:
                 if not is_ledger(ledger):
                     raise ValueError(f"{ledger!r} is not a ledger of a site")
-                with signing.open_signer(self._site, ledger) as signer:
+                with self._open(ledger) as signer:
                     signer.sign()
                     connection.send(READY)
                     signing.sign_until_closed(
@@ -143,6 +143,9 @@ class SignerServer:
             else:
                 connection.send(ENDED if self._ending.is_set() else SIGNED)
 
+    def _open(self, ledger: str) -> Signer:
+        return signing.open_signer(self._site, ledger, report=signing.log_hashing)
+
     def _sign_operations(self) -> None:
         folder = self._site / LEDGERS / OPERATIONS
         keys = site_keys.KeyWatch(self._site)
@@ -152,7 +155,7 @@ class SignerServer:
             _report_key_files(keys)
             try:
                 if has_unsigned_records(folder):
-                    with signing.open_signer(self._site, OPERATIONS) as signer:
+                    with self._open(OPERATIONS) as signer:
                         signer.sign(last=True)
             except (Faults, LedgerMismatch, OSError, ValueError) as error:
                 _log.error("signing-failed", ledger=OPERATIONS, cause=str(error))

@@ -13,6 +13,7 @@ from config.fault import Fault, Faults
 from config.site import LEDGERS, OPERATIONS, SIGNED, SIGNING_KEYS
 from keys.ledger import unconfirmed
 from keys.ledger.signer import LedgerMismatch, Signer
+from keys.ledger.tiles import Report
 from keys.ledger.unconfirmed import Unconfirmed
 from keys.ledger.writer import Ledger
 from keys.operations import server_state, site_keys
@@ -26,7 +27,18 @@ SIGN_INTERVAL = 1.0  # seconds between two checkpoints of a ledger that grows
 _log = structlog.get_logger()
 
 
-def open_signer(site: Path, ledger: str, *, wait: bool = True) -> Signer:
+def log_hashing(folder: Path, hashed: int, records: int) -> None:
+    """Log how many lines of a ledger are hashed again (keys/ledger/tiles)."""
+    _log.warning("ledger-hashed-again", ledger=folder.name, hashed=hashed, records=records)
+
+
+def open_signer(
+    site: Path,
+    ledger: str,
+    *,
+    wait: bool = True,
+    report: Report = lambda folder, hashed, records: None,
+) -> Signer:
     """Open the signer of one of the site's ledgers; raises LedgerMismatch, OSError, ValueError.
 
     Without `wait` it raises BlockingIOError if another signer works on the ledger. It raises Faults
@@ -38,7 +50,8 @@ def open_signer(site: Path, ledger: str, *, wait: bool = True) -> Signer:
     former = site_keys.public_signing_keys(site, on_record)
     key = site_keys.signing_key(site, on_record)
     copy = site / SIGNED / ledger
-    return Signer(site / LEDGERS / ledger, key, former=former, wait=wait, copy=copy)
+    folder = site / LEDGERS / ledger
+    return Signer(folder, key, former=former, wait=wait, copy=copy, report=report)
 
 
 def mark_unconfirmed(

@@ -243,8 +243,11 @@ def test_roots_of_subtrees_that_were_damaged_long_ago_are_computed_again_at_a_st
     before = roots.read_bytes()
     roots.write_bytes(before[: 3 * 32] + bytes(32) + before[4 * 32 :])
 
-    with signer(tmp_path):
+    reports: list[tuple[Path, int, int]] = []
+
+    with Signer(tmp_path, KEY, report=lambda *stated: reports.append(stated)):
         assert roots.read_bytes() == before
+    assert reports == [(tmp_path, 0, 1 << 16)]
 
 
 def test_a_shortened_ledger_is_not_signed(tmp_path: Path) -> None:
