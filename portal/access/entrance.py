@@ -16,7 +16,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
+from config.election import Rehearsal
 from config.event import AccessEvent, Event, Value
 from config.party import Address, Party
 from config.settings import PortalSettings, Settings, Totp
@@ -156,19 +158,18 @@ class Entrance(SiteEntrance):
 
     # Requests of a session, and calls of the web service.
 
-    def recheck(self, session: Session, address: Address) -> Reason | None:
+    def recheck(
+        self, session: Session, held: Users, address: Address, now: datetime
+    ) -> Reason | None:
         """Return why a session may not go on from `address`, None if it may."""
-        if self.settings.party(session.party) is None:
-            return Reason.UNKNOWN_USER
-        held, _ = self.accounts.look_up(session.party)
         return admission.recheck_user(
             self.settings,
-            held or Users(session.party),
+            held,
             session.user,
             session.credential,
             Service.WEB,
             address,
-            self.clock(),
+            now,
             session.rehearsal,
         )
 
@@ -179,22 +180,11 @@ class Entrance(SiteEntrance):
         proof = hmac.digest(self._key, f"{login}\0{password}".encode(), "sha256")
         known = self._remembered.get(proof)
         if known is not None and self._monotonic() < known.until:
-            held, _ = self.accounts.look_up(known.party)
-            reason = admission.recheck_user(
-                self.settings,
-                held or Users(known.party),
-                known.name,
-                known.credential,
-                Service.API,
-                address,
-                self.clock(),
-                self.current_rehearsal(),
-            )
-            if reason is None:
-                login_name = f"{known.party}.{known.name}"
-                if seconds := self.limits.call_wait(login_name, self.portal.calls_per_minute):
+            caller = self._recheck_call(known, address)
+            if isinstance(caller, Identity):
+                if seconds := self.limits.call_wait(caller.login, self.portal.calls_per_minute):
                     return Wait(seconds)
-                return self._identity(known.party, known.name, known.credential, address, None)
+                return caller
             del self._remembered[proof]
         if seconds := self.limits.login_wait(address, login):
             return Wait(seconds)
@@ -212,20 +202,39 @@ class Entrance(SiteEntrance):
         }
         event = Event(AccessEvent.LOGIN, found.party.id, str(address), "", detail=detail)
         await self.recorder.record(event)
+        known = _Remembered(found.party.id, name, credential, self._monotonic() + REMEMBERED)
+        caller = self._recheck_call(known, address)
+        if not isinstance(caller, Identity):  # changed while the password was checked
+            refused = Refused(caller, found.credential)
+            await self.refuse(login, refused, Service.API, address)
+            return refused
         if len(self._remembered) >= _MAX_REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
-        until = self._monotonic() + REMEMBERED
-        self._remembered[proof] = _Remembered(found.party.id, name, credential, until)
-        return self._identity(found.party.id, name, credential, address, None)
+        self._remembered[proof] = known
+        return caller
+
+    def _recheck_call(self, known: _Remembered, address: Address) -> Identity | Reason:
+        held, now = self.held(known.party), self.clock()
+        reason = admission.recheck_user(
+            self.settings,
+            held,
+            known.name,
+            known.credential,
+            Service.API,
+            address,
+            now,
+            self._rehearsal(now)[0],
+        )
+        user = held.named(known.name)
+        if reason is not None or user is None:
+            return reason or Reason.UNKNOWN_USER
+        return self._identity(known.party, user, known.credential, address, None, now)
 
     def still_admitted(self, identity: Identity) -> bool:
         """Say whether a user may go on reading an answer that has no end, such as a stream."""
-        if self.settings.party(identity.party) is None:
-            return False
-        held, _ = self.accounts.look_up(identity.party)
         reason = admission.recheck_user(
             self.settings,
-            held or Users(identity.party),
+            self.held(identity.party),
             identity.user,
             identity.credential,
             identity.service,
@@ -236,30 +245,44 @@ class Entrance(SiteEntrance):
         party = self.settings.party(identity.party)
         return reason is None and party is not None and party.scope == identity.scope
 
-    def identity_of(self, session: Session, address: Address) -> Identity:
+    def identity_of(
+        self, session: Session, user: User, address: Address, now: datetime
+    ) -> Identity:
         """Return all that a route gets of an admitted user."""
-        return self._identity(
-            session.party, session.user, session.credential, address, session.number
-        )
+        return self._identity(session.party, user, session.credential, address, session.number, now)
 
     def _identity(
-        self, party_id: str, name: str, credential: str, address: Address, session: int | None
+        self,
+        party_id: str,
+        user: User,
+        credential: str,
+        address: Address,
+        session: int | None,
+        now: datetime,
     ) -> Identity:
         party = self.settings.party(party_id)
-        user = self.accounts.in_force(party_id).named(name)
-        if party is None or user is None:
-            raise AssertionError("only an admitted user has an identity")
-        stage = self.settings.stage(self.clock())
-        rehearsal = self.current_rehearsal()
-        folder = self.settings.site
-        if rehearsal:
-            folder = next(r.folder for r in self.settings.rehearsals if r is stage)
+        if party is None:
+            raise AssertionError("only a user of a known party is admitted")
+        rehearsal, folder = self._rehearsal(now)
         return Identity(
-            party.id, name, user.role, party.scope, address, folder, credential, session, rehearsal
+            party.id,
+            user.name,
+            user.role,
+            party.scope,
+            address,
+            folder,
+            credential,
+            session,
+            rehearsal,
         )
 
     def current_rehearsal(self) -> str:
         """Return the id of the rehearsal that is open now, nothing if none is."""
-        stage = self.settings.stage(self.clock())
-        ids = (r.id for r in self.settings.rehearsals if r is stage)
-        return next(ids, "")
+        return self._rehearsal(self.clock())[0]
+
+    def _rehearsal(self, now: datetime) -> tuple[str, Path]:
+        """Return the id of the rehearsal that is open, or nothing, and the folder of the data."""
+        stage = self.settings.stage(now)
+        if isinstance(stage, Rehearsal):
+            return stage.id, stage.folder
+        return "", self.settings.site

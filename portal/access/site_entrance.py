@@ -101,8 +101,13 @@ class SiteEntrance(ABC):
         """Check a password, and say in which stage the session of its user begins."""
 
     @abstractmethod
-    def recheck(self, session: Session, address: Address) -> Reason | None:
-        """Return why a session may not go on from `address`, None if it may."""
+    def recheck(
+        self, session: Session, held: Users, address: Address, now: datetime
+    ) -> Reason | None:
+        """Return why a session may not go on from `address`, None if it may.
+
+        `held` are the users of its party.
+        """
 
     @abstractmethod
     def still_admitted(self, identity: Identity) -> bool:
@@ -117,7 +122,9 @@ class SiteEntrance(ABC):
         """Return the stage after the code of the second factor."""
 
     @abstractmethod
-    def identity_of(self, session: Session, address: Address) -> Identity:
+    def identity_of(
+        self, session: Session, user: User, address: Address, now: datetime
+    ) -> Identity:
         """Return all that a route gets of an admitted user."""
 
     def obstacle(self) -> str:
@@ -141,6 +148,13 @@ class SiteEntrance(ABC):
     def user(self, identity: Identity) -> User | None:
         """Return the user as it is on the disk now."""
         return self.accounts.in_force(identity.party).named(identity.user)
+
+    def held(self, party: str) -> Users:
+        """Return the users of a party in force now; none if there is no such party."""
+        if party and self.settings.party(party) is None:
+            return Users(party)
+        found, _ = self.accounts.look_up(party)
+        return found or Users(party)
 
     def users_of(self, party: str) -> Users | Faults:
         """Return the users of a party, or why there are none."""
@@ -205,10 +219,13 @@ class SiteEntrance(ABC):
 
     def identify(self, session: Session, address: Address) -> Identity | Reason:
         """Return who uses a session from `address`, or why it may not go on."""
-        reason = self.recheck(session, address)
+        held, now = self.held(session.party), self.clock()
+        reason, user = self.recheck(session, held, address, now), held.named(session.user)
         if session.stage is Stage.PASSWORD and reason in (Reason.MUST_CHANGE, Reason.NOT_YET_OPEN):
             reason = None
-        return self.identity_of(session, address) if reason is None else reason
+        if reason is not None or user is None:
+            return reason or Reason.UNKNOWN_USER
+        return self.identity_of(session, user, address, now)
 
     def _lifetimes(self) -> Lifetimes:
         web = self.web

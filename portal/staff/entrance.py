@@ -15,7 +15,7 @@ from config.settings import Settings, StaffSettings
 from config.site import STAFF_SESSIONS
 from keys.credentials import admission
 from keys.credentials.admission import AdmittedOperator, Reason, Refused
-from keys.credentials.users import OPERATORS, Service, Users
+from keys.credentials.users import OPERATORS, Service, User, Users
 from portal.access.exchange import Exchange
 from portal.access.identity import Identity
 from portal.access.limits import Limits
@@ -79,22 +79,26 @@ class StaffEntrance(SecondFactorEntrance):
             return Refused(found.reason, cause=found.cause)
         return Entering(OPERATORS, name, found.credential, Stage.PASSWORD)
 
-    def recheck(self, session: Session, address: Address) -> Reason | None:
+    def recheck(
+        self, session: Session, held: Users, address: Address, now: datetime
+    ) -> Reason | None:
         """Return why a session may not go on from `address`, None if it may."""
-        return self._recheck(session.user, session.credential, address)
+        return self._recheck(held, session.user, session.credential, address, now)
 
     def still_admitted(self, identity: Identity) -> bool:
         """Say whether an operator may go on reading an answer that has no end."""
-        user = self.user(identity)
+        held = self.held(OPERATORS)
+        user = held.named(identity.user)
         same_role = user is not None and user.role is identity.role
-        reason = self._recheck(identity.user, identity.credential, identity.address)
+        reason = self._recheck(
+            held, identity.user, identity.credential, identity.address, self.clock()
+        )
         return same_role and reason is None
 
-    def identity_of(self, session: Session, address: Address) -> Identity:
+    def identity_of(
+        self, session: Session, user: User, address: Address, now: datetime
+    ) -> Identity:
         """Return all that a route gets of an admitted operator."""
-        user = self.accounts.in_force(OPERATORS).named(session.user)
-        if user is None:
-            raise AssertionError("only an admitted operator has an identity")
         return Identity(
             OPERATORS,
             user.name,
@@ -106,8 +110,9 @@ class StaffEntrance(SecondFactorEntrance):
             session.number,
         )
 
-    def _recheck(self, name: str, credential: str, address: Address) -> Reason | None:
+    def _recheck(
+        self, held: Users, name: str, credential: str, address: Address, now: datetime
+    ) -> Reason | None:
         if not self.registered(address):
             return Reason.ADDRESS
-        held, _ = self.accounts.look_up(OPERATORS)
-        return admission.recheck_operator(held or Users(OPERATORS), name, credential, self.clock())
+        return admission.recheck_operator(held, name, credential, now)

@@ -15,6 +15,7 @@ strangers who try passwords here cannot make the portal's users wait.
 import asyncio
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 from config.party import Address
 from config.settings import PortalSettings
@@ -22,7 +23,7 @@ from config.site import REQUEST_SESSIONS
 from keys.credentials import admission
 from keys.credentials.admission import AdmittedUser, Reason, Refused
 from keys.credentials.penalties import Source, source_of
-from keys.credentials.users import Service, Users, split_login_name
+from keys.credentials.users import Service, User, Users, split_login_name
 from portal.access.entrance import Entrance
 from portal.access.identity import Identity
 from portal.access.limits import Limits
@@ -124,20 +125,32 @@ class RequestsEntrance(SecondFactorEntrance):
             return Refused(found.reason, cause=found.cause)
         return Entering(party_id, name, found.credential, Stage.PASSWORD)
 
-    def recheck(self, session: Session, address: Address) -> Reason | None:
+    def recheck(
+        self, session: Session, held: Users, address: Address, now: datetime
+    ) -> Reason | None:
         """Return why a session may not go on, None if it may."""
-        return self._recheck(session.party, session.user, session.credential)
+        return admission.recheck_representative(
+            self.settings, held, session.user, session.credential, now
+        )
 
     def still_admitted(self, identity: Identity) -> bool:
         """Say whether a representative may go on reading an answer that has no end."""
-        return self._recheck(identity.party, identity.user, identity.credential) is None
+        reason = admission.recheck_representative(
+            self.settings,
+            self.held(identity.party),
+            identity.user,
+            identity.credential,
+            self.clock(),
+        )
+        return reason is None
 
-    def identity_of(self, session: Session, address: Address) -> Identity:
+    def identity_of(
+        self, session: Session, user: User, address: Address, now: datetime
+    ) -> Identity:
         """Return all that a route gets of an admitted representative."""
         party = self.settings.party(session.party)
-        user = self.accounts.in_force(session.party).named(session.user)
-        if party is None or user is None:
-            raise AssertionError("only an admitted user has an identity")
+        if party is None:
+            raise AssertionError("only a user of a known party is admitted")
         return Identity(
             party.id,
             user.name,
@@ -153,12 +166,3 @@ class RequestsEntrance(SecondFactorEntrance):
         """Return the party in a login name, or the name itself if there is no such party."""
         party, _ = split_login_name(login)
         return party if self.settings.party(party) is not None else login
-
-    def _recheck(self, party: str, name: str, credential: str) -> Reason | None:
-        if self.settings.party(party) is None:
-            return Reason.UNKNOWN_USER
-        held, _ = self.accounts.look_up(party)
-        now = self.clock()
-        return admission.recheck_representative(
-            self.settings, held or Users(party), name, credential, now
-        )
