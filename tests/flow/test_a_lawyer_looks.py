@@ -1,5 +1,6 @@
 """A user of the web site, in a real browser: from the first login to the logout."""
 
+import re
 import ssl
 from datetime import datetime
 from pathlib import Path
@@ -8,7 +9,7 @@ import httpx
 import openpyxl
 import pyotp
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, Route
 from running_site import RunningSite, until
 from web_browser import CHROMIUM, check_width, correct, first_box, kit, log_in, watched
 
@@ -141,6 +142,39 @@ def test_a_box_is_beside_its_signed_sheet_and_a_correction_appears_by_itself(
     page.goto("/degisiklikler?secim=mv")
     assert "itiraz" in page.locator("main").inner_text()
     assert errors == []
+
+
+def test_the_first_scan_of_a_box_comes_with_the_tools_of_the_viewer(
+    night: RunningSite, context: BrowserContext
+) -> None:
+    page, errors = watched(context)
+    user = kit(night)["users"][0]
+    log_in(page, user["name"], user["password"])
+    page.wait_for_url(lambda url: url.endswith("/"))
+    row = first_box(night)
+    address = f"/sandik/{'/'.join(row.place)}?secim=mv"
+    page.route(f"**{address}", without_a_scan)
+    page.goto(address)
+    assert page.locator(".viewer").count() == 0
+    page.unroute(f"**{address}")
+
+    correct(night, row)
+
+    page.click("text=Sığdır", timeout=90_000)
+    page.click("[data-do=buyut]")
+    picture = page.locator(".viewer img")
+    assert "150%" in (picture.get_attribute("style") or "")
+    page.keyboard.press("r")
+    assert "rotate(90deg)" in (picture.get_attribute("style") or "")
+    assert errors == []
+
+
+def without_a_scan(route: Route) -> None:
+    """Answer with the page of a box as it was before its first scan."""
+    answer = route.fetch()
+    shown = re.sub('<nav class="tabs noprint" aria-label="Tutanaklar".*?</dl>', "", answer.text(),
+                   flags=re.DOTALL)  # fmt: skip
+    route.fulfill(response=answer, body=shown)
 
 
 def test_a_page_says_when_it_is_no_longer_updated(

@@ -25,9 +25,11 @@
     });
   }
 
-  // The viewer of a signed sheet.
-  const viewer = one("#goruntuleyici");
-  if (viewer) {
+  // The viewer of a signed sheet. A box whose first scan arrives while its page is open gets one then.
+  let viewer = null, act = () => {};
+  const setUpViewer = () => {
+    viewer = one("#goruntuleyici");
+    if (!viewer) return;
     const image = viewer.querySelector("img"), frame = viewer.querySelector(".frame");
     let zoom = 1, turn = 0;
     viewer.querySelector(".tools").hidden = false;
@@ -43,18 +45,20 @@
       sigdir: () => { zoom = 1; turn = 0; frame.scrollTo(0, 0); },
       dondur: () => { turn = (turn + 90) % 360; },
     };
+    act = (name) => { actions[name](); show(); };
     viewer.addEventListener("click", (event) => {
       const button = event.target.closest("[data-do]");
-      if (button) { actions[button.dataset.do](); show(); }
+      if (button) act(button.dataset.do);
     });
-    const keys = { "+": "buyut", "-": "kucult", "0": "sigdir", r: "dondur" };
-    addEventListener("keydown", (event) => {
-      if (event.target.closest("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
-      const links = { ArrowLeft: "#onceki", k: "#onceki", ArrowRight: "#sonraki", j: "#sonraki" };
-      if (keys[event.key]) { actions[keys[event.key]](); show(); event.preventDefault(); }
-      else if (links[event.key] && !event.target.closest(".frame, .scroll")) one(links[event.key])?.click();
-    });
-  }
+  };
+  setUpViewer();
+  const keys = { "+": "buyut", "-": "kucult", "0": "sigdir", r: "dondur" };
+  const links = { ArrowLeft: "#onceki", k: "#onceki", ArrowRight: "#sonraki", j: "#sonraki" };
+  addEventListener("keydown", (event) => {
+    if (event.target.closest("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (viewer && keys[event.key]) { act(keys[event.key]); event.preventDefault(); }
+    else if (links[event.key] && !event.target.closest(".frame, .scroll")) one(links[event.key])?.click();
+  });
 
   // A new snapshot: the page fetches itself, and replaces what has changed.
   const state = one("#anlik");
@@ -102,6 +106,7 @@
           const now = fresh.querySelector(`[data-live="${part.dataset.live}"]`);
           if (now && now.innerHTML !== part.innerHTML && !part.contains(viewer)) replace(part, now);
         }
+        if (!viewer) setUpViewer();
         // The newest scan has a link now; the one that is shown stays.
         for (const link of document.querySelectorAll('[data-live="taramalar"] a')) {
           const path = new URL(link.href).searchParams.get("tutanak");
