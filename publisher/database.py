@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, cast
 
 import sqlalchemy as sa
+from sqlalchemy.schema import CreateColumn
 
 from config import load
 from config.settings import CatalogSettings
@@ -239,6 +240,7 @@ class Reader:
     def __init__(self, connection: sqlite3.Connection | sa.Connection) -> None:
         self._connection = connection
         self._in_transaction = False
+        self._columns: set[tuple[str, str]] = set()  # that are known to exist
 
     def execute(self, query: str, values: Sequence[object] = ()) -> Rows:
         """Return the rows of a query."""
@@ -286,6 +288,16 @@ class Reader:
             else:
                 self._connection.exec_driver_sql("ROLLBACK")
 
+    def has_column(self, table: str, column: str) -> bool:
+        """Say whether a table has a column; in PostgreSQL it has those of this version."""
+        if (table, column) not in self._columns and isinstance(
+            self._connection, sqlite3.Connection
+        ):
+            found = self.execute(f"PRAGMA table_info({table})").fetchall()
+            self._columns |= {(table, name) for _, name, *_ in found}
+            return (table, column) in self._columns
+        return True
+
     def elements(self, column: str) -> str:
         """Return the table that has the texts of a JSON array as its column `value`."""
         if isinstance(self._connection, sqlite3.Connection):
@@ -314,8 +326,9 @@ def open_reader(url: sa.URL) -> Iterator[Reader | None]:
 def writing_engine(url: sa.URL, tables: sa.MetaData) -> sa.Engine:
     """Return an engine for the process that writes.
 
-    In SQLite, create tables and indexes that are missing. Raise Faults if the tables in PostgreSQL
-    are not those of this version (`ssps catalog migrate`), Unreachable if it does not answer.
+    In SQLite, create tables, columns and indexes that are missing. Raise Faults if the tables in
+    PostgreSQL are not those of this version (`ssps catalog migrate`), Unreachable if it does not
+    answer.
     """
     if url.drivername == SQLITE:
         engine = sa.create_engine(url)
@@ -347,9 +360,20 @@ def writing(url: sa.URL, tables: sa.MetaData) -> Iterator[sa.Connection]:
 
 def _make_missing(tables: sa.MetaData, engine: sa.Engine) -> None:
     tables.create_all(engine)
-    for table in tables.sorted_tables:
-        for index in table.indexes:
-            index.create(engine, checkfirst=True)  # an earlier version made the table without it
+    made = sa.inspect(engine)
+    with engine.begin() as connection:
+        for table in tables.sorted_tables:  # which an earlier version may have made
+            there = {column["name"] for column in made.get_columns(table.name)}
+            for column in table.columns:
+                if column.server_default is not None and column.name not in there:
+                    stated = CreateColumn(column).compile(engine)
+                    connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {stated}")
+            indexes = {i["name"]: i["column_names"] for i in made.get_indexes(table.name)}
+            for index in table.indexes:
+                if indexes.get(index.name) == [column.name for column in index.columns]:
+                    continue
+                index.drop(connection, checkfirst=True)
+                index.create(connection)
 
 
 def open_engine(url: sa.URL, **options: Any) -> sa.Engine:

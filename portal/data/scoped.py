@@ -341,15 +341,15 @@ class ScopedData:
     def box(self, place: BoxPlace) -> BoxHistory | None:
         """Return everything that is known of a box, None if there is no such box.
 
-        Its versions are those of the snapshot: a later one is shown to all at the same time. What
-        the checks find may be newer by seconds.
+        Its versions are those of the snapshot: a later one is shown to all at the same time. So is
+        what the checks found in it.
         """
         if (
             not self._scoped.covers(place.cevre, place.kurul)
             or self._view.boxes.row_of(place) is None
         ):
             return None
-        return box_history(self._view.site, place, self.snapshot.number)
+        return box_history(self._view.site, place, self.snapshot)
 
     @property
     def in_files(self) -> bool:
@@ -588,13 +588,14 @@ class ScopedData:
         """Return what the checks found: of one contest and place, or all."""
         place = (criteria.cevre, criteria.kurul) if criteria else (None, None)
         secim = criteria.secim if criteria else None
-        return self._view.findings.find(self._scope, secim, place, check, offset, limit)
+        last = self.snapshot.last_result
+        return self._view.findings.find(self._scope, secim, place, last, check, offset, limit)
 
     def finding_counts(self, criteria: Criteria | None = None) -> dict[Check, int]:
         """Return how many findings each check has: of one contest and place, or of all."""
         place = (criteria.cevre, criteria.kurul) if criteria else (None, None)
         secim = criteria.secim if criteria else None
-        return self._view.findings.count(self._scope, secim, place)
+        return self._view.findings.count(self._scope, secim, place, self.snapshot.last_result)
 
     # Proofs and whole files.
 

@@ -53,6 +53,7 @@ from publisher.database import (
     reading,
     table_names,
     writing,
+    writing_engine,
 )
 from publisher.results import tables as results_tables
 
@@ -159,6 +160,8 @@ def copy_tables(
 ) -> list[TableCopy]:
     """Fill the empty tables of one database; `new` is a connection in a transaction."""
     copied = []
+    if source.drivername == SQLITE:
+        writing_engine(source, tables).dispose()  # adds what an earlier version made without
     with reading(source) as old:
         there = table_names(old)
         if schema == "catalog":

@@ -111,13 +111,15 @@ class Checker:
     def check_changed_places(self) -> Findings:
         """Check the sums and the neighbours of every board that changed since the last call."""
         changed, self._changed_boards = self._changed_boards, set()
+        last = self._store.last_recorded()
         found: Findings = {}
         listed: list[tuple[str, Finding, Sequence[ResultKey]]] = []
         for key, result in self._aggregates.items():
             if self._touches(key, changed):
                 subject = f"sum {key.secim} {key.belge} {key.place}"
                 found[subject] = []
-                listed += [(subject, finding, [key]) for finding in self._check_sum(result)]
+                sums = (replace(found, last_result=last) for found in self._check_sum(result))
+                listed += [(subject, finding, [key]) for finding in sums]
         ballot = self._ballot()
         for secim, district, board in changed:
             if ballot is None:
@@ -129,7 +131,7 @@ class Checker:
                 key = ResultKey(secim, BOX_SHEET, district, board, box)
                 keys[key.place] = key
                 boxes.append(BoxVotes(secim, key.place, votes))
-            hints = list(check_board(boxes, options))
+            hints = [replace(hint, last_result=last) for hint in check_board(boxes, options)]
             subject = f"board {secim} {district}/{board}"
             found[subject] = []
             listed += [(subject, hint, [keys[place] for place in hint.places]) for hint in hints]
@@ -169,6 +171,7 @@ class Checker:
         found: Findings = {}
         listed: list[tuple[str, Finding, Sequence[ResultKey]]] = []
         by_place: defaultdict[tuple[str | None, ...], dict[Secim, Result]] = defaultdict(dict)
+        last = {key: max(s.id for s in of_key.values()) for key, of_key in versions.items()}
         for key in versions:
             by_place[key[1:]][key.secim] = versions[key][max(versions[key])].result
         for key in keys:
@@ -180,7 +183,9 @@ class Checker:
                 kind = self._registry.box_kind(key.secim, key.belge, *place)
             state = BoxState(ordered, kind, sheets.get(key, ()))
             where = key.place
-            found[f"box {key.secim} {where}"] = check_box(state)
+            found[f"box {key.secim} {where}"] = [
+                replace(finding, last_result=last[key]) for finding in check_box(state)
+            ]
             subject = f"contests {where}"
             if subject in found:
                 continue  # another contest of the box changed as well
@@ -190,7 +195,8 @@ class Checker:
                 found[subject] = []
             for finding in differ:
                 contests = [key._replace(secim=Secim(name)) for name in finding.numbers]
-                listed.append((subject, finding, contests))
+                newest = max(last[contest] for contest in contests)
+                listed.append((subject, replace(finding, last_result=newest), contests))
         self._add_with_sheets(found, listed)
         return found
 

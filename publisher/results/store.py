@@ -474,6 +474,7 @@ class ResultStore(Database):
                 "places": json.dumps(finding.places),
                 "numbers": json.dumps(dict(finding.numbers)) if finding.numbers else "{}",
                 "sheets": json.dumps(finding.sheets) if finding.sheets else "[]",
+                "last_result": finding.last_result,
             }
             for subject, several in findings.items()
             for finding in several
@@ -483,7 +484,8 @@ class ResultStore(Database):
     def findings(self) -> Iterator[Finding]:
         """Yield every finding, by check and place."""
         c = t.finding.c
-        query = sa.select(t.finding).order_by(c.check_name, c.places, c.secim)
+        query = sa.select(c.check_name, c.secim, c.places, c.numbers, c.sheets)
+        query = query.order_by(c.check_name, c.places, c.secim)
         for row in self._connection.execute(query):
             yield Finding(
                 Check(row.check_name),

@@ -111,8 +111,16 @@ finding = sa.Table(  # current findings; those of one subject are replaced as a 
     sa.Column("places", sa.Text, nullable=False),  # JSON
     sa.Column("numbers", sa.Text, nullable=False),  # JSON
     sa.Column("sheets", sa.Text, nullable=False),  # JSON
+    # It was found in results up to this id: the portal does not show it before a snapshot has them.
+    sa.Column("last_result", sa.BigInteger, nullable=False, server_default="0"),
 )
-sa.Index("finding_place", finding.c.check_name, finding.c.places, finding.c.secim)
+sa.Index(
+    "finding_place",
+    finding.c.check_name,
+    finding.c.places,
+    finding.c.secim,
+    finding.c.last_result,
+)
 snapshot = sa.Table(  # every closed snapshot
     "snapshot",
     METADATA,

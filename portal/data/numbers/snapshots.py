@@ -37,6 +37,7 @@ class SnapshotInfo:
     sha256: str  # of the manifest
     manifest: bytes
     signature: bytes
+    last_result: int  # it holds results up to this id
 
     @property
     def content(self) -> dict[str, Any]:
@@ -45,7 +46,7 @@ class SnapshotInfo:
         return found
 
 
-NO_SNAPSHOT = SnapshotInfo(0, None, "", b"", b"")
+NO_SNAPSHOT = SnapshotInfo(0, None, "", b"", b"", 0)
 
 
 class Cursor(NamedTuple):
@@ -88,8 +89,9 @@ def read_info(site: Path, number: int) -> SnapshotInfo | None:
         signature = (folder / SIGNATURE).read_bytes()
     except FileNotFoundError:
         return None
-    closed_at = datetime.fromisoformat(json.loads(manifest)["closed_at"])
-    return SnapshotInfo(number, closed_at, sha256(manifest).hexdigest(), manifest, signature)
+    stated = json.loads(manifest)
+    closed_at, digest = datetime.fromisoformat(stated["closed_at"]), sha256(manifest).hexdigest()
+    return SnapshotInfo(number, closed_at, digest, manifest, signature, stated["last_result"])
 
 
 def changes_file(site: Path, number: int, secim: Secim | str) -> Path:

@@ -1,7 +1,8 @@
-"""Asks for what the checks found (publisher/results/checks), within a scope.
+"""Asks for what the checks found (publisher/results/checks), within a scope and a snapshot.
 
 A finding names one or more places, such as `34-istanbul-1/kadikoy-2/sandik-1234`, `34-istanbul-1`
-or `-` for the election. It is in scope if all of them are.
+or `-` for the election. It is in scope if all of them are, and in a snapshot if that holds all the
+results in which it was found: so a finding never tells a number before a snapshot does.
 """
 
 import json
@@ -42,6 +43,7 @@ class _Wanted(NamedTuple):
     scope: Scope
     secim: Secim | None
     place: _Place | None
+    last_result: int  # of the snapshot
 
 
 class FindingQueries:
@@ -62,12 +64,16 @@ class FindingQueries:
         scope: Scope,
         secim: Secim | None,
         place: tuple[str | None, str | None],
+        last_result: int,
         check: Check | None,
         offset: int,
         limit: int,
     ) -> FindingPage:
-        """Return findings in scope, of a contest, of a district or board, of one check."""
-        wanted = _wanted(scope, secim, place)
+        """Return findings in scope, of a contest, of a district or board, of one check.
+
+        `last_result` is that of the snapshot.
+        """
+        wanted = _wanted(scope, secim, place, last_result)
         found: list[Finding] = []
         with open_results(self._site) as database:
             if database is None:
@@ -86,13 +92,17 @@ class FindingQueries:
         return FindingPage(tuple(found), count)
 
     def count(
-        self, scope: Scope, secim: Secim | None, place: tuple[str | None, str | None]
+        self,
+        scope: Scope,
+        secim: Secim | None,
+        place: tuple[str | None, str | None],
+        last_result: int,
     ) -> dict[Check, int]:
         """Return how many findings in scope each check has, of a contest and a place."""
         with open_results(self._site) as database:
             if database is None:
                 return {}
-            return dict(self._count(database, _wanted(scope, secim, place)))
+            return dict(self._count(database, _wanted(scope, secim, place, last_result)))
 
     def _count(self, database: Reader, wanted: _Wanted) -> dict[Check, int]:
         now = self._monotonic()
@@ -109,8 +119,11 @@ class FindingQueries:
         return found
 
 
-def _wanted(scope: Scope, secim: Secim | None, place: tuple[str | None, str | None]) -> _Wanted:
-    return _Wanted(scope, secim, (place[0], place[1]) if place[0] is not None else None)
+def _wanted(
+    scope: Scope, secim: Secim | None, place: tuple[str | None, str | None], last_result: int
+) -> _Wanted:
+    within = (place[0], place[1]) if place[0] is not None else None
+    return _Wanted(scope, secim, within, last_result)
 
 
 def _of_check(
@@ -147,26 +160,27 @@ def _grouped(
     yield from database.execute(query, values)
 
 
-def of_box(database: Reader, place: str) -> list[Finding]:
-    """Return the findings that name a box; the caller has checked the scope."""
+def of_box(database: Reader, place: str, last_result: int) -> list[Finding]:
+    """Return the findings of a snapshot that name a box; the caller has checked the scope."""
     # The subject's index finds nearly all of them; statistical ones are kept by board.
     board = place.rpartition("/")[0]
     subjects = [f"contests {place}"]
     subjects += [
         f"{kind} {secim} {at}" for secim in Secim for kind, at in (("box", place), ("board", board))
     ]
+    shown, values = _shown(database, last_result)
     query = (
-        f"{_SELECT} WHERE subject IN ({', '.join('?' * len(subjects))}) "
+        f"{_SELECT} WHERE {shown} AND subject IN ({', '.join('?' * len(subjects))}) "
         f"AND EXISTS (SELECT 1 FROM {database.elements('places')} WHERE value = ?) "
         "ORDER BY check_name, secim"
     )
-    return [_finding(*row) for row in database.execute(query, (*subjects, place))]
+    return [_finding(*row) for row in database.execute(query, (*values, *subjects, place))]
 
 
 def _all_of(database: Reader, wanted: _Wanted, part: _Condition, check: Check | None) -> _Condition:
     """Return the condition of the findings of one range, of one check or of all."""
-    condition, values = part
-    parts, values = [condition], list(values)
+    shown, last = _shown(database, wanted.last_result)
+    parts, values = [part[0], shown], [*part[1], *last]
     if check is not None:
         parts.append("check_name = ?")
         values.append(check.value)
@@ -183,6 +197,13 @@ def _all_of(database: Reader, wanted: _Wanted, part: _Condition, check: Check | 
         parts.append(f"(places NOT LIKE '%\", \"%' OR {several})")
         values += more
     return " AND ".join(parts), values
+
+
+def _shown(database: Reader, last_result: int) -> _Condition:
+    """Return the condition of the findings of a snapshot."""
+    if not database.has_column("finding", "last_result"):
+        return _EVERYTHING  # an earlier version of the publisher found them
+    return "last_result <= ?", [last_result]
 
 
 def _ranges(wanted: _Wanted) -> list[_Condition]:

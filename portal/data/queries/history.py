@@ -14,6 +14,7 @@ import orjson
 from config.result import BOX_SHEET, NUMBER_COLUMNS
 from config.sheet import Secim
 from portal.data.numbers.boxes import BoxPlace
+from portal.data.numbers.snapshots import SnapshotInfo
 from portal.data.queries import findings as finding_queries
 from portal.data.queries import sheets as sheet_queries
 from portal.data.queries.databases import open_catalog, open_results
@@ -51,15 +52,16 @@ class BoxHistory:
     findings: tuple[Finding, ...]
 
 
-def box_history(site: Path, place: BoxPlace, snapshot: int) -> BoxHistory:
-    """Return what is known of a box, with the versions that a snapshot has."""
+def box_history(site: Path, place: BoxPlace, snapshot: SnapshotInfo) -> BoxHistory:
+    """Return what is known of a box, with the versions and findings that a snapshot has."""
     with open_catalog(site) as catalog:
         sheets = tuple(sheet_queries.of_place(catalog, *place))
     with open_results(site) as database:
         if database is None:
             return BoxHistory(place, (), sheets, ())
-        found = tuple(finding_queries.of_box(database, str(place)))
-        return BoxHistory(place, tuple(_versions(database, place, snapshot)), sheets, found)
+        found = tuple(finding_queries.of_box(database, str(place), snapshot.last_result))
+        versions = tuple(_versions(database, place, snapshot.number))
+        return BoxHistory(place, versions, sheets, found)
 
 
 _VERSIONS = (

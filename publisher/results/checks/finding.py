@@ -102,13 +102,17 @@ _SAYS = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check noticed: the places, the numbers that disagree, and the sheets to look at."""
+    """What one check noticed: the places, the numbers that disagree, and the sheets to look at.
+
+    It was noticed in results up to the id `last_result`.
+    """
 
     check: Check
     secim: Secim
     places: tuple[str, ...]
     numbers: Mapping[str, int]
     sheets: tuple[str, ...] = field(default=())  # paths in a tree
+    last_result: int = field(default=0, compare=False)
 
     def as_json(self) -> dict[str, object]:
         """Return the finding as `ssps results check --json` prints it."""

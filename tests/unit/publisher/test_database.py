@@ -30,6 +30,28 @@ def test_an_index_that_an_earlier_version_lacked_is_made(tmp_path: Path) -> None
     assert "finding_place" in indexes
 
 
+def test_a_column_that_an_earlier_version_lacked_is_added_and_its_index_made_again(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "results.sqlite"
+    url = sa.URL.create("sqlite", database=str(file))
+    ResultStore(url).close()
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("DROP INDEX finding_place")
+        database.execute("ALTER TABLE finding DROP COLUMN last_result")
+        database.execute("CREATE INDEX finding_place ON finding (check_name, places, secim)")
+        database.execute(
+            "INSERT INTO finding VALUES (1, 'x', 'nobody-voted', '', 'mv', '', '', '')"
+        )
+
+    ResultStore(url).close()
+
+    with closing(sqlite3.connect(file)) as database, database:
+        assert list(database.execute("SELECT id, last_result FROM finding")) == [(1, 0)]
+        columns = [row[2] for row in database.execute("PRAGMA index_info(finding_place)")]
+    assert columns == ["check_name", "places", "secim", "last_result"]
+
+
 def no_index(file: Path) -> None:
     """Put a table there that lacks the columns of an index."""
     with closing(sqlite3.connect(file)) as database, database:

@@ -1,9 +1,12 @@
 """What a user of one scope can ask, on a small election whose numbers are known."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import postgres
 import pytest
 from unit.portal.portal_site import (
     BOXES,
@@ -17,6 +20,7 @@ from unit.portal.portal_site import (
 from config.scope import ALL, Scope
 from config.settings import ShareLevel
 from config.sheet import Belge, SandikTuru, Secim
+from config.site import RESULTS_DATABASE
 from portal.data.answers.aggregates import AggregateLine
 from portal.data.criteria import Area, Criteria, Status, parse
 from portal.data.numbers.boxes import BoxPlace
@@ -367,6 +371,51 @@ def test_findings_are_found_by_contest_place_and_check(site: PortalSite) -> None
     assert data.findings(Criteria(Secim.CB)).count == 0
     for criteria in (MV, Criteria(Secim.MV, cevre="01-adana"), Criteria(Secim.CB)):
         assert sum(data.finding_counts(criteria).values()) == data.findings(criteria).count
+
+
+def test_findings_tell_no_number_that_the_snapshot_lacks(site: PortalSite) -> None:
+    adana, konak = BOXES[0], ("35-izmir-2", "konak", "1001")
+    site.publish(result(adana, gecersiz=9), result(konak), result(konak, "cb"))
+    before = site.data()
+    aggregate = {
+        "secim": "mv", "belge": "ilce-birlestirme", "cevre": "01-adana", "kurul": "aladag",
+        "surum": 1, "neden": "", "zaman": "2023-05-14T20:00:00+03:00",
+        "gecerli": 402, "oylar": {"parti-a": 200, "parti-b": 100, "parti-c": 80, "ortak": 20},
+    }  # fmt: skip
+    second = result(konak, surum=2, neden="itiraz", gecersiz=9)
+    site.publish(second, result(BOXES[1]), aggregate)
+    after = site.data()
+
+    def found(data: ScopedData) -> set[tuple[str, str]]:
+        findings = data.findings().findings
+        assert sum(data.finding_counts().values()) == len(findings)
+        return {(f.places[0], f.check.value) for f in findings if f.check.kind != "note"}
+
+    shown, later = BoxPlace(*adana), BoxPlace(*konak)
+    assert found(before) == {(str(shown), "ballots-not-voted")}
+    assert found(after) == {
+        (str(shown), "ballots-not-voted"),
+        (str(later), "ballots-not-voted"),
+        (str(later), "contests-differ"),
+        ("01-adana/aladag", "board-not-sum"),
+    }
+    boxes = [data.box(place) for data in (before, after) for place in (shown, later)]
+    checks = [{f.check.value for f in box.findings} for box in boxes if box is not None]
+    assert ["ballots-not-voted" in found for found in checks] == [True, False, True, True]
+
+
+@postgres.sqlite_only
+def test_findings_of_an_earlier_version_are_shown(site: PortalSite) -> None:
+    site.publish(result(BOXES[0], gecersiz=9))
+    with closing(sqlite3.connect(site.path / RESULTS_DATABASE)) as database, database:
+        database.execute("DROP INDEX finding_place")
+        database.execute("ALTER TABLE finding DROP COLUMN last_result")
+
+    data = site.data()
+
+    box = data.box(BoxPlace(*BOXES[0]))
+    assert box is not None
+    assert len(data.findings().findings) == len(box.findings) > 0
 
 
 def test_criteria_are_read_from_a_query_and_written_back() -> None:

@@ -1,5 +1,7 @@
 """A catalog is copied from one database to another, whole or not at all."""
 
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,13 +39,20 @@ def target(postgres_server: postgres.Server, settings: Settings) -> Place:
 
 
 def with_results(site: Path) -> None:
-    """Take in a batch, of which one row is not accepted and has the character NUL."""
+    """Take in a batch, of which one row is not accepted and has the character NUL.
+
+    The findings lack a column, as those of an earlier version.
+    """
     found = ResultsSite(site.with_name("results"))
     found.take_in(found.deliver(row(1), row(2), row(77)))
     with found.store() as store:
         store.connection.execute(sa.update(results_tables.set_aside).values(text="a\0b"))
         store.commit()
-    (found.path / "state" / "results.sqlite").rename(site / "state" / "results.sqlite")
+    file = found.path / "state" / "results.sqlite"
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("DROP INDEX finding_place")
+        database.execute("ALTER TABLE finding DROP COLUMN last_result")
+    file.rename(site / "state" / "results.sqlite")
 
 
 def test_a_catalog_is_the_same_in_postgresql_and_back_in_sqlite(

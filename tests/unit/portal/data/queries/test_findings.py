@@ -98,9 +98,9 @@ def test_a_finding_is_found_if_all_its_places_are_wanted_and_in_scope(
     )
     queries = FindingQueries(site.path, lambda: 0.0)
 
-    everything = queries.find(scope, secim, asked, None, 0, 1000)
-    pages = [queries.find(scope, secim, asked, None, n, 7) for n in range(0, 70, 7)]
-    of_check = queries.find(scope, secim, asked, Check.NOBODY_VOTED, 2, 3)
+    everything = queries.find(scope, secim, asked, 1, None, 0, 1000)
+    pages = [queries.find(scope, secim, asked, 1, None, n, 7) for n in range(0, 70, 7)]
+    of_check = queries.find(scope, secim, asked, 1, Check.NOBODY_VOTED, 2, 3)
 
     found = [
         (f.check.value, json.dumps(list(f.places)), f.secim.value) for f in everything.findings
@@ -116,11 +116,11 @@ def test_numbers_are_counted_again_after_a_moment(site: PortalSite) -> None:
     rows = put_findings(site)
     now = 0.0
     queries = FindingQueries(site.path, lambda: now)
-    assert sum(queries.count(ALL, None, (None, None)).values()) == len(rows)
+    assert sum(queries.count(ALL, None, (None, None), 1).values()) == len(rows)
     with postgres.changing(store.url(site.path)) as database:
         database.execute(sa.delete(t.finding).where(t.finding.c.secim == "cb"))
-    assert sum(queries.count(ALL, None, (None, None)).values()) == len(rows)
+    assert sum(queries.count(ALL, None, (None, None), 1).values()) == len(rows)
 
     now = 2.5
 
-    assert sum(queries.count(ALL, None, (None, None)).values()) == len(rows) / 2
+    assert sum(queries.count(ALL, None, (None, None), 1).values()) == len(rows) / 2
