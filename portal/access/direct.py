@@ -1,13 +1,14 @@
-"""Answers a request with the function of a route that needs only the request, without FastAPI.
+"""Answers a request with the function of a route that needs little of it, without FastAPI.
 
 FastAPI finds the arguments of any function: in path, query, headers and body, and from classes and
 generators. That takes a tenth of the time of a short call. Most functions of our routes take the
-request, and with `Depends` what coroutine functions make of it; their arguments are found here in
-the same order, each once for a request. FastAPI serves the other routes, and describes them all.
+request, texts of its path, and with `Depends` what coroutine functions make of the request; their
+arguments are found here in the same order, each once for a request. FastAPI serves the other
+routes, and describes them all.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, NamedTuple, get_type_hints
 
 from fastapi import Request, Response, params
@@ -27,17 +28,22 @@ class _NeedsMore(Exception):
     """A function takes something else."""
 
 
-def direct(function: Function) -> Callable[[Request], Awaitable[Response]] | None:
+def direct(
+    function: Function, in_path: Collection[str] = ()
+) -> Callable[[Request], Awaitable[Response]] | None:
     """Return what answers a request with `function`, None if it takes or returns something else.
 
-    As with FastAPI, a function that is no coroutine function runs in a thread.
+    `in_path` are the names in the path of its route. As with FastAPI, a function that is no
+    coroutine function runs in a thread.
     """
     dependencies: dict[Function, _Step] = {}
+    hints = get_type_hints(function, include_extras=True)  # a text with limits is no mere text
+    texts = [name for name in in_path if hints.get(name) is str]
     try:
-        last = _step(function, dependencies)
+        last = _step(function, dependencies, texts)
     except _NeedsMore:
         return None
-    if not _is_a(Response, get_type_hints(function).get("return")):
+    if not _is_a(Response, hints.get("return")):
         return None
     steps, waits = tuple(dependencies.values()), inspect.iscoroutinefunction(function)
 
@@ -46,6 +52,8 @@ def direct(function: Function) -> Callable[[Request], Awaitable[Response]] | Non
         for step in steps:
             found.append(await step.function(**{name: found[n] for name, n in step.arguments}))
         arguments = {name: found[n] for name, n in last.arguments}
+        for name in texts:
+            arguments[name] = request.path_params[name]
         made = function(**arguments) if waits else run_in_threadpool(function, **arguments)
         response: Response = await made
         return response
@@ -53,13 +61,20 @@ def direct(function: Function) -> Callable[[Request], Awaitable[Response]] | Non
     return answer
 
 
-def _step(function: Function, dependencies: dict[Function, _Step]) -> _Step:
-    """Return the step for a function; those before it are added to `dependencies`."""
+def _step(
+    function: Function, dependencies: dict[Function, _Step], without: Collection[str] = ()
+) -> _Step:
+    """Return the step for a function, `without` some parameters.
+
+    The steps before it are added to `dependencies`.
+    """
     arguments = []
     hints = get_type_hints(function, include_extras=True)
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.default is not parameter.empty:
             raise _NeedsMore
+        if name in without:
+            continue
         if hints.get(name) is Request:
             arguments.append((name, 0))
             continue

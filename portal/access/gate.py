@@ -212,7 +212,7 @@ class GatedRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return what answers a request, inside the gate."""
-        answer = None if self.dependencies else direct(self.endpoint)
+        answer = None if self.dependencies else direct(self.endpoint, self.param_convertors)
         answer = answer or super().get_route_handler()
         is_public = self.is_public
 

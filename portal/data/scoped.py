@@ -338,6 +338,10 @@ class ScopedData:
         row = self._scoped.row_of(secim, place)
         return None if row is None else next(self._box_rows(secim, [row]))
 
+    def contests_of(self, place: BoxPlace) -> list[Secim]:
+        """Return the contests of one box, in the order of the ballot."""
+        return [s for s in self.contests if self._scoped.row_of(s, place) is not None]
+
     def box(self, place: BoxPlace) -> BoxHistory | None:
         """Return everything that is known of a box, None if there is no such box.
 
@@ -363,12 +367,11 @@ class ScopedData:
         row = self._scoped.row_of(criteria.secim, place)
         if row is None:
             return None, None
-        rows = self._scoped.rows(criteria)
-        at, after = np.searchsorted(rows, row), np.searchsorted(rows, row, side="right")
+        before, after = self._scoped.rows_beside(criteria, row)
         boxes = self._view.boxes
         return (
-            boxes.place(int(rows[at - 1])) if at > 0 else None,
-            boxes.place(int(rows[after])) if after < len(rows) else None,
+            None if before is None else boxes.place(before),
+            None if after is None else boxes.place(after),
         )
 
     # Places.

@@ -12,6 +12,8 @@ from portal.data.numbers.search import matching
 from portal.data.numbers.sums import Selection
 from portal.data.view import View
 
+_BESIDE = 100  # rows that are looked at first
+
 
 class ScopedRows:
     """What of one view is in scope."""
@@ -30,22 +32,45 @@ class ScopedRows:
         low, high = self._view.boxes.rows_of(cevre)
         return any(max(first, low) < min(end, high) for first, end in self._ranges)
 
-    def rows(self, criteria: Criteria) -> Selection:
-        """Return the rows in scope that satisfy all criteria, in order."""
+    def rows(self, criteria: Criteria, first: int = 0, end: int | None = None) -> Selection:
+        """Return the rows in scope that satisfy all criteria, in order.
+
+        With `first` or `end`, only those from the one to before the other.
+        """
         boxes = self._view.boxes
         expected = boxes.expected.get(criteria.secim)
         columns = self._view.contests.get(criteria.secim)
         if expected is None or columns is None:
             return np.zeros(0, dtype=np.int64)
-        low, high = 0, len(boxes)
+        low, high = first, len(boxes) if end is None else end
         if criteria.cevre is not None:
-            low, high = boxes.rows_of(criteria.cevre, criteria.kurul)
+            of_place = boxes.rows_of(criteria.cevre, criteria.kurul)
+            low, high = max(low, of_place[0]), min(high, of_place[1])
         parts = [
-            matching(boxes, columns, expected, criteria, max(first, low), min(end, high))
-            for first, end in self._ranges
-            if max(first, low) < min(end, high)
+            matching(boxes, columns, expected, criteria, max(start, low), min(stop, high))
+            for start, stop in self._ranges
+            if max(start, low) < min(stop, high)
         ]
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+    def rows_beside(self, criteria: Criteria, row: int) -> tuple[int | None, int | None]:
+        """Return the rows of a search before and after a row, None where there is none.
+
+        It looks at more and more rows beside it; mostly the next one is of the search.
+        """
+        before = after = np.zeros(0, dtype=np.int64)
+        first, width = row, _BESIDE
+        while not len(before) and first > 0:
+            first, end = max(0, first - width), first
+            before, width = self.rows(criteria, first, end), width * 10
+        end, width = row + 1, _BESIDE
+        while not len(after) and end < len(self._view.boxes):
+            first, end = end, min(end + width, len(self._view.boxes))
+            after, width = self.rows(criteria, first, end), width * 10
+        return (
+            int(before[-1]) if len(before) else None,
+            int(after[0]) if len(after) else None,
+        )
 
     def row_of(self, secim: Secim, place: BoxPlace) -> int | None:
         """Return the row of a box, None if there is no such box in scope with that contest."""

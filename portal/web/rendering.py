@@ -91,6 +91,7 @@ def environment(look: Look) -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,
     )
     made.filters.update(number=number, moment=moment, lower_tr=turkish.lower)
     made.globals.update(

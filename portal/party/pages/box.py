@@ -58,7 +58,7 @@ def box(
     criteria = search_of(request, data)
     if history is None:
         raise _missing()
-    contests = [s for s in data.contests if data.box_row(s, place) is not None]
+    contests = data.contests_of(place)
     if not contests:
         raise _missing()
     secim = criteria.secim if criteria.secim in contests else contests[0]

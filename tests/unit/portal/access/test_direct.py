@@ -8,17 +8,18 @@ import pytest
 from fastapi import Depends, Request, Response
 
 from portal.access.direct import direct
-from portal.party.pages import home, search
+from portal.party.pages import box, home, search
 from portal.service import result_calls, snapshot_calls
 
 REQUEST = Request({"type": "http"})
 
 
-def answer(function: Any) -> bytes:
-    """Return what the function answers."""
-    answered = direct(function)
+def answer(function: Any, **path: str) -> bytes:
+    """Return what the function answers to a request with these texts in its path."""
+    answered = direct(function, path)
     assert answered is not None
-    return bytes(asyncio.run(answered(REQUEST)).body)  # type: ignore[arg-type]
+    request = Request({**REQUEST.scope, "path_params": path})
+    return bytes(asyncio.run(answered(request)).body)  # type: ignore[arg-type]
 
 
 def test_what_functions_depend_on_is_made_once_and_in_order() -> None:
@@ -122,6 +123,22 @@ def test_fastapi_serves_what_takes_or_returns_something_else(route: Any) -> None
     assert direct(route) is None
 
 
+def test_texts_of_the_path_are_passed_to_the_function() -> None:
+    async def route(cevre: str, request: Request, kurul: str) -> Response:
+        return Response(f"{cevre} {kurul}")
+
+    path = {"kurul": "kadikoy-1", "cevre": "34-istanbul-1", "other": "x"}
+
+    assert answer(route, **path) == b"34-istanbul-1 kadikoy-1"
+    assert direct(from_path, ("number",)) is direct(route, ("cevre",)) is None
+
+
 def test_the_calls_and_pages_that_are_asked_for_most_need_nothing_else() -> None:
     calls = (result_calls.results, result_calls.summary, snapshot_calls.latest_snapshot)
     assert all(direct(route) for route in (*calls, home.home, search.search))
+    place = ("cevre", "kurul", "sandik")
+    assert direct(box.box, place) and direct(box.picture, ("path",))
+
+
+def test_fastapi_checks_the_limits_of_a_text_of_the_path() -> None:
+    assert direct(result_calls.box, ("cevre", "kurul", "sandik")) is None

@@ -21,6 +21,7 @@ from config.scope import ALL, Scope
 from config.settings import ShareLevel
 from config.sheet import Belge, SandikTuru, Secim
 from config.site import RESULTS_DATABASE
+from portal.data import scoped_rows
 from portal.data.answers.aggregates import AggregateLine
 from portal.data.criteria import Area, Criteria, Status, parse
 from portal.data.numbers.boxes import BoxPlace
@@ -279,6 +280,28 @@ def test_the_box_page_has_no_version_that_its_snapshot_lacks(site: PortalSite) -
 
     assert box is not None
     assert [(v.version, v.newest) for v in box.results] == [(1, True)]
+
+
+@pytest.mark.parametrize("first", [1, 100])
+def test_the_boxes_beside_a_box_are_those_of_the_search(
+    site: PortalSite, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    monkeypatch.setattr(scoped_rows, "_BESIDE", first)
+    for scope in (ALL, ISTANBUL, KADIKOY_2):
+        data = site.data(scope)
+        for criteria in (
+            MV,
+            Criteria(Secim.MV, cevre="34-istanbul-1", kurul="kadikoy-2"),
+            Criteria(Secim.MV, kind=SandikTuru.CEZAEVI),
+            Criteria(Secim.MV, first="1002", last="1003"),
+        ):
+            everything = list(data.places(MV))
+            found = list(data.places(criteria))
+            for at, place in enumerate(everything):
+                before = [p for p in everything[:at] if p in found]
+                after = [p for p in everything[at + 1 :] if p in found]
+                expected = before[-1] if before else None, after[0] if after else None
+                assert data.neighbours(criteria, place) == expected
 
 
 def test_changes_are_later_versions_newest_first(site: PortalSite) -> None:
