@@ -35,7 +35,7 @@ def time(moment: datetime | None) -> str | None:
     return times.format_utc(moment)
 
 
-def dumps(content: Json) -> bytes:
+def dumps(content: Json | list[Json]) -> bytes:
     """Return an answer as JSON."""
     return orjson.dumps(content)
 

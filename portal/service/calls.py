@@ -175,6 +175,17 @@ def sent_to(request: Request, who: Identity, chunks: Iterator[bytes]) -> AsyncIt
     return while_admitted(request, who, iterate_in_threadpool(chunks))
 
 
+async def begun(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """Yield the chunks of a JSON text, and blanks until the first one.
+
+    So no client thinks that we hang.
+    """
+    has_begun = False
+    async for chunk in chunks:
+        has_begun = has_begun or bool(chunk)
+        yield chunk if has_begun else b" "
+
+
 async def while_admitted(
     request: Request, who: Identity, chunks: AsyncIterable[bytes]
 ) -> AsyncIterator[bytes]:

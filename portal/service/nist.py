@@ -13,11 +13,19 @@ version 2, against which the tests validate it.
     candidate                     Candidate; CandidateSelection
     registered, voted             VotersRegistered, VotersParticipated of the box
     valid, invalid                BallotsCast, BallotsRejected of BallotCounts
+
+A large district has fifteen thousand boxes, and a number of votes for each option in each of them:
+its report has 50 MB. It is made in chunks, from a few numbers of each box.
 """
 
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
+
+import orjson
 
 from config.ballot import Option, Tur
 from config.sheet import Secim
@@ -31,20 +39,40 @@ _NAMESPACE = "ElectionResults."
 _ISSUER, _ABBREVIATION, _VENDOR = "Yüksek Seçim Kurulu", "YSK", "SSPS"
 _LANGUAGE = "tr"
 _COUNT = {"Type": "total"}
+_NO_VOTES = -1  # an option that is not on the sheet of a box
+_AT_A_TIME = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """What a report has of a box besides its votes."""
+
+    kurul: str
+    number: str
+    id: str
+    opened: bool
+    registered: int | None
+    voted: int | None
+    valid: int | None
+    invalid: int | None
 
 
 def report(
     data: ScopedData, secim: Secim, cevre: str, election: str, title: str, day: datetime
-) -> Json | None:
-    """Return the report of a district; None if there is no such district in scope."""
-    rows = list(data.rows(Criteria(secim, cevre=cevre)))
-    if not rows:
-        return None
+) -> Iterator[bytes] | None:
+    """Return the report of a district in chunks; None if there is no such district in scope."""
     options = data.options(secim, cevre)
-    opened = [row for row in rows if row.version]
-    complete = len(opened) == len(rows)
+    boxes, votes = list[_Box](), {option.id: array("q") for option in options}
+    for row in data.rows(Criteria(secim, cevre=cevre)):
+        boxes.append(_box(row))
+        for option, column in votes.items():
+            column.append(row.votes.get(option, _NO_VOTES))
+    if not boxes:
+        return None
+    opened = sum(box.opened for box in boxes)
+    complete = opened == len(boxes)
     snapshot = data.snapshot
-    return _typed(
+    made = _typed(
         "ElectionReport",
         Format="precinct-level",
         GeneratedDate=_date_time(snapshot.closed_at or day),
@@ -55,7 +83,7 @@ def report(
         Status="unofficial-complete" if complete else "unofficial-partial",
         VendorApplicationId=_VENDOR,
         Notes=f"Geçici sonuç, anlık görüntü {snapshot.number}",
-        GpUnit=list(_units(rows, cevre)),
+        GpUnit=_units(boxes, cevre),
         Party=list(_parties(options, secim)),
         Election=[
             _typed(
@@ -67,34 +95,73 @@ def report(
                 ElectionScopeId=_district_id(cevre),
                 ExternalIdentifier=[_identifier(election)],
                 Candidate=list(_candidates(options)),
-                BallotCounts=[_ballots(row) for row in opened],
-                Contest=[_contest(secim, cevre, options, opened, len(rows))],
+                BallotCounts=(_ballots(box) for box in boxes if box.opened),
+                Contest=[_contest(secim, cevre, options, opened, boxes, votes)],
             )
         ],
     )
+    return _chunks(made)
+
+
+def _chunks(node: object) -> Iterator[bytes]:
+    """Yield a value as JSON. An iterator is an array, of which some elements are made at a time."""
+    if isinstance(node, Iterator):
+        start = b"["
+        while some := list(islice(node, _AT_A_TIME)):
+            yield start + orjson.dumps(some)[1:-1]
+            start = b","
+        yield b"[]" if start == b"[" else b"]"
+    elif isinstance(node, dict):
+        start = b"{"
+        for name, value in node.items():
+            yield start + orjson.dumps(name) + b":"
+            yield from _chunks(value)
+            start = b","
+        yield b"{}" if start == b"{" else b"}"
+    elif isinstance(node, list):
+        start = b"["
+        for each in node:
+            yield start
+            yield from _chunks(each)
+            start = b","
+        yield b"[]" if start == b"[" else b"]"
+    else:
+        yield orjson.dumps(node)
+
+
+def _box(row: BoxRow) -> _Box:
+    stated = (row.numbers[name] for name in ("secmen", "oy_kullanan", "gecerli", "gecersiz"))
+    place = row.place
+    name = f"sandik-{place.cevre}-{place.kurul}-{place.sandik}"
+    return _Box(place.kurul, place.sandik, name, row.version > 0, *stated)
 
 
 def _contest(
-    secim: Secim, cevre: str, options: tuple[Option, ...], opened: list[BoxRow], boxes: int
+    secim: Secim,
+    cevre: str,
+    options: tuple[Option, ...],
+    opened: int,
+    boxes: list[_Box],
+    votes: Mapping[str, Sequence[int]],
 ) -> Json:
     fields: Json = {
         "Name": secim.turkish,
         "ElectionDistrictId": _district_id(cevre),
-        "SubUnitsReported": len(opened),
-        "TotalSubUnits": boxes,
-        "ContestSelection": [_selection(option, opened) for option in options],
+        "SubUnitsReported": opened,
+        "TotalSubUnits": len(boxes),
+        "ContestSelection": [_selection(each, boxes, votes[each.id]) for each in options],
     }
     if any(option.tur is Tur.ADAY for option in options):
         return _typed("CandidateContest", f"secim-{secim}", VotesAllowed=1, **fields)
     return _typed("PartyContest", f"secim-{secim}", **fields)
 
 
-def _selection(option: Option, opened: list[BoxRow]) -> Json:
-    counts = [
-        _typed("VoteCounts", GpUnitId=_box_id(row), Count=votes, **_COUNT)
-        for row in opened
-        if (votes := row.votes.get(option.id)) is not None
-    ]
+def _selection(option: Option, boxes: list[_Box], votes: Sequence[int]) -> Json:
+    counts = (
+        _typed("VoteCounts", GpUnitId=box.id, Count=number, **_COUNT)
+        for box, number in zip(boxes, votes, strict=True)
+        if box.opened and number != _NO_VOTES
+    )
     fields: Json = {"SequenceOrder": option.sira, "VoteCounts": counts}
     if option.tur is Tur.ADAY:
         candidates = [f"aday-{option.id}"]
@@ -104,16 +171,16 @@ def _selection(option: Option, opened: list[BoxRow]) -> Json:
     return _typed("PartySelection", f"secenek-{option.id}", PartyIds=[_party_id(option)], **fields)
 
 
-def _ballots(row: BoxRow) -> Json:
-    stated = {"BallotsCast": row.numbers["gecerli"], "BallotsRejected": row.numbers["gecersiz"]}
+def _ballots(box: _Box) -> Json:
+    stated = {"BallotsCast": box.valid, "BallotsRejected": box.invalid}
     known: Json = {name: number for name, number in stated.items() if number is not None}
-    return _typed("BallotCounts", GpUnitId=_box_id(row), **_COUNT, **known)
+    return _typed("BallotCounts", GpUnitId=box.id, **_COUNT, **known)
 
 
-def _units(rows: list[BoxRow], cevre: str) -> Iterator[Json]:
-    boards: dict[str, list[BoxRow]] = {}
-    for row in rows:
-        boards.setdefault(row.place.kurul, []).append(row)
+def _units(boxes: list[_Box], cevre: str) -> Iterator[Json]:
+    boards: dict[str, list[_Box]] = {}
+    for box in boxes:
+        boards.setdefault(box.kurul, []).append(box)
     yield _typed(
         "ReportingUnit",
         _district_id(cevre),
@@ -121,8 +188,8 @@ def _units(rows: list[BoxRow], cevre: str) -> Iterator[Json]:
         OtherType="secim-cevresi",
         Name=_text(titles.district(cevre)),
         ComposingGpUnitIds=[_board_id(cevre, board) for board in boards],
-        SubUnitsReported=sum(row.version > 0 for row in rows),
-        TotalSubUnits=len(rows),
+        SubUnitsReported=sum(box.opened for box in boxes),
+        TotalSubUnits=len(boxes),
     )
     for board, of_board in boards.items():
         yield _typed(
@@ -131,22 +198,19 @@ def _units(rows: list[BoxRow], cevre: str) -> Iterator[Json]:
             Type="other",
             OtherType="ilce-secim-kurulu",
             Name=_text(titles.board(board)),
-            ComposingGpUnitIds=[_box_id(row) for row in of_board],
-            SubUnitsReported=sum(row.version > 0 for row in of_board),
+            ComposingGpUnitIds=[box.id for box in of_board],
+            SubUnitsReported=sum(box.opened for box in of_board),
             TotalSubUnits=len(of_board),
         )
-        for row in of_board:
-            stated = {
-                "VotersRegistered": row.numbers["secmen"],
-                "VotersParticipated": row.numbers["oy_kullanan"],
-            }
+        for box in of_board:
+            stated = {"VotersRegistered": box.registered, "VotersParticipated": box.voted}
             known: Json = {name: number for name, number in stated.items() if number is not None}
             yield _typed(
                 "ReportingUnit",
-                _box_id(row),
+                box.id,
                 Type="precinct",
-                Number=row.place.sandik,
-                Name=_text(f"Sandık {row.place.sandik}"),
+                Number=box.number,
+                Name=_text(f"Sandık {box.number}"),
                 **known,
             )
 
@@ -205,7 +269,3 @@ def _district_id(cevre: str) -> str:
 
 def _board_id(cevre: str, kurul: str) -> str:
     return f"kurul-{cevre}-{kurul}"
-
-
-def _box_id(row: BoxRow) -> str:
-    return f"sandik-{row.place.cevre}-{row.place.kurul}-{row.place.sandik}"

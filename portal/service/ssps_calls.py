@@ -4,7 +4,7 @@ All calls are GET and answer with a flat JSON array; portal/service/ssps_rows ha
 Unknown parameters are ignored, and ids that do not exist get an empty array.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta, timezone
 from itertools import chain, islice
 from typing import Any
@@ -20,6 +20,7 @@ from portal.exports.stored import stored
 from portal.service.calls import (
     Caller,
     Data,
+    begun,
     common_headers,
     json_answer,
     made_for,
@@ -140,18 +141,10 @@ def rows(request: Request, who: Caller, data: Data) -> Response:
     record(request, AccessEvent.CALL, rows=count, snapshot=data.snapshot.number)
     chunks = stored(_array(chain(first, found)))
     return StreamingResponse(
-        _begun(made_for(request, who, chunks) if is_long else sent_to(request, who, chunks)),
+        begun(made_for(request, who, chunks) if is_long else sent_to(request, who, chunks)),
         headers=common_headers(request),
         media_type="application/json",
     )
-
-
-async def _begun(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    """Yield the chunks, and blanks until the first one, so that no client thinks that we hang."""
-    begun = False
-    async for chunk in chunks:
-        begun = begun or bool(chunk)
-        yield chunk if begun else b" "
 
 
 def _array(rows: Iterable[Any]) -> Iterator[bytes]:

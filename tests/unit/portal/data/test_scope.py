@@ -14,7 +14,7 @@ from unit.portal.portal_site import BOARDS, BOXES, KADIKOY_2, PortalSite, every_
 from config.sheet import Belge, SandikTuru, Secim
 from keys.ledger.receipt import parse_receipt
 from keys.ledger.record import parse_record
-from portal.data.answers.boxes import SORTS
+from portal.data.answers.boxes import PLACE_ORDER, SORTS
 from portal.data.criteria import Area, Criteria, Status
 from portal.data.numbers.boxes import BoxPlace
 from portal.data.numbers.snapshots import BEGINNING, Cursor
@@ -77,8 +77,14 @@ CALLS: dict[str, Calls] = {
     "groups": lambda d, _: [d.groups(c, by_board=b) for c in searches() for b in (True, False)],
     "votes_of": lambda d, _: [d.votes_of(c.secim, g) for c in searches() for g in d.groups(c)],
     "table": lambda d, _: [d.table(c, sort) for c in searches() for sort in SORTS],
+    "listed": lambda d, _: [
+        [list(rows), *more]
+        for c in searches()
+        for rows, *more in [d.listed(c, PLACE_ORDER, False, 0, 1000)]
+    ],
     "rows": lambda d, _: [list(d.rows(c)) for c in searches()],
     "box_row": lambda d, _: [d.box_row(s, box) for box in OTHER_BOXES for s in Secim],
+    "contests_of": lambda d, _: map(d.contests_of, OTHER_BOXES),
     "box": lambda d, _: map(d.box, OTHER_BOXES),
     "neighbours": lambda d, _: [
         d.neighbours(c, BoxPlace(*box)) for c in searches() for box in BOXES
@@ -179,7 +185,7 @@ def test_the_same_questions_do_answer_with_a_larger_scope(filled: PortalSite) ->
         "snapshot", "contests", "sees_everything", "in_files", "options", "shown_options",
         "option_titles", "joint_options", "summary", "votes_of", "aggregate_sheets",
         "mahalle_number", "finding_counts", "whole_file", "newest_exports", "snapshot_info",
-        "snapshot_tables",
+        "snapshot_tables", "contests_of",
     }  # fmt: skip
     assert set(silent) <= without_places
 

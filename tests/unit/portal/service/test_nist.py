@@ -29,6 +29,17 @@ def test_every_report_is_valid(calls: ServiceCalls) -> None:
             assert dangling(report) == set()
 
 
+def test_a_report_is_sent_as_it_is_made(calls: ServiceCalls) -> None:
+    calls.site.publish(*every_result())
+
+    answer = calls.get("/v1/nist/mv/34-istanbul-1")
+
+    assert "content-length" not in answer.headers
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["ssps-status"] == "GECICI SONUC"
+    assert calls.get("/v1/nist/mv/99-x").status_code == 404
+
+
 def test_the_validator_finds_a_fault(calls: ServiceCalls) -> None:
     report = calls.json("/v1/nist/mv/01-adana")
     del report["Issuer"]

@@ -18,7 +18,7 @@ from keys.credentials.users import Role, State, User, Users
 from keys.ledger.receipt import parse_receipt
 from portal.access.limits import MAX_FILES, MAX_OPEN
 from portal.data.live import LiveData
-from portal.service import snapshot_calls
+from portal.service import result_calls, snapshot_calls
 from publisher.database import Unreachable
 
 ISTANBUL = "secim=mv&cevre=34-istanbul-1"
@@ -100,6 +100,19 @@ def test_results_have_every_number_as_an_integer(calls: ServiceCalls) -> None:
     assert first["zaman"] == "2023-05-14T15:30:00Z"
     assert (second["surum"], second["gecerli"], second["oylar"]) == (0, None, {})
     assert found["toplam"]["gecerli"] == 209
+
+
+def test_results_that_are_written_in_parts_are_all_there(
+    calls: ServiceCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls.site.publish(result(BOXES[2]))
+    monkeypatch.setattr(result_calls, "_ROWS_A_PART", 3)
+    for offset, number in ((0, 10), (1, 9), (9, 1), (10, 0), (11, 0)):
+        found = calls.json(f"/v1/results?{ISTANBUL}&offset={offset}")
+
+        assert found["count"] == 10
+        assert len({(each["kurul"], each["sandik"]) for each in found["results"]}) == number
+        assert calls.portal.records()[-1][4]["rows"] == number
 
 
 @pytest.mark.parametrize(
