@@ -20,6 +20,7 @@ import pytest
 from machines import HAPROXY_PROGRAM, needs_haproxy
 from running_site import ADDRESS, SSPS, RunningSite, answers, digests, free_port, pages, until
 
+from config import load
 from config.site import OPERATIONS, TRANSFER
 from keys.ledger import segments
 from keys.ledger.record import Record
@@ -162,6 +163,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> RunningSite:
         f'\n[hosts.{host}]\nsftp_listen = "{address}:{port}"\n' for host, address in HOSTS.items()
     )
     toml.write_text(text)
+    load.catalog(found.site)  # states the database in site.toml if the suite runs on PostgreSQL
     file_pages(found)
     (found.site / "trees" / PARTY / BIG).write_bytes(os.urandom(3_000_000))
     (found.site / "trees" / PARTY / BIG).chmod(0o444)

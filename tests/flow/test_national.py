@@ -1,13 +1,28 @@
 """A rehearsed polling night of a few boxes, from the first page to the parties' mirrors."""
 
 import json
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from config import load
+from scripts.rehearsal import national
 from scripts.rehearsal.mirror_clients import MIRROR_CLIENTS
 from scripts.rehearsal.national import REAL, SHARED
 from scripts.ssps import main
+
+
+@pytest.fixture(autouse=True)
+def database_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """State a database before the daemons start, in a run with all sites on PostgreSQL."""
+    run = national._running_daemons
+
+    def running(pages: str, port: int, log: Path, site: Path) -> AbstractContextManager[None]:
+        load.catalog(site)
+        return run(pages, port, log, site)
+
+    monkeypatch.setattr(national, "_running_daemons", running)
 
 
 @pytest.mark.parametrize("pages", [REAL, SHARED])
