@@ -197,7 +197,9 @@ def test_a_copy_whose_commit_is_not_answered_says_so(
     commit = sa.RootTransaction.commit
 
     def ended(transaction: sa.RootTransaction) -> None:
-        if transaction.connection.scalar(sa.text("SELECT count(*) FROM catalog.arrival")):
+        connection = transaction.connection
+        in_target = connection.dialect.name != "sqlite"  # the source commits too
+        if in_target and connection.scalar(sa.text("SELECT count(*) FROM catalog.arrival")):
             end_sessions(target)
         commit(transaction)
 

@@ -69,8 +69,8 @@ def test_the_tables_of_a_new_site_are_made_once(site: Path, ssps: Ssps, url: str
     assert "apply results/0001-tables" in made.output
     assert "no change: the tables are those of this version" in again.output
     records = [record.event for record in read_records(site / LEDGERS / OPERATIONS)]
-    schemas = ("catalog", "results", "portal", "publishers")
-    before = [f"{schema}/0001-tables" for schema in schemas]
+    before = [f"{schema}/0001-tables" for schema in ("catalog", "results", "portal", "publishers")]
+    before.insert(2, "results/0002-findings-of-a-snapshot")
     (detail,) = [event.detail for event in records if event.event == "catalog migrate"]
     assert (detail["why"], detail["before"], detail["after"]) == ("x", before, [])
 
