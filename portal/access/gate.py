@@ -25,8 +25,7 @@ returns the Identity of the user, and calls `record` once for what it is about t
    with `record_now`.
 6. If PostgreSQL does not answer, the client gets 503 and is asked to try again in ten seconds; that
    too is recorded as `denied`.
-
-6. What an answer has changed of the sessions is stored for the other portals of the site, if there
+7. What an answer has changed of the sessions is stored for the other portals of the site, if there
    are others, before the answer is recorded and sent; if it cannot be, the client gets 503.
 
 `public` marks the few routes that need no user, such as the page of the login. `check_routes` is

@@ -56,10 +56,7 @@ def test_a_first_login_sets_a_password_a_second_factor_and_accepts_the_terms(
 def test_a_search_goes_down_to_a_mahalle_and_its_address_can_be_shared(
     night: RunningSite, context: BrowserContext
 ) -> None:
-    page, errors = watched(context)
-    user = kit(night)["users"][0]
-    log_in(page, user["name"], user["password"])
-    page.wait_for_url(lambda url: url.endswith("/"))
+    page, errors, user = logged_in(night, context)
     page.click("nav >> text=Arama")
     page.wait_for_url("**/arama")
     page.wait_for_load_state()  # the script of the page runs
@@ -80,9 +77,18 @@ def test_a_search_goes_down_to_a_mahalle_and_its_address_can_be_shared(
 
     with other.expect_download() as saving:
         other.click("text=Excel")
-    assert user["name"] in saving.value.suggested_filename
-    check_excel(Path(saving.value.path()), other, user["name"])
+    assert user in saving.value.suggested_filename
+    check_excel(Path(saving.value.path()), other, user)
     assert errors == []
+
+
+def logged_in(night: RunningSite, context: BrowserContext) -> tuple[Page, list[str], str]:
+    """Return a page on which a user is logged in, its errors, and the name of the user."""
+    page, errors = watched(context)
+    user = kit(night)["users"][0]
+    log_in(page, user["name"], user["password"])
+    page.wait_for_url(lambda url: url.endswith("/"))
+    return page, errors, user["name"]
 
 
 def check_excel(file: Path, page: Page, user: str) -> None:
@@ -111,10 +117,7 @@ def check_excel(file: Path, page: Page, user: str) -> None:
 def test_a_box_is_beside_its_signed_sheet_and_a_correction_appears_by_itself(
     night: RunningSite, context: BrowserContext
 ) -> None:
-    page, errors = watched(context)
-    user = kit(night)["users"][0]
-    log_in(page, user["name"], user["password"])
-    page.wait_for_url(lambda url: url.endswith("/"))
+    page, errors, _ = logged_in(night, context)
     row = first_box(night)
     page.goto(f"/sandik/{'/'.join(row.place)}?secim=mv")
     picture = page.locator(".viewer img")
@@ -147,10 +150,7 @@ def test_a_box_is_beside_its_signed_sheet_and_a_correction_appears_by_itself(
 def test_the_first_scan_of_a_box_comes_with_the_tools_of_the_viewer(
     night: RunningSite, context: BrowserContext
 ) -> None:
-    page, errors = watched(context)
-    user = kit(night)["users"][0]
-    log_in(page, user["name"], user["password"])
-    page.wait_for_url(lambda url: url.endswith("/"))
+    page, errors, _ = logged_in(night, context)
     row = first_box(night)
     address = f"/sandik/{'/'.join(row.place)}?secim=mv"
     page.route(f"**{address}", without_a_scan)
